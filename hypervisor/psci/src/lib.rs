@@ -1,0 +1,3 @@
+//! PSCI state machine over cores.
+#![no_std]
+#![forbid(unsafe_code)]

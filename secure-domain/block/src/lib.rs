@@ -1,0 +1,3 @@
+//! Block drivers over register and DMA traits.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Key hierarchy of the secure domain.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! virtio device side: split queue, descriptor chains, block requests.
+#![no_std]
+#![forbid(unsafe_code)]

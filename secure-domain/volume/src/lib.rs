@@ -1,0 +1,3 @@
+//! The sealed volume: on-disk format and engine.
+#![no_std]
+#![forbid(unsafe_code)]

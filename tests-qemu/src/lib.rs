@@ -1,0 +1,1 @@
+//! System tests: the whole of Haechi in QEMU.

@@ -1,0 +1,2 @@
+//! Fuzz targets for every parser of foreign bytes.
+fn main() {}

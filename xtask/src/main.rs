@@ -1,0 +1,2 @@
+//! The one tool behind `./x`.
+fn main() {}
