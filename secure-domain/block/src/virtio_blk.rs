@@ -1,0 +1,417 @@
+//! The driver of a virtio block device behind virtio-mmio version 2 (virtio 1.2, sections 3.1.1, 4.2 and 5.2).
+//!
+//! Every request slot has three fixed descriptors (header, data, status), linked once at start-up; a request stores its
+//! header, the address and length of its data, and one ring entry. The buffer pool hands out contiguous runs, so one data
+//! descriptor is always enough.
+//!
+//! The device is not trusted with our memory safety: an identifier that is not in flight, an index that jumps, a read that
+//! claims fewer bytes than it owes make the disk [`Error::Broken`] or the request [`Error::Io`], never a panic.
+
+use crate::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Dma, Error, Refused, Registers, pool::Pool};
+
+/// Register offsets (virtio 1.2, section 4.2.2).
+mod register {
+    pub(super) const MAGIC: usize = 0x000;
+    pub(super) const VERSION: usize = 0x004;
+    pub(super) const DEVICE_ID: usize = 0x008;
+    pub(super) const DEVICE_FEATURES: usize = 0x010;
+    pub(super) const DEVICE_FEATURES_SEL: usize = 0x014;
+    pub(super) const DRIVER_FEATURES: usize = 0x020;
+    pub(super) const DRIVER_FEATURES_SEL: usize = 0x024;
+    pub(super) const QUEUE_SEL: usize = 0x030;
+    pub(super) const QUEUE_NUM_MAX: usize = 0x034;
+    pub(super) const QUEUE_NUM: usize = 0x038;
+    pub(super) const QUEUE_READY: usize = 0x044;
+    pub(super) const QUEUE_NOTIFY: usize = 0x050;
+    pub(super) const INTERRUPT_STATUS: usize = 0x060;
+    pub(super) const INTERRUPT_ACK: usize = 0x064;
+    pub(super) const STATUS: usize = 0x070;
+    pub(super) const QUEUE_DESC: usize = 0x080;
+    pub(super) const QUEUE_DRIVER: usize = 0x090;
+    pub(super) const QUEUE_DEVICE: usize = 0x0a0;
+    pub(super) const CONFIG_GENERATION: usize = 0x0fc;
+    pub(super) const CAPACITY: usize = 0x100;
+    pub(super) const BLK_SIZE: usize = 0x114;
+}
+
+/// "virt" in little-endian order.
+const MAGIC: u32 = 0x7472_6976;
+const BLOCK_DEVICE: u32 = 2;
+
+/// Device status bits (virtio 1.2, section 2.1).
+mod status {
+    pub(super) const ACKNOWLEDGE: u32 = 1;
+    pub(super) const DRIVER: u32 = 2;
+    pub(super) const DRIVER_OK: u32 = 4;
+    pub(super) const FEATURES_OK: u32 = 8;
+    pub(super) const FAILED: u32 = 128;
+}
+
+const FEATURE_BLK_SIZE: u64 = 1 << 6;
+const FEATURE_FLUSH: u64 = 1 << 9;
+const FEATURE_VERSION_1: u64 = 1 << 32;
+
+const TYPE_IN: u32 = 0;
+const TYPE_OUT: u32 = 1;
+const TYPE_FLUSH: u32 = 4;
+const STATUS_OK: u8 = 0;
+/// What a status byte holds until the device has written it.
+const STATUS_UNWRITTEN: u8 = 0xff;
+
+const DESC_NEXT: u16 = 1;
+const DESC_WRITE: u16 = 2;
+const USED_NO_NOTIFY: u16 = 1;
+
+/// Requests in flight.
+pub const DEPTH: usize = 64;
+const PER_REQUEST: usize = 3;
+/// Queue entries: a power of two that holds three descriptors a request.
+const QUEUE_SIZE: usize = 256;
+
+/// Where things lie in the DMA region, in bytes.
+mod layout {
+    use super::{BLOCK_BYTES, DEPTH, QUEUE_SIZE};
+
+    pub(super) const TABLE: usize = 0;
+    pub(super) const AVAILABLE: usize = TABLE + 16 * QUEUE_SIZE;
+    pub(super) const USED: usize = AVAILABLE + 1024;
+    pub(super) const HEADERS: usize = AVAILABLE + BLOCK_BYTES;
+    pub(super) const STATUSES: usize = HEADERS + 16 * DEPTH;
+    pub(super) const BUFFERS: usize = HEADERS + BLOCK_BYTES;
+}
+const _: () = assert!(QUEUE_SIZE >= DEPTH * PER_REQUEST);
+const _: () = assert!(layout::USED + 6 + 8 * QUEUE_SIZE <= layout::HEADERS);
+const _: () = assert!(layout::STATUSES + DEPTH <= layout::BUFFERS);
+
+/// Polls of a status register that should change at once (reset).
+const RESET_POLLS: usize = 1_000_000;
+/// Reads of the configuration until it holds still (virtio 1.2, section 2.5.1).
+const CONFIG_READS: usize = 1_000;
+
+/// A request slot.
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    Free,
+    InFlight {
+        tag: u32,
+        buffer: Option<Buffer>,
+        reads: bool,
+    },
+}
+
+/// The driver of one disk.
+#[derive(Debug)]
+pub struct VirtioBlk<R, M> {
+    registers: R,
+    dma: M,
+    pool: Pool,
+    blocks: u64,
+    has_flush: bool,
+    slots: [Slot; DEPTH],
+    free: [u8; DEPTH],
+    free_len: usize,
+    next_available: u16,
+    kicked: u16,
+    next_used: u16,
+    broken: bool,
+    /// Where the search for orphans of a broken disk goes on.
+    orphans: usize,
+}
+
+impl<R: Registers, M: Dma> VirtioBlk<R, M> {
+    /// Bytes of the DMA region that rings and headers take; the rest becomes buffers.
+    pub const OVERHEAD_BYTES: usize = layout::BUFFERS;
+
+    /// Brings the device up (virtio 1.2, section 3.1.1). On an error the device is left marked as failed.
+    pub fn new(mut registers: R, dma: M) -> Result<Self, Error> {
+        if dma.len() < layout::BUFFERS + BLOCK_BYTES || !dma.address().is_multiple_of(BLOCK_BYTES as u64) {
+            return Err(Error::DmaRegion(dma.len()));
+        }
+        identify(&registers)?;
+        let features = negotiate(&mut registers).inspect_err(|_| fail(&mut registers))?;
+        let blocks = capacity(&registers, features).inspect_err(|_| fail(&mut registers))?;
+        let mut disk = VirtioBlk {
+            pool: Pool::new((dma.len() - layout::BUFFERS) / BLOCK_BYTES),
+            registers,
+            dma,
+            blocks,
+            has_flush: features & FEATURE_FLUSH != 0,
+            slots: core::array::from_fn(|_| Slot::Free),
+            free: core::array::from_fn(|slot| slot as u8),
+            free_len: DEPTH,
+            next_available: 0,
+            kicked: 0,
+            next_used: 0,
+            broken: false,
+            orphans: 0,
+        };
+        disk.link_descriptors();
+        disk.start_queue().inspect_err(|_| fail(&mut disk.registers))?;
+        let ready = disk.registers.read(register::STATUS) | status::DRIVER_OK;
+        disk.registers.write(register::STATUS, ready);
+        Ok(disk)
+    }
+
+    /// Whether the device caches writes and knows FLUSH; without it every completed write is durable.
+    pub fn has_flush(&self) -> bool {
+        self.has_flush
+    }
+
+    /// Whether the device has broken the protocol.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Links each slot's three descriptors; only the middle one changes later.
+    fn link_descriptors(&mut self) {
+        self.dma.bytes(0..layout::BUFFERS).fill(0);
+        for slot in 0..DEPTH {
+            let head = slot * PER_REQUEST;
+            let header = self.dma.address() + (layout::HEADERS + 16 * slot) as u64;
+            let status = self.dma.address() + (layout::STATUSES + slot) as u64;
+            self.store_descriptor(head, header, 16, DESC_NEXT, head as u16 + 1);
+            self.store_descriptor(head + 1, 0, 0, DESC_NEXT, head as u16 + 2);
+            self.store_descriptor(head + 2, status, 1, DESC_WRITE, 0);
+        }
+    }
+
+    fn store_descriptor(&mut self, index: usize, address: u64, len: u32, flags: u16, next: u16) {
+        let at = layout::TABLE + 16 * index;
+        self.dma.store64(at, address);
+        self.dma.store64(at + 8, u64::from(len) | u64::from(flags) << 32 | u64::from(next) << 48);
+    }
+
+    fn start_queue(&mut self) -> Result<(), Error> {
+        self.registers.write(register::QUEUE_SEL, 0);
+        let largest = self.registers.read(register::QUEUE_NUM_MAX);
+        if self.registers.read(register::QUEUE_READY) != 0 || (largest as usize) < QUEUE_SIZE {
+            return Err(Error::Queue(largest));
+        }
+        self.registers.write(register::QUEUE_NUM, QUEUE_SIZE as u32);
+        let base = self.dma.address();
+        let areas = [
+            (register::QUEUE_DESC, layout::TABLE),
+            (register::QUEUE_DRIVER, layout::AVAILABLE),
+            (register::QUEUE_DEVICE, layout::USED),
+        ];
+        for (low, offset) in areas {
+            let address = base + offset as u64;
+            self.registers.write(low, address as u32);
+            self.registers.write(low + 4, (address >> 32) as u32);
+        }
+        self.dma.fence();
+        self.registers.write(register::QUEUE_READY, 1);
+        Ok(())
+    }
+
+    /// Puts a request into a free slot and the available ring.
+    fn start(&mut self, tag: u32, kind: u32, block: u64, buffer: Option<Buffer>) -> Result<(), Refused> {
+        if self.room() == 0 {
+            return Err(Refused(buffer));
+        }
+        self.free_len -= 1;
+        let slot = usize::from(self.free[self.free_len]);
+        self.store_request(slot, kind, block, buffer.as_ref());
+        self.slots[slot] = Slot::InFlight { tag, buffer, reads: kind == TYPE_IN };
+        let at = layout::AVAILABLE + 4 + 2 * (usize::from(self.next_available) % QUEUE_SIZE);
+        self.dma.store16(at, (slot * PER_REQUEST) as u16);
+        self.next_available = self.next_available.wrapping_add(1);
+        Ok(())
+    }
+
+    fn store_request(&mut self, slot: usize, kind: u32, block: u64, buffer: Option<&Buffer>) {
+        let header = layout::HEADERS + 16 * slot;
+        self.dma.store64(header, u64::from(kind));
+        self.dma.store64(header + 8, block * (BLOCK_BYTES as u64 / 512));
+        self.dma.store8(layout::STATUSES + slot, STATUS_UNWRITTEN);
+        let head = slot * PER_REQUEST;
+        let Some(buffer) = buffer else {
+            return self.store_next(head, head + 2);
+        };
+        self.store_next(head, head + 1);
+        let address = self.dma.address() + (layout::BUFFERS + buffer.first() * BLOCK_BYTES) as u64;
+        let flags = if kind == TYPE_IN { DESC_NEXT | DESC_WRITE } else { DESC_NEXT };
+        self.store_descriptor(head + 1, address, (buffer.blocks() * BLOCK_BYTES) as u32, flags, head as u16 + 2);
+    }
+
+    /// Sets the successor of a header descriptor.
+    fn store_next(&mut self, index: usize, next: usize) {
+        self.dma.store16(layout::TABLE + 16 * index + 14, next as u16);
+    }
+
+    /// The slot that the next used entry names and the bytes it claims, or `None` if there is none (or the device lies).
+    fn next_used(&mut self) -> Option<(usize, u32)> {
+        let index = self.dma.load16(layout::USED + 2);
+        let waiting = usize::from(index.wrapping_sub(self.next_used));
+        if waiting == 0 {
+            return None;
+        }
+        let at = layout::USED + 4 + 8 * (usize::from(self.next_used) % QUEUE_SIZE);
+        let (id, len) = (self.dma.load32(at) as usize, self.dma.load32(at + 4));
+        let slot = id / PER_REQUEST;
+        let known = id.is_multiple_of(PER_REQUEST) && matches!(self.slots.get(slot), Some(Slot::InFlight { .. }));
+        if waiting > DEPTH || !known {
+            self.broken = true;
+            return None;
+        }
+        self.next_used = self.next_used.wrapping_add(1);
+        Some((slot, len))
+    }
+
+    /// The result that the device reports for `slot`, checked against what it owes.
+    fn verdict(&self, slot: usize, len: u32, owed: u32) -> Result<(), Error> {
+        let answered = self.dma.load8(layout::STATUSES + slot) == STATUS_OK;
+        if answered && len >= owed { Ok(()) } else { Err(Error::Io) }
+    }
+
+    /// A request of a broken disk. Its buffer is *not* given back: the device may still write to it.
+    fn next_orphan(&mut self) -> Option<Completion> {
+        while self.orphans < DEPTH {
+            let slot = core::mem::take(&mut self.slots[self.orphans]);
+            self.orphans += 1;
+            if let Slot::InFlight { tag, .. } = slot {
+                return Some(Completion { tag, result: Err(Error::Broken), buffer: None });
+            }
+        }
+        None
+    }
+}
+
+impl<R: Registers, M: Dma> BlockDevice for VirtioBlk<R, M> {
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn room(&self) -> usize {
+        if self.broken { 0 } else { self.free_len }
+    }
+
+    fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
+        self.pool.allocate(blocks)
+    }
+
+    fn release(&mut self, buffer: Buffer) {
+        self.pool.release(buffer);
+    }
+
+    fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
+        let start = layout::BUFFERS + buffer.first() * BLOCK_BYTES;
+        self.dma.bytes(start..start + buffer.blocks() * BLOCK_BYTES)
+    }
+
+    fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        self.start(tag, TYPE_IN, block, Some(buffer))
+    }
+
+    fn write(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        self.start(tag, TYPE_OUT, block, Some(buffer))
+    }
+
+    fn flush(&mut self, tag: u32) -> Result<(), Refused> {
+        self.start(tag, TYPE_FLUSH, 0, None)
+    }
+
+    fn kick(&mut self) {
+        if self.kicked == self.next_available || self.broken {
+            return;
+        }
+        self.kicked = self.next_available;
+        // Section 2.7.13.3: entries before the index; the index before the device's wish is read.
+        self.dma.store16(layout::AVAILABLE + 2, self.next_available);
+        self.dma.fence();
+        if self.dma.load16(layout::USED) & USED_NO_NOTIFY == 0 {
+            self.registers.write(register::QUEUE_NOTIFY, 0);
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let pending = self.registers.read(register::INTERRUPT_STATUS);
+        if pending != 0 {
+            self.registers.write(register::INTERRUPT_ACK, pending);
+        }
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        let Some((slot, len)) = self.next_used() else {
+            return if self.broken { self.next_orphan() } else { None };
+        };
+        let Slot::InFlight { tag, buffer, reads } = core::mem::take(&mut self.slots[slot]) else {
+            return None;
+        };
+        self.free[self.free_len] = slot as u8;
+        self.free_len += 1;
+        let data = buffer.as_ref().map_or(0, |buffer| buffer.blocks() * BLOCK_BYTES) as u32;
+        let result = self.verdict(slot, len, if reads { data } else { 0 });
+        Some(Completion { tag, result, buffer })
+    }
+}
+
+/// Refuses what is no modern virtio block device, before anything is written.
+fn identify(registers: &impl Registers) -> Result<(), Error> {
+    let magic = registers.read(register::MAGIC);
+    if magic != MAGIC {
+        return Err(Error::NotVirtio(magic));
+    }
+    let version = registers.read(register::VERSION);
+    if version != 2 {
+        return Err(Error::Version(version));
+    }
+    match registers.read(register::DEVICE_ID) {
+        BLOCK_DEVICE => Ok(()),
+        other => Err(Error::DeviceId(other)),
+    }
+}
+
+/// Resets the device and agrees on features (virtio 1.2, section 3.1.1, steps 1 to 6); returns the accepted ones.
+fn negotiate(registers: &mut impl Registers) -> Result<u64, Error> {
+    registers.write(register::STATUS, 0);
+    if !(0..RESET_POLLS).any(|_| registers.read(register::STATUS) == 0) {
+        return Err(Error::Broken);
+    }
+    registers.write(register::STATUS, status::ACKNOWLEDGE);
+    registers.write(register::STATUS, status::ACKNOWLEDGE | status::DRIVER);
+    let mut offered = 0;
+    for half in 0..2 {
+        registers.write(register::DEVICE_FEATURES_SEL, half);
+        offered |= u64::from(registers.read(register::DEVICE_FEATURES)) << (32 * half);
+    }
+    if offered & FEATURE_VERSION_1 == 0 {
+        return Err(Error::Features(FEATURE_VERSION_1));
+    }
+    let accepted = offered & (FEATURE_VERSION_1 | FEATURE_FLUSH | FEATURE_BLK_SIZE);
+    for half in 0..2 {
+        registers.write(register::DRIVER_FEATURES_SEL, half);
+        registers.write(register::DRIVER_FEATURES, (accepted >> (32 * half)) as u32);
+    }
+    let wish = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
+    registers.write(register::STATUS, wish);
+    if registers.read(register::STATUS) & status::FEATURES_OK == 0 {
+        return Err(Error::FeaturesRejected);
+    }
+    Ok(accepted)
+}
+
+/// Capacity in blocks, read until the configuration holds still (virtio 1.2, section 2.5.1).
+fn capacity(registers: &impl Registers, features: u64) -> Result<u64, Error> {
+    for _ in 0..CONFIG_READS {
+        let before = registers.read(register::CONFIG_GENERATION);
+        let low = registers.read(register::CAPACITY);
+        let high = registers.read(register::CAPACITY + 4);
+        let block_size = registers.read(register::BLK_SIZE);
+        if registers.read(register::CONFIG_GENERATION) != before {
+            continue;
+        }
+        if features & FEATURE_BLK_SIZE != 0 && block_size as usize > BLOCK_BYTES {
+            return Err(Error::BlockSize(block_size));
+        }
+        return Ok((u64::from(low) | u64::from(high) << 32) / (BLOCK_BYTES as u64 / 512));
+    }
+    Err(Error::Broken)
+}
+
+/// Gives up on the device (virtio 1.2, section 2.1: FAILED).
+fn fail(registers: &mut impl Registers) {
+    let now = registers.read(register::STATUS);
+    registers.write(register::STATUS, now | status::FAILED);
+}
