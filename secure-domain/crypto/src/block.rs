@@ -1,0 +1,167 @@
+//! The block cipher as the modes see it: any number of 16-byte blocks through one expanded key.
+use aes::{Aes128, Aes192, Aes256};
+use cipher::consts::U16;
+use cipher::inout::InOut;
+use cipher::{
+    Array, BlockCipherDecBackend, BlockCipherDecClosure, BlockCipherDecrypt, BlockCipherEncBackend,
+    BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit, ParBlocksSizeUser,
+};
+use zeroize::Zeroize;
+
+use crate::Block;
+use crate::aria::{self, Aria};
+use crate::error::Error;
+use crate::seed::{self, Seed};
+use crate::suite::Algorithm;
+
+/// An expanded key of one of the block ciphers. Its memory is wiped on drop.
+///
+/// It implements RustCrypto's `cipher` traits, so that generic modes can be built over it.
+pub struct BlockCipher(Key);
+
+// One key lives long and in place, so the size of the largest one costs nothing, and boxing would need an allocator.
+#[allow(clippy::large_enum_variant)]
+enum Key {
+    Aria(Aria),
+    Seed(Seed),
+    Aes128(Aes128),
+    Aes192(Aes192),
+    Aes256(Aes256),
+}
+
+impl BlockCipher {
+    /// Expands `key` for `algorithm`.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`] if `key` is not [`Algorithm::key_len`] bytes long.
+    pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, Error> {
+        if key.len() != algorithm.key_len() {
+            return Err(Error::KeyLength);
+        }
+        Ok(Self(match algorithm {
+            Algorithm::Aria128 | Algorithm::Aria192 | Algorithm::Aria256 => Key::Aria(Aria::new(key)?),
+            Algorithm::Seed128 => Key::Seed(Seed::new(key)?),
+            Algorithm::Aes128 => Key::Aes128(Aes128::new_from_slice(key).map_err(|_| Error::KeyLength)?),
+            Algorithm::Aes192 => Key::Aes192(Aes192::new_from_slice(key).map_err(|_| Error::KeyLength)?),
+            Algorithm::Aes256 => Key::Aes256(Aes256::new_from_slice(key).map_err(|_| Error::KeyLength)?),
+        }))
+    }
+
+    /// The number of blocks that the backend handles in one go; bringing multiples of it is cheapest.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        match &self.0 {
+            Key::Aria(_) => aria::PASS,
+            Key::Seed(_) => seed::PASS,
+            _ => 8,
+        }
+    }
+
+    /// Enciphers every block in place.
+    pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
+        match &self.0 {
+            Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.encrypt, pass)),
+            Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(false), pass)),
+            Key::Aes128(key) => key.encrypt_blocks(as_arrays(blocks)),
+            Key::Aes192(key) => key.encrypt_blocks(as_arrays(blocks)),
+            Key::Aes256(key) => key.encrypt_blocks(as_arrays(blocks)),
+        }
+    }
+
+    /// Deciphers every block in place.
+    pub fn decrypt_blocks(&self, blocks: &mut [Block]) {
+        match &self.0 {
+            Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.decrypt, pass)),
+            Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(true), pass)),
+            Key::Aes128(key) => key.decrypt_blocks(as_arrays(blocks)),
+            Key::Aes192(key) => key.decrypt_blocks(as_arrays(blocks)),
+            Key::Aes256(key) => key.decrypt_blocks(as_arrays(blocks)),
+        }
+    }
+
+    /// The encipherment of one block.
+    #[must_use]
+    pub fn encrypt_block(&self, block: Block) -> Block {
+        let mut blocks = [block];
+        self.encrypt_blocks(&mut blocks);
+        blocks[0]
+    }
+
+    /// The decipherment of one block.
+    #[must_use]
+    pub fn decrypt_block(&self, block: Block) -> Block {
+        let mut blocks = [block];
+        self.decrypt_blocks(&mut blocks);
+        blocks[0]
+    }
+}
+
+impl core::fmt::Debug for BlockCipher {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("BlockCipher { .. }")
+    }
+}
+
+/// Splits `blocks` into passes of `N`; the last one is filled up with zero blocks and its surplus wiped.
+fn in_passes<const N: usize>(blocks: &mut [Block], crypt: impl Fn(&mut [Block; N])) {
+    let (passes, rest) = blocks.as_chunks_mut::<N>();
+    passes.iter_mut().for_each(&crypt);
+    if !rest.is_empty() {
+        let mut pass = [[0; 16]; N];
+        pass[..rest.len()].copy_from_slice(rest);
+        crypt(&mut pass);
+        rest.copy_from_slice(&pass[..rest.len()]);
+        pass.as_flattened_mut().zeroize();
+    }
+}
+
+fn as_arrays(blocks: &mut [Block]) -> &mut [Array<u8, U16>] {
+    Array::cast_slice_from_core_mut(blocks)
+}
+
+impl BlockSizeUser for BlockCipher {
+    type BlockSize = U16;
+}
+
+impl ParBlocksSizeUser for BlockCipher {
+    type ParBlocksSize = U16;
+}
+
+impl BlockCipherEncrypt for BlockCipher {
+    fn encrypt_with_backend(&self, f: impl BlockCipherEncClosure<BlockSize = U16>) {
+        f.call(self);
+    }
+}
+
+impl BlockCipherDecrypt for BlockCipher {
+    fn decrypt_with_backend(&self, f: impl BlockCipherDecClosure<BlockSize = U16>) {
+        f.call(self);
+    }
+}
+
+type OneBlock<'i, 'o> = InOut<'i, 'o, Array<u8, U16>>;
+type ManyBlocks<'i, 'o> = InOut<'i, 'o, Array<Array<u8, U16>, U16>>;
+
+impl BlockCipherEncBackend for BlockCipher {
+    fn encrypt_block(&self, mut block: OneBlock<'_, '_>) {
+        *block.get_out() = Array(Self::encrypt_block(self, block.clone_in().0));
+    }
+
+    fn encrypt_par_blocks(&self, mut blocks: ManyBlocks<'_, '_>) {
+        let mut pass = blocks.clone_in().0.map(|block| block.0);
+        Self::encrypt_blocks(self, &mut pass);
+        *blocks.get_out() = Array(pass.map(Array));
+    }
+}
+
+impl BlockCipherDecBackend for BlockCipher {
+    fn decrypt_block(&self, mut block: OneBlock<'_, '_>) {
+        *block.get_out() = Array(Self::decrypt_block(self, block.clone_in().0));
+    }
+
+    fn decrypt_par_blocks(&self, mut blocks: ManyBlocks<'_, '_>) {
+        let mut pass = blocks.clone_in().0.map(|block| block.0);
+        Self::decrypt_blocks(self, &mut pass);
+        *blocks.get_out() = Array(pass.map(Array));
+    }
+}

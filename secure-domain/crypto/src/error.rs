@@ -1,0 +1,42 @@
+//! What a caller can get wrong, one variant per cause.
+use core::fmt;
+
+/// Why an operation was refused. No variant carries secret data, and no output is left behind when one is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key does not have the length the algorithm takes.
+    KeyLength,
+    /// The nonce or tweak does not have a length the mode takes.
+    NonceLength,
+    /// The tag has a length the mode or the active profile does not take.
+    TagLength,
+    /// The message, the associated data or the requested output is longer than the mode allows under one nonce or call,
+    /// or shorter than it needs.
+    InputLength,
+    /// The output buffer does not have the length of the input.
+    OutputLength,
+    /// The parts of a batch do not have the same number of elements.
+    BatchShape,
+    /// The tag does not belong to this key, nonce, associated data and message. Any plaintext was wiped.
+    TagMismatch,
+    /// The number does not name a suite.
+    UnknownSuite(u16),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyLength => "the key has the wrong length",
+            Self::NonceLength => "the nonce has the wrong length",
+            Self::TagLength => "the tag length is not allowed",
+            Self::InputLength => "the input length is not allowed",
+            Self::OutputLength => "the output has not the length of the input",
+            Self::BatchShape => "the parts of the batch differ in number",
+            Self::TagMismatch => "the tag does not match",
+            Self::UnknownSuite(id) => return write!(f, "no suite has the number {id:#06x}"),
+        })
+    }
+}
+
+impl core::error::Error for Error {}

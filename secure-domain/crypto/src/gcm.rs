@@ -1,0 +1,106 @@
+//! Galois/Counter Mode (SP 800-38D), with 12-byte nonces for the storage path and any nonce length for tests.
+use cipher::inout::InOutBuf;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+use crate::Block;
+use crate::block::BlockCipher;
+use crate::ctr;
+use crate::error::Error;
+use crate::ghash::Ghash;
+
+/// The longest message under one nonce: 2^32 - 2 blocks (SP 800-38D section 5.2.1.1).
+const MAX_MESSAGE: u64 = ((1 << 32) - 2) * 16;
+/// The longest associated data: 2^61 - 1 bytes.
+const MAX_AAD: u64 = (1 << 61) - 1;
+
+/// A block cipher key with the hash key made from it.
+pub(crate) struct Gcm {
+    cipher: BlockCipher,
+    hash: Ghash,
+}
+
+impl Gcm {
+    /// Derives the hash key.
+    pub(crate) fn new(cipher: BlockCipher) -> Self {
+        let mut h = cipher.encrypt_block([0; 16]);
+        let hash = Ghash::new(&h);
+        h.zeroize();
+        Self { cipher, hash }
+    }
+
+    /// Enciphers `data` and returns the full 16-byte tag.
+    ///
+    /// # Errors
+    /// [`Error::NonceLength`] for an empty nonce, [`Error::InputLength`] for too much data.
+    pub(crate) fn seal(&self, nonce: &[u8], aad: &[u8], mut data: InOutBuf<'_, '_, u8>) -> Result<Block, Error> {
+        check_lengths(aad, data.len())?;
+        let first = self.first_counter(nonce)?;
+        ctr::apply(&self.cipher, &next(&first), data.reborrow());
+        Ok(self.tag(&first, aad, data.get_out()))
+    }
+
+    /// Checks `tag` (a prefix of the full one) and only then deciphers `data`; on a mismatch the output is zero.
+    ///
+    /// # Errors
+    /// As [`Gcm::seal`], and [`Error::TagMismatch`].
+    pub(crate) fn open(
+        &self,
+        nonce: &[u8],
+        aad: &[u8],
+        mut data: InOutBuf<'_, '_, u8>,
+        tag: &[u8],
+    ) -> Result<(), Error> {
+        check_lengths(aad, data.len())?;
+        let first = self.first_counter(nonce)?;
+        let expected = self.tag(&first, aad, data.get_in());
+        if !bool::from(expected[..tag.len()].ct_eq(tag)) {
+            data.get_out().fill(0);
+            return Err(Error::TagMismatch);
+        }
+        ctr::apply(&self.cipher, &next(&first), data);
+        Ok(())
+    }
+
+    /// The counter block J0 (SP 800-38D section 7.1 step 2).
+    fn first_counter(&self, nonce: &[u8]) -> Result<Block, Error> {
+        let mut first = [0; 16];
+        if nonce.is_empty() {
+            return Err(Error::NonceLength);
+        } else if nonce.len() == 12 {
+            first[..12].copy_from_slice(nonce);
+            first[15] = 1;
+        } else {
+            let mut hash = self.hash.clone();
+            hash.update_padded(nonce);
+            hash.update_block(&(nonce.len() as u128 * 8).to_be_bytes());
+            first = hash.finish();
+        }
+        Ok(first)
+    }
+
+    fn tag(&self, first: &Block, aad: &[u8], ciphertext: &[u8]) -> Block {
+        let mut hash = self.hash.clone();
+        hash.update_padded(aad);
+        hash.update_padded(ciphertext);
+        hash.update_block(&((bits(aad) << 64) | bits(ciphertext)).to_be_bytes());
+        crate::xor_block(&hash.finish(), &self.cipher.encrypt_block(*first))
+    }
+}
+
+fn check_lengths(aad: &[u8], message: usize) -> Result<(), Error> {
+    if aad.len() as u64 > MAX_AAD || message as u64 > MAX_MESSAGE {
+        return Err(Error::InputLength);
+    }
+    Ok(())
+}
+
+fn next(counter: &Block) -> Block {
+    let mut counters = ctr::Counter::new(counter);
+    counters.next();
+    counters.next()
+}
+
+fn bits(data: &[u8]) -> u128 {
+    data.len() as u128 * 8
+}
