@@ -1,0 +1,277 @@
+//! Why the domain came to EL2: `ESR_EL2`, `FAR_EL2` and `HPFAR_EL2` decoded (Arm DDI 0487, D19.2.37 and following).
+//!
+//! Decoding is total: every value of the three registers has an answer, if only [`Exit::Unknown`].
+
+use crate::sysreg::{Register, SystemAccess};
+use crate::{Access, Ipa};
+
+/// Why the domain came to EL2 by a synchronous exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// `HVC #imm`; the preferred return is already behind it.
+    Hvc {
+        /// The immediate.
+        immediate: u16,
+    },
+    /// `SMC #imm` (trapped by `HCR_EL2.TSC`); the preferred return is the instruction itself.
+    Smc {
+        /// The immediate.
+        immediate: u16,
+    },
+    /// `WFI`, or `WFIT` with its deadline in a register.
+    Wfi {
+        /// The register that holds the deadline in ticks of the virtual counter, if it was `WFIT`.
+        deadline: Option<u8>,
+    },
+    /// `WFE`, or `WFET` likewise.
+    Wfe {
+        /// As for [`Exit::Wfi`].
+        deadline: Option<u8>,
+    },
+    /// A load, store or cache operation failed.
+    DataAbort(Fault),
+    /// An instruction fetch failed.
+    InstructionAbort(Fault),
+    /// `MRS`, `MSR` or `SYS` in AArch64.
+    SystemRegister(SystemAccess),
+    /// Anything else that `HCR_EL2`, `CPTR_EL2` or `MDCR_EL2` made trap.
+    Trapped(Trap),
+    /// A debug exception that was routed to EL2.
+    Debug {
+        /// The exception class.
+        class: u8,
+    },
+    /// A system error.
+    SError {
+        /// The syndrome, 25 bits.
+        syndrome: u32,
+    },
+    /// An exception class that nothing here enables, or that the architecture does not have.
+    Unknown {
+        /// The exception class, 6 bits.
+        class: u8,
+    },
+}
+
+/// Instructions that EL2 traps and does not emulate: the domain gets an undefined instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// Advanced SIMD or floating point (`CPTR_EL2.TFP`), or the AArch32 `VMRS` of an identification register.
+    FpSimd,
+    /// SVE (`CPTR_EL2.TZ`).
+    Sve,
+    /// SME (`CPTR_EL2.TSM`).
+    Sme,
+    /// A pointer-authentication instruction (`HCR_EL2.API`).
+    PointerAuthentication,
+    /// `LD64B`, `ST64B` and their kin.
+    Ls64,
+    /// A coprocessor access or `SVC` from AArch32.
+    AArch32 {
+        /// The exception class: 0x03 to 0x06 or 0x0C.
+        class: u8,
+    },
+    /// `HVC` or `SMC` from AArch32, `ERET`, or transactional memory.
+    Other {
+        /// The exception class.
+        class: u8,
+    },
+}
+
+/// What failed in a data or instruction abort (`DFSC`, `IFSC`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// An address beyond the size of the tables' output.
+    AddressSize,
+    /// Nothing is mapped.
+    Translation,
+    /// The access flag is clear.
+    AccessFlag,
+    /// What is mapped does not allow it.
+    Permission,
+    /// The system answered with an error.
+    External,
+    /// The system answered with an error to the table walk.
+    ExternalOnWalk,
+    /// A memory error that was found by a check.
+    Ecc,
+    /// Not aligned.
+    Alignment,
+    /// Two TLB entries match.
+    TlbConflict,
+    /// An exclusive or atomic access to memory that cannot do it.
+    UnsupportedExclusive,
+    /// Any other status code.
+    Other(u8),
+}
+
+/// A data or instruction abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What failed.
+    pub kind: FaultKind,
+    /// The level of the walk, 0 to 3, for the kinds that have one.
+    pub level: u8,
+    /// The virtual address; `None` if the register does not hold it (`FnV`).
+    pub far: Option<u64>,
+    /// The intermediate physical address of the byte, where `HPFAR_EL2` is defined. It is *not* for a permission fault
+    /// outside a walk: take `FAR_EL2` through `AT S1E1R` (or `S1E0R`) and [`ipa_of_par`] then.
+    pub ipa: Option<Ipa>,
+    /// A store, or a cache operation that needs write permission.
+    pub write: bool,
+    /// The exception was taken from this domain, not at EL2 itself.
+    pub lower_el: bool,
+    /// The fault was stage 2's, on the walk of the domain's own stage 1.
+    pub on_stage1_walk: bool,
+    /// A cache maintenance or address translation instruction.
+    pub cache_maintenance: bool,
+    /// The load or store, if the hardware describes it; `None` for pairs, writeback, SIMD, exclusives, and all fetches.
+    pub access: Option<Access>,
+    /// Bytes of the instruction: 4, or 2 in T32.
+    pub instruction_bytes: u64,
+}
+
+impl Exit {
+    /// Decodes the syndrome of a synchronous exception that was taken to EL2.
+    pub fn decode(esr: u64, far: u64, hpfar: u64) -> Exit {
+        let class = class(esr);
+        match class {
+            0x01 => wait(esr),
+            0x16 => Exit::Hvc { immediate: esr as u16 },
+            0x17 => Exit::Smc { immediate: esr as u16 },
+            0x18 => Exit::SystemRegister(system_access(esr)),
+            0x20 | 0x21 => Exit::InstructionAbort(instruction_abort(esr, far, hpfar)),
+            0x24 | 0x25 => Exit::DataAbort(data_abort(esr, far, hpfar)),
+            0x2f => Exit::SError { syndrome: (esr & ISS) as u32 },
+            0x30..=0x35 | 0x38 | 0x3a | 0x3c => Exit::Debug { class },
+            _ => trap(class).map_or(Exit::Unknown { class }, Exit::Trapped),
+        }
+    }
+}
+
+/// Bytes of the instruction that trapped: 4, or 2 for a 16-bit T32 one (`IL`, bit 25).
+pub const fn instruction_bytes(esr: u64) -> u64 {
+    if bit(esr, 25) { 4 } else { 2 }
+}
+
+/// The intermediate address of `far`, from `PAR_EL1` after `AT S1E1R, far`; `None` if the translation failed (`PAR_EL1.F`), which
+/// means that the domain has changed its own tables meanwhile and may simply run again.
+pub const fn ipa_of_par(par: u64, far: u64) -> Option<Ipa> {
+    if par & 1 == 0 { Some(Ipa(par & 0x000f_ffff_ffff_f000 | far & 0xfff)) } else { None }
+}
+
+/// `ISS`, bits `[24:0]`.
+const ISS: u64 = 0x1ff_ffff;
+
+/// `EC`, bits `[31:26]`.
+const fn class(esr: u64) -> u8 {
+    (esr >> 26 & 0b11_1111) as u8
+}
+
+const fn bit(esr: u64, index: u32) -> bool {
+    esr >> index & 1 != 0
+}
+
+/// A field of five bits at `index`.
+const fn five(esr: u64, index: u32) -> u8 {
+    (esr >> index & 0b1_1111) as u8
+}
+
+/// `TI[1:0]`: WFI, WFE, WFIT, WFET. `RV` says that `RN` names the deadline's register.
+fn wait(esr: u64) -> Exit {
+    let deadline = (bit(esr, 1) && bit(esr, 2)).then(|| five(esr, 5));
+    if bit(esr, 0) { Exit::Wfe { deadline } } else { Exit::Wfi { deadline } }
+}
+
+fn system_access(esr: u64) -> SystemAccess {
+    let register = Register {
+        op0: (esr >> 20 & 0b11) as u8,
+        op1: (esr >> 14 & 0b111) as u8,
+        crn: (esr >> 10 & 0b1111) as u8,
+        crm: (esr >> 1 & 0b1111) as u8,
+        op2: (esr >> 17 & 0b111) as u8,
+    };
+    SystemAccess { register, rt: five(esr, 5), read: bit(esr, 0) }
+}
+
+fn trap(class: u8) -> Option<Trap> {
+    Some(match class {
+        0x03..=0x06 | 0x0c | 0x11 => Trap::AArch32 { class },
+        0x07 | 0x08 => Trap::FpSimd,
+        0x09 => Trap::PointerAuthentication,
+        0x0a => Trap::Ls64,
+        0x12 | 0x13 | 0x1a | 0x1b => Trap::Other { class },
+        0x19 => Trap::Sve,
+        0x1d => Trap::Sme,
+        _ => return None,
+    })
+}
+
+fn data_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
+    Fault {
+        write: bit(esr, 6),
+        cache_maintenance: bit(esr, 8),
+        access: bit(esr, 24).then(|| access(esr)),
+        ..instruction_abort(esr, far, hpfar)
+    }
+}
+
+fn access(esr: u64) -> Access {
+    Access {
+        register: five(esr, 16),
+        size_bytes: 1 << (esr >> 22 & 0b11),
+        sign_extend: bit(esr, 21),
+        sixty_four: bit(esr, 15),
+        acquire_release: bit(esr, 14),
+    }
+}
+
+/// The fields that both aborts have.
+fn instruction_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
+    let (kind, level) = status(esr);
+    let on_stage1_walk = bit(esr, 7);
+    let has_far = !(bit(esr, 10) && kind == FaultKind::External);
+    let has_hpfar = match kind {
+        FaultKind::Translation | FaultKind::AccessFlag | FaultKind::AddressSize => true,
+        FaultKind::Permission => on_stage1_walk,
+        _ => false,
+    };
+    Fault {
+        kind,
+        level,
+        far: has_far.then_some(far),
+        ipa: has_hpfar.then(|| ipa(far, hpfar, on_stage1_walk)),
+        write: false,
+        lower_el: class(esr) & 1 == 0,
+        on_stage1_walk,
+        cache_maintenance: false,
+        access: None,
+        instruction_bytes: instruction_bytes(esr),
+    }
+}
+
+/// `FIPA` is bits `[51:12]` of the address; the byte within the page is the virtual address's, except on a walk, where the
+/// fault is at a table whose entry is not told.
+const fn ipa(far: u64, hpfar: u64, on_stage1_walk: bool) -> Ipa {
+    let page = (hpfar & 0xfff_ffff_fff0) << 8;
+    Ipa(if on_stage1_walk { page } else { page | far & 0xfff })
+}
+
+/// `DFSC` or `IFSC`, bits `[5:0]`: what failed and at which level.
+const fn status(esr: u64) -> (FaultKind, u8) {
+    let code = (esr & 0b11_1111) as u8;
+    let kind = match code {
+        0x00..=0x03 => FaultKind::AddressSize,
+        0x04..=0x07 => FaultKind::Translation,
+        0x08..=0x0b => FaultKind::AccessFlag,
+        0x0c..=0x0f => FaultKind::Permission,
+        0x10 => FaultKind::External,
+        0x14..=0x17 => FaultKind::ExternalOnWalk,
+        0x18 | 0x1c..=0x1f => FaultKind::Ecc,
+        0x21 => FaultKind::Alignment,
+        0x30 => FaultKind::TlbConflict,
+        0x35 => FaultKind::UnsupportedExclusive,
+        _ => FaultKind::Other(code),
+    };
+    (kind, code & 0b11)
+}

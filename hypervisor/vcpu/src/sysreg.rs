@@ -1,0 +1,112 @@
+//! What a trapped `MRS`, `MSR` or `SYS` instruction does.
+//!
+//! Three groups trap: the identification registers (`HCR_EL2.TID3`), which answer from [`IdRegisters`]; registers that would let a domain
+//! reach beyond itself, which answer as if they were not there or did nothing; and everything that [`crate::control`] closes
+//! because its extension is hidden, which is undefined, as on a core without the extension.
+
+use crate::IdRegisters;
+
+/// A system register or `SYS` instruction by its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// `op0`, 0 to 3; 1 is a `SYS` instruction.
+    pub op0: u8,
+    /// `op1`.
+    pub op1: u8,
+    /// `CRn`.
+    pub crn: u8,
+    /// `CRm`.
+    pub crm: u8,
+    /// `op2`.
+    pub op2: u8,
+}
+
+/// One access that trapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemAccess {
+    /// The register.
+    pub register: Register,
+    /// The general register, 0 to 30, or 31 for `xzr`.
+    pub rt: u8,
+    /// `MRS` (or `SYSL`), not `MSR` (or `SYS`).
+    pub read: bool,
+}
+
+/// Which software-generated interrupt register was written (GIC IHI 0069, 12.2.21 and following).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SgiRegister {
+    /// `ICC_SGI0R_EL1`: Group 0.
+    Sgi0r,
+    /// `ICC_SGI1R_EL1`: Group 1 of the current Security state.
+    Sgi1r,
+    /// `ICC_ASGI1R_EL1`: Group 1 of the other Security state.
+    Asgi1r,
+}
+
+/// What EL2 does about it. After all but [`Action::Undefined`] the domain goes on behind the instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// The read gives this value.
+    Read(u64),
+    /// The write does nothing.
+    Ignore,
+    /// The write generates interrupts.
+    Sgi {
+        /// The register.
+        register: SgiRegister,
+        /// The value written.
+        value: u64,
+    },
+    /// The domain takes an undefined instruction exception.
+    Undefined,
+}
+
+/// Decides about one access; `value` is what `Rt` holds, for a write.
+pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
+    let Register { op0, op1, crn, crm, op2 } = access.register;
+    match (op0, op1, crn, crm, op2) {
+        // HCR_EL2.TID3: ID_PFR0_EL1 to ID_AA64MMFR4_EL1, and the reserved ones among them.
+        (3, 0, 0, 1..=7, _) => read_only(access, ids.read(crm, op2)),
+        // HCR_EL2.TACR: ACTLR_EL1 holds controls of the core, which all domains share.
+        (3, 0, 1, 0, 1) => read_zero_write_ignored(access),
+        // HCR_EL2.TSW: DC ISW, CSW, CISW. A clean of one core's caches by set and way cannot be relied upon once a hypervisor may
+        // move lines, and would let a domain flush others' lines at will. Operations by address do work and are not trapped.
+        (1, 0, 7, 6 | 10 | 14, 2) => write_ignored(access),
+        // HCR_EL2.IMO and FMO: SGIs name physical cores, so they go through the virtual GIC.
+        (3, 0, 12, 11, 5) => sgi(access, SgiRegister::Sgi1r, value),
+        (3, 0, 12, 11, 6) => sgi(access, SgiRegister::Asgi1r, value),
+        (3, 0, 12, 11, 7) => sgi(access, SgiRegister::Sgi0r, value),
+        // HCR_EL2.TLOR: LORSA_EL1, LOREA_EL1, LORN_EL1, LORC_EL1; LORID_EL1 says that there are no regions.
+        (3, 0, 10, 4, 0..=3) => read_zero_write_ignored(access),
+        (3, 0, 10, 4, 7) => read_only(access, 0),
+        // MDCR_EL2.TDRA: MDRAR_EL1, no debug ROM table.
+        (2, 0, 1, 0, 0) => read_only(access, 0),
+        // MDCR_EL2.TDOSA: the OS lock is the core's; EL2 holds it open. OSLAR_EL1, OSLSR_EL1, OSDLR_EL1, DBGPRCR_EL1.
+        (2, 0, 1, 0, 4) => write_ignored(access),
+        (2, 0, 1, 1, 4) => read_only(access, OSLSR_UNLOCKED),
+        (2, 0, 1, 3 | 4, 4) => read_zero_write_ignored(access),
+        // HCR_EL2.TIDCP (IMPLEMENTATION DEFINED, op0 1 or 3 with CRn 11 or 15), registers of hidden extensions, and any other:
+        // undefined, which is what arm64 Linux expects where an extension is not advertised.
+        _ => Action::Undefined,
+    }
+}
+
+/// `OSLSR_EL1`: `OSLM = 0b10` (the lock exists), `OSLK = 0` (open).
+const OSLSR_UNLOCKED: u64 = 1 << 3;
+
+fn read_only(access: &SystemAccess, value: u64) -> Action {
+    if access.read { Action::Read(value) } else { Action::Undefined }
+}
+
+fn write_ignored(access: &SystemAccess) -> Action {
+    if access.read { Action::Undefined } else { Action::Ignore }
+}
+
+fn read_zero_write_ignored(access: &SystemAccess) -> Action {
+    if access.read { Action::Read(0) } else { Action::Ignore }
+}
+
+fn sgi(access: &SystemAccess, register: SgiRegister, value: u64) -> Action {
+    if access.read { Action::Undefined } else { Action::Sgi { register, value } }
+}
