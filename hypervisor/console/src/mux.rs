@@ -1,0 +1,215 @@
+//! Merges the output of three speakers onto one UART.
+//!
+//! The general domain's bytes pass unchanged and at once: it may draw prompts and progress bars. Another speaker's line is
+//! held until it is whole, then printed with its prefix on a line of its own; if the general domain was in the middle of a
+//! line, a line break goes first, and its next byte continues at the start of the following line.
+
+/// Longest line of the secure domain and the hypervisor in bytes; a longer one is broken.
+pub const LINE_BYTES: usize = 160;
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// The general domain, through its PL011.
+    General,
+    /// The secure domain, through `Function::Log`.
+    Secure,
+    /// EL2 itself.
+    Hypervisor,
+}
+
+impl Speaker {
+    const fn prefix(self) -> &'static [u8] {
+        match self {
+            Speaker::General => b"",
+            Speaker::Secure => b"[secure] ",
+            Speaker::Hypervisor => b"[haechi] ",
+        }
+    }
+}
+
+/// A line that is not whole yet.
+#[derive(Clone, Debug)]
+struct Line {
+    bytes: [u8; LINE_BYTES],
+    len: usize,
+}
+
+impl Line {
+    const EMPTY: Line = Line { bytes: [0; LINE_BYTES], len: 0 };
+
+    /// Adds a byte; returns false if the line is full.
+    fn add(&mut self, byte: u8) -> bool {
+        let Some(place) = self.bytes.get_mut(self.len) else { return false };
+        *place = byte;
+        self.len += 1;
+        true
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The multiplexer.
+#[derive(Clone, Debug)]
+pub struct Mux {
+    /// Whether the last byte sent left the UART's line open.
+    mid_line: bool,
+    secure: Line,
+    hypervisor: Line,
+}
+
+impl Default for Mux {
+    fn default() -> Self {
+        Mux::new()
+    }
+}
+
+impl Mux {
+    /// At the start of a line.
+    pub const fn new() -> Self {
+        Mux { mid_line: false, secure: Line::EMPTY, hypervisor: Line::EMPTY }
+    }
+
+    /// Takes `bytes` from `speaker` and gives what is due to `sink`, the physical UART.
+    pub fn push(&mut self, speaker: Speaker, bytes: &[u8], sink: &mut impl FnMut(u8)) {
+        for &byte in bytes {
+            match speaker {
+                Speaker::General => self.emit(byte, sink),
+                _ => self.gather(speaker, byte, sink),
+            }
+        }
+    }
+
+    /// Prints what `speaker` has said of an unfinished line, as before a stop.
+    pub fn flush(&mut self, speaker: Speaker, sink: &mut impl FnMut(u8)) {
+        if self.line(speaker).is_some_and(|line| line.len > 0) {
+            self.print_line(speaker, sink);
+        }
+    }
+
+    fn gather(&mut self, speaker: Speaker, byte: u8, sink: &mut impl FnMut(u8)) {
+        match byte {
+            b'\n' => self.print_line(speaker, sink),
+            b'\r' => {}
+            _ => {
+                let byte = printable(byte);
+                if !self.line(speaker).is_some_and(|line| line.add(byte)) {
+                    self.print_line(speaker, sink);
+                    if let Some(line) = self.line(speaker) {
+                        line.add(byte);
+                    }
+                }
+            }
+        }
+    }
+
+    fn print_line(&mut self, speaker: Speaker, sink: &mut impl FnMut(u8)) {
+        let Some(line) = self.line(speaker) else { return };
+        let line = core::mem::replace(line, Line::EMPTY);
+        let open: &[u8] = if self.mid_line { b"\r\n" } else { b"" };
+        for part in [open, speaker.prefix(), line.text(), b"\r\n"] {
+            for &byte in part {
+                self.emit(byte, sink);
+            }
+        }
+    }
+
+    fn emit(&mut self, byte: u8, sink: &mut impl FnMut(u8)) {
+        self.mid_line = byte != b'\n';
+        sink(byte);
+    }
+
+    fn line(&mut self, speaker: Speaker) -> Option<&mut Line> {
+        match speaker {
+            Speaker::General => None,
+            Speaker::Secure => Some(&mut self.secure),
+            Speaker::Hypervisor => Some(&mut self.hypervisor),
+        }
+    }
+}
+
+/// A byte that cannot move the cursor or forge another speaker's line.
+fn printable(byte: u8) -> u8 {
+    match byte {
+        b'\t' => b' ',
+        0x20..=0x7e => byte,
+        _ => b'?',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn say(mux: &mut Mux, speaker: Speaker, text: &str) -> String {
+        let mut out = Vec::new();
+        mux.push(speaker, text.as_bytes(), &mut |byte| out.push(byte));
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn control_bytes_of_the_secure_domain_do_not_reach_the_terminal() {
+        let text = say(&mut Mux::new(), Speaker::Secure, "a\x1b[2J\x07\tb\r\n");
+        assert_eq!(text, "[secure] a?[2J? b\r\n");
+    }
+
+    #[test]
+    fn a_line_without_end_is_broken_at_its_bound() {
+        let text = say(&mut Mux::new(), Speaker::Secure, &"x".repeat(LINE_BYTES * 2 + 1));
+        let line = std::format!("[secure] {}\r\n", "x".repeat(LINE_BYTES));
+        assert_eq!(text, line.repeat(2));
+    }
+
+    #[test]
+    fn a_line_is_printed_whole_and_the_general_domains_line_goes_on_after_it() {
+        let mut mux = Mux::new();
+        assert_eq!(say(&mut mux, Speaker::General, "login: "), "login: ");
+        assert_eq!(say(&mut mux, Speaker::Hypervisor, "core 1 "), "");
+        assert_eq!(say(&mut mux, Speaker::Secure, "ready\n"), "\r\n[secure] ready\r\n");
+        assert_eq!(say(&mut mux, Speaker::Hypervisor, "is up\n"), "[haechi] core 1 is up\r\n");
+        assert_eq!(say(&mut mux, Speaker::General, "root"), "root");
+    }
+
+    #[test]
+    fn flush_prints_an_unfinished_line_once() {
+        let mut mux = Mux::new();
+        assert_eq!(say(&mut mux, Speaker::Hypervisor, "panic"), "");
+        let mut out = Vec::new();
+        mux.flush(Speaker::Hypervisor, &mut |byte| out.push(byte));
+        mux.flush(Speaker::Hypervisor, &mut |byte| out.push(byte));
+        mux.flush(Speaker::General, &mut |byte| out.push(byte));
+        assert_eq!(out, b"[haechi] panic\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn general_bytes_pass_unchanged_whatever_the_others_say(
+            pieces in proptest::collection::vec((0..3u8, proptest::collection::vec(any::<u8>(), 0..20)), 0..40),
+        ) {
+            let mut mux = Mux::new();
+            let mut other_length = 0;
+            for (speaker, bytes) in pieces {
+                let speaker = [Speaker::General, Speaker::Secure, Speaker::Hypervisor][usize::from(speaker)];
+                let mut out = Vec::new();
+                mux.push(speaker, &bytes, &mut |byte| out.push(byte));
+                if speaker == Speaker::General {
+                    prop_assert_eq!(&out, &bytes);
+                } else {
+                    other_length += bytes.len();
+                    prop_assert!(out.iter().all(|byte| matches!(byte, 0x20..=0x7e | b'\r' | b'\n')));
+                    prop_assert!(out.is_empty() || out.ends_with(b"\r\n"));
+                }
+            }
+            let mut rest = 0;
+            mux.flush(Speaker::Secure, &mut |_| rest += 1);
+            prop_assert!(rest <= other_length.min(LINE_BYTES) + 13);
+        }
+    }
+}
