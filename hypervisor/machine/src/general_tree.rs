@@ -1,0 +1,244 @@
+//! The general domain's tree: the machine's, minus what is not the domain's, plus its virtual devices.
+//!
+//! Nothing is invented: a node is left out, or it is what the machine's tree says. Left out are the nodes of denied devices and
+//! of all whose registers share a page with one, memory that is not the domain's, everything inside the GIC (message-signalled
+//! interrupts are not virtualised; PCI devices use their wired ones), system MMUs, and what refers to these. The GIC and the
+//! console stay although their pages are denied: EL2 emulates them at their own addresses.
+
+use alloc::{format, string::String, vec::Vec};
+
+use dtoolkit::{
+    Node as _, Property as _,
+    model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty},
+};
+
+use crate::{
+    Denied, Device, Error, Interrupt, Machine, MemoryPlan, Region, Trigger,
+    gic::{GIC_V2, GIC_V3},
+    read::{FIRMWARE_CONFIGURATION, SMMU},
+    tree::{self, Place},
+};
+
+/// Properties that refer to nodes which the general domain does not have.
+const REFERENCES: [&str; 7] =
+    ["msi-parent", "msi-map", "msi-map-mask", "iommus", "iommu-map", "iommu-map-mask", "numa-node-id"];
+/// Strings of `compatible` whose nodes are never the general domain's; memory on several nodes is told as one.
+const NEVER: [&str; 2] = [FIRMWARE_CONFIGURATION, "numa-distance-map-v1"];
+const FLASH: &str = "cfi-flash";
+
+/// A virtual device on the virtio-mmio transport (virtio 1.2, section 4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualDevice {
+    /// Its register page.
+    pub registers: Region,
+    /// Its interrupt, an SPI.
+    pub interrupt: Interrupt,
+}
+
+/// What the general domain has.
+#[derive(Clone, Copy, Debug)]
+pub struct General<'a> {
+    /// Its memory and initrd.
+    pub plan: &'a MemoryPlan,
+    /// What it does not have.
+    pub denied: &'a Denied,
+    /// What it has instead.
+    pub devices: &'a [VirtualDevice],
+    /// The kernel's command line, if it is to be another than the boot loader's.
+    pub bootargs: Option<&'a str>,
+}
+
+/// The tree of the general domain on `machine`, whose own tree is `dtb`.
+///
+/// # Errors
+/// Those of [`Machine::read`]; none if that has read the same bytes, except [`Error::NoNode`] for a `/chosen` that is not there.
+pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec<u8>, Error> {
+    let fdt = tree::open(dtb)?;
+    let editor = Editor { machine, general };
+    let root = Place::root(fdt);
+    let mut tree = DeviceTree::new();
+    tree.memory_reservations.extend(fdt.memory_reservations());
+    tree.root = editor.copy(&root)?;
+    let cells = root.as_bus()?;
+    editor.add_memory(&mut tree.root, cells.address_cells, cells.size_cells);
+    editor.add_devices(&mut tree.root, cells.address_cells, cells.size_cells);
+    editor.edit_chosen(&mut tree.root);
+    drop_dangling_aliases(&mut tree);
+    Ok(tree.to_dtb())
+}
+
+struct Editor<'e> {
+    machine: &'e Machine,
+    general: &'e General<'e>,
+}
+
+impl Editor<'_> {
+    /// Copies the node at `place` and those below that are the general domain's.
+    fn copy(&self, place: &Place<'_, '_>) -> Result<DeviceTreeNode, Error> {
+        let mut copy = DeviceTreeNode::new_unchecked(place.node.name());
+        for property in place.node.properties().filter(|property| !REFERENCES.contains(&property.name())) {
+            copy.add_property(DeviceTreeProperty::from_property(&property));
+        }
+        if is_gic(place) {
+            self.edit_gic(place, &mut copy);
+            return Ok(copy);
+        }
+        if place.is_any_of(&[FLASH]) {
+            self.edit_flash(place, &mut copy)?;
+        }
+        let bus = place.as_bus()?;
+        for node in place.node.children() {
+            let child = place.child(node, &bus)?;
+            if self.keeps(&child)? {
+                copy.add_child(self.copy(&child)?);
+            }
+        }
+        Ok(copy)
+    }
+
+    /// Whether the node at `place` is the general domain's.
+    fn keeps(&self, place: &Place<'_, '_>) -> Result<bool, Error> {
+        if place.device_type() == Some("memory") || place.is_any_of(&NEVER) || place.is_any_of(&SMMU) {
+            return Ok(false);
+        }
+        if is_gic(place) || self.is_console(place) {
+            return Ok(true);
+        }
+        let registers = place.registers()?;
+        let denied = registers.iter().filter(|region| self.general.denied.touches(region)).count();
+        // Flash banks stand side by side in one node: it stays as long as one bank does.
+        Ok(denied == 0 || place.is_any_of(&[FLASH]) && denied < registers.len())
+    }
+
+    fn is_console(&self, place: &Place<'_, '_>) -> bool {
+        self.machine.console.as_ref().is_some_and(|Device { path, .. }| *path == place.path())
+    }
+
+    /// Leaves the frames that a guest has, and no maintenance interrupt.
+    fn edit_gic(&self, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) {
+        copy.remove_property("interrupts");
+        let entry = (place.bus.address_cells + place.bus.size_cells) as usize * 4;
+        let keep = self.machine.gic.guest_frames() * entry;
+        truncate(copy, "reg", keep);
+    }
+
+    /// Leaves the banks that are not denied.
+    fn edit_flash(&self, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) -> Result<(), Error> {
+        let entry = (place.bus.address_cells + place.bus.size_cells) as usize * 4;
+        let banks = place.registers()?;
+        let Some(reg) = copy.property_mut("reg") else { return Ok(()) };
+        let old = (&*reg).value().to_vec();
+        let banks = banks.iter().zip(old.chunks_exact(entry.max(4)));
+        let kept: Vec<u8> = banks
+            .filter(|(bank, _)| !self.general.denied.touches(bank))
+            .flat_map(|(_, entry)| entry.iter().copied())
+            .collect();
+        reg.set_value(kept);
+        Ok(())
+    }
+
+    fn add_memory(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32) {
+        let banks = &self.general.plan.general;
+        let base = banks.first().map_or(0, Region::base);
+        let mut reg = Vec::new();
+        for bank in banks {
+            push_region(&mut reg, bank, address_cells, size_cells);
+        }
+        let mut memory = DeviceTreeNode::new_unchecked(format!("memory@{base:x}"));
+        set(&mut memory, "device_type", "memory");
+        set(&mut memory, "reg", reg);
+        root.add_child(memory);
+    }
+
+    fn add_devices(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32) {
+        for VirtualDevice { registers, interrupt } in self.general.devices {
+            let mut node = DeviceTreeNode::new_unchecked(format!("virtio_mmio@{:x}", registers.base()));
+            let mut reg = Vec::new();
+            push_region(&mut reg, registers, address_cells, size_cells);
+            set(&mut node, "compatible", "virtio,mmio");
+            set(&mut node, "reg", reg);
+            set(&mut node, "interrupts", specifier(*interrupt, self.machine.gic.interrupt_cells));
+            if let Some(phandle) = self.machine.gic.phandle {
+                set(&mut node, "interrupt-parent", phandle);
+            }
+            set(&mut node, "dma-coherent", [0_u8; 0]);
+            root.add_child(node);
+        }
+    }
+
+    fn edit_chosen(&self, root: &mut DeviceTreeNode) {
+        if root.child("chosen").is_none() {
+            root.add_child(DeviceTreeNode::new_unchecked("chosen"));
+        }
+        let Some(chosen) = root.child_mut("chosen") else { return };
+        for gone in ["linux,initrd-start", "linux,initrd-end", "rng-seed"] {
+            chosen.remove_property(gone);
+        }
+        if let Some(initrd) = self.general.plan.initrd {
+            set(chosen, "linux,initrd-start", initrd.base());
+            set(chosen, "linux,initrd-end", initrd.end());
+        }
+        if let Some(seeds) = &self.machine.seeds {
+            set(chosen, "rng-seed", seeds.general);
+        }
+        if let Some(bootargs) = self.general.bootargs {
+            set(chosen, "bootargs", bootargs);
+        }
+    }
+}
+
+fn is_gic(place: &Place<'_, '_>) -> bool {
+    place.is_any_of(&GIC_V3) || place.is_any_of(&GIC_V2)
+}
+
+fn set<T: dtoolkit::ToPropertyValue>(node: &mut DeviceTreeNode, name: &str, value: T) {
+    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+}
+
+fn truncate(node: &mut DeviceTreeNode, name: &str, length: usize) {
+    if let Some(property) = node.property_mut(name) {
+        let mut value = (&*property).value().to_vec();
+        value.truncate(length);
+        property.set_value(value);
+    }
+}
+
+/// A region in cells.
+fn push_region(reg: &mut Vec<u8>, region: &Region, address_cells: u32, size_cells: u32) {
+    push_number(reg, region.base(), address_cells);
+    push_number(reg, region.size(), size_cells);
+}
+
+/// A number in `cells` cells, of which only two can differ from zero.
+fn push_number(reg: &mut Vec<u8>, number: u64, cells: u32) {
+    for cell in (0..cells).rev() {
+        let word = if cell < 2 { (number >> (32 * cell)) as u32 } else { 0 };
+        reg.extend_from_slice(&word.to_be_bytes());
+    }
+}
+
+/// An interrupt specifier of the GIC bindings.
+fn specifier(interrupt: Interrupt, cells: u32) -> Vec<u32> {
+    let flags = match interrupt.trigger {
+        Trigger::Edge => 1,
+        Trigger::Level => 4,
+    };
+    let mut words = alloc::vec![0, interrupt.intid.saturating_sub(32), flags];
+    words.resize(cells as usize, 0);
+    words
+}
+
+/// Removes the aliases whose node is gone.
+fn drop_dangling_aliases(tree: &mut DeviceTree) {
+    let Some(aliases) = tree.find_node("/aliases") else { return };
+    let gone = |property: &&DeviceTreeProperty| {
+        let path = property.value_as::<&str>().unwrap_or("");
+        path.starts_with('/') && tree.find_node(path).is_none()
+    };
+    let gone: Vec<String> = aliases.properties().filter(gone).map(|property| String::from(property.name())).collect();
+    if let Some(aliases) = tree.find_node_mut("/aliases") {
+        for name in gone {
+            aliases.remove_property(&name);
+        }
+    }
+}

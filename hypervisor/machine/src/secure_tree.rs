@@ -1,0 +1,200 @@
+//! The secure domain's tree: what EL2 tells the secure domain at its start. Writer and reader side by side.
+//!
+//! The secure domain reads it with the `fdt` crate, which panics on damaged trees; that is no danger here, since EL2 has made
+//! these bytes in memory that is the secure domain's alone.
+//!
+//! ```text
+//! / {
+//!     compatible = "haechi,secure-domain";
+//!     memory@4c000000 { device_type = "memory"; reg = <...>; };             its own memory
+//!     general-domain-memory { reg = <...> <...>; };                         the windows into the general domain's memory
+//!     shared-page@4bfff000 { reg = <...>; };                                abi::SharedPage
+//!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };
+//!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes]; };
+//! };
+//! ```
+//!
+//! Every address is the secure domain's intermediate physical address; the general domain's memory appears at its own addresses.
+
+use core::fmt;
+
+use arrayvec::ArrayVec;
+use fdt::{Fdt, node::FdtNode};
+
+use crate::{MAX_BANKS, Region};
+
+const COMPATIBLE: &str = "haechi,secure-domain";
+const IRQ_LINE: &str = "haechi,irq-line";
+const MEASUREMENT: &str = "haechi,measurement";
+const TEST_HUK: &str = "haechi,test-huk";
+
+/// Ranges of the general domain's memory: its banks, cut twice.
+pub const MAX_WINDOWS: usize = MAX_BANKS + 2;
+
+/// What the secure domain is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecureTree<'a> {
+    /// Its own memory.
+    pub memory: Region,
+    /// The general domain's memory, through which it reads and writes buffers.
+    pub general: ArrayVec<Region, MAX_WINDOWS>,
+    /// Address of `abi::SharedPage`.
+    pub shared_page: u64,
+    /// The storage controller.
+    pub storage: Storage<'a>,
+    /// A seed for its random number generator, if the boot loader gave one.
+    pub rng_seed: Option<[u8; 32]>,
+    /// SHA-256 of the image that EL2 started.
+    pub measurement: [u8; 32],
+    /// A hardware unique key that everybody knows, on a test board.
+    pub test_huk: Option<[u8; 32]>,
+}
+
+/// The storage controller as the secure domain sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage<'a> {
+    /// What it is.
+    pub compatible: &'a str,
+    /// Its registers.
+    pub registers: Region,
+    /// Its line in `abi::Event::irq`.
+    pub irq_line: u32,
+}
+
+/// Why the tree does not tell what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is no device tree, or none for the secure domain.
+    Format,
+    /// It has no such node.
+    NoNode(&'static str),
+    /// A node lacks a property, or it says what cannot be.
+    Property(&'static str, &'static str),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Format => write!(f, "this is no device tree of a secure domain"),
+            Error::NoNode(node) => write!(f, "the secure domain's device tree has no node {node}"),
+            Error::Property(node, property) => {
+                write!(f, "node {node} of the secure domain's device tree has no usable '{property}'")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Reads the tree that [`write`] has made; bytes behind its length are ignored.
+///
+/// # Errors
+/// Another tree, or one that lacks something.
+pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
+    let tree = Fdt::new(dtb).map_err(|_| Error::Format)?;
+    let root = tree.find_node("/").ok_or(Error::Format)?;
+    if root.property("compatible").and_then(|property| property.as_str()) != Some(COMPATIBLE) {
+        return Err(Error::Format);
+    }
+    let chosen = tree.find_node("/chosen").ok_or(Error::NoNode("/chosen"))?;
+    Ok(SecureTree {
+        memory: first_region(&tree, "/memory")?,
+        general: general(&tree)?,
+        shared_page: first_region(&tree, "/shared-page")?.base(),
+        storage: storage(&tree)?,
+        rng_seed: optional_key(chosen, "rng-seed")?,
+        measurement: optional_key(chosen, MEASUREMENT)?.ok_or(Error::Property("/chosen", MEASUREMENT))?,
+        test_huk: optional_key(chosen, TEST_HUK)?,
+    })
+}
+
+fn regions<'a>(tree: &Fdt<'a>, path: &'static str) -> Result<impl Iterator<Item = Option<Region>> + 'a, Error> {
+    let node = tree.find_node(path).ok_or(Error::NoNode(path))?;
+    let reg = node.property("reg").ok_or(Error::Property(path, "reg"))?;
+    Ok(reg.value.chunks(16).map(|entry| {
+        let number = |at: usize| entry.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        Region::new(number(0)?, number(8)?)
+    }))
+}
+
+fn first_region(tree: &Fdt<'_>, path: &'static str) -> Result<Region, Error> {
+    regions(tree, path)?.next().flatten().ok_or(Error::Property(path, "reg"))
+}
+
+fn general(tree: &Fdt<'_>) -> Result<ArrayVec<Region, MAX_WINDOWS>, Error> {
+    const PATH: &str = "/general-domain-memory";
+    let mut windows = ArrayVec::new();
+    for window in regions(tree, PATH)? {
+        let pushed = window.map(|window| windows.try_push(window));
+        pushed.and_then(Result::ok).ok_or(Error::Property(PATH, "reg"))?;
+    }
+    Ok(windows)
+}
+
+fn storage<'a>(tree: &Fdt<'a>) -> Result<Storage<'a>, Error> {
+    const PATH: &str = "/storage";
+    let node = tree.find_node(PATH).ok_or(Error::NoNode(PATH))?;
+    let compatible = node.property("compatible").and_then(|property| property.as_str());
+    let irq_line = node.property(IRQ_LINE).and_then(|property| property.value.try_into().ok()).map(u32::from_be_bytes);
+    Ok(Storage {
+        compatible: compatible.ok_or(Error::Property(PATH, "compatible"))?,
+        registers: first_region(tree, PATH)?,
+        irq_line: irq_line.ok_or(Error::Property(PATH, IRQ_LINE))?,
+    })
+}
+
+fn optional_key(chosen: FdtNode<'_, '_>, name: &'static str) -> Result<Option<[u8; 32]>, Error> {
+    let Some(property) = chosen.property(name) else { return Ok(None) };
+    property.value.try_into().map(Some).map_err(|_| Error::Property("/chosen", name))
+}
+
+/// The bytes of a tree that tells `what`.
+#[cfg(feature = "boot")]
+pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
+    use alloc::format;
+
+    use dtoolkit::model::DeviceTree;
+
+    let mut tree = DeviceTree::new();
+    let root = &mut tree.root;
+    set(root, "compatible", COMPATIBLE);
+    set(root, "model", COMPATIBLE);
+    set(root, "#address-cells", 2_u32);
+    set(root, "#size-cells", 2_u32);
+    let memory = add(root, &format!("memory@{:x}", what.memory.base()), &[what.memory]);
+    set(memory, "device_type", "memory");
+    add(root, "general-domain-memory", &what.general);
+    if let Some(page) = Region::new(what.shared_page, crate::PAGE) {
+        add(root, &format!("shared-page@{:x}", page.base()), &[page]);
+    }
+    let storage = add(root, &format!("storage@{:x}", what.storage.registers.base()), &[what.storage.registers]);
+    set(storage, "compatible", what.storage.compatible);
+    set(storage, IRQ_LINE, what.storage.irq_line);
+    let chosen = add(root, "chosen", &[]);
+    set(chosen, MEASUREMENT, what.measurement);
+    for (name, key) in [("rng-seed", what.rng_seed), (TEST_HUK, what.test_huk)] {
+        if let Some(key) = key {
+            set(chosen, name, key);
+        }
+    }
+    tree.to_dtb()
+}
+
+#[cfg(feature = "boot")]
+fn set<T: dtoolkit::ToPropertyValue>(node: &mut dtoolkit::model::DeviceTreeNode, name: &str, value: T) {
+    node.add_property(dtoolkit::model::DeviceTreeProperty::new_unchecked(name, value));
+}
+
+#[cfg(feature = "boot")]
+fn add<'n>(
+    root: &'n mut dtoolkit::model::DeviceTreeNode,
+    name: &str,
+    reg: &[Region],
+) -> &'n mut dtoolkit::model::DeviceTreeNode {
+    let node = root.add_child_mut(dtoolkit::model::DeviceTreeNode::new_unchecked(name));
+    if !reg.is_empty() {
+        let words = reg.iter().flat_map(|region| [region.base(), region.size()]);
+        set(node, "reg", words.flat_map(u64::to_be_bytes).collect::<alloc::vec::Vec<u8>>());
+    }
+    node
+}

@@ -1,0 +1,67 @@
+//! The device address space of the general domain: what it must never reach, and what is left.
+//!
+//! Left to itself the general domain drives every device, so the rule is default-allow with a list of exceptions. An exception
+//! is a whole page: registers that share one with a denied device are denied too, and their nodes leave the tree
+//! ([`crate::general_tree`]).
+
+use alloc::vec::Vec;
+
+use crate::{Board, Device, Frames, Machine, PAGE, Region, region};
+
+/// Nothing above this is taken for a device page below memory, in bytes.
+const LOW: u64 = 1 << 32;
+
+/// Pages that the general domain must not reach, whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied(Vec<Region>);
+
+impl Denied {
+    /// All that `machine` and `board` name: the GIC with its MSI frames, system MMUs, the firmware configuration device, the
+    /// storage controller, the console, the window of the virtual devices, and the board's own list. Of these the general
+    /// domain sees the GIC, the console and the virtual devices, by emulation.
+    pub fn new(machine: &Machine, board: &Board, storage: &Device) -> Denied {
+        let mut pages = gic_frames(machine);
+        pages.extend_from_slice(&machine.msi);
+        pages.extend_from_slice(&machine.smmu);
+        pages.extend_from_slice(&machine.firmware_configuration);
+        pages.extend_from_slice(board.denied);
+        pages.extend(board.channel.region());
+        pages.push(storage.registers);
+        pages.extend(machine.console.as_ref().map(|console| console.registers));
+        Denied(region::union(pages.into_iter().map(|region| region.hull(PAGE)).collect()))
+    }
+
+    /// The pages, sorted, as few ranges as possible.
+    pub fn regions(&self) -> &[Region] {
+        &self.0
+    }
+
+    /// Whether `region` touches a denied page.
+    pub fn touches(&self, region: &Region) -> bool {
+        self.0.iter().any(|denied| denied.overlaps(region))
+    }
+}
+
+fn gic_frames(machine: &Machine) -> Vec<Region> {
+    match &machine.gic.frames {
+        Frames::V3 { distributor, redistributors, .. } => {
+            redistributors.iter().copied().chain([*distributor]).collect()
+        }
+        Frames::V2 { distributor, cpu_interface, hypervisor_interface, virtual_cpu_interface } => {
+            [*distributor, *cpu_interface, *hypervisor_interface, *virtual_cpu_interface].into()
+        }
+    }
+}
+
+/// The pages to map one to one as Device memory for the general domain: the addresses below memory (at most the low 4 GiB) and
+/// whatever registers and bus windows the tree names above, without memory, without `denied`, and below `limit` (the first
+/// address that stage 2 cannot translate). Sorted, in whole pages, as few ranges as possible.
+pub fn device_windows(machine: &Machine, denied: &Denied, limit: u64) -> Vec<Region> {
+    let below_memory = machine.memory.first().and_then(|bank| Region::between(0, bank.base().min(LOW)));
+    let named = machine.windows.iter().map(|window| window.hull(PAGE));
+    let reachable = Region::between(0, limit & !(PAGE - 1));
+    let windows: Vec<Region> = named.chain(below_memory).filter_map(|window| window.common(&reachable?)).collect();
+    let mut holes = denied.0.clone();
+    holes.extend_from_slice(&machine.memory);
+    region::difference(&windows, &holes)
+}
