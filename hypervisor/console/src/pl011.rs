@@ -337,3 +337,214 @@ impl Pl011 {
 fn identification(register: usize) -> u32 {
     IDENTIFICATION.get((register - offset::PERIPH_ID0) / 4).copied().map_or(0, u32::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As a driver leaves it: enabled, FIFOs on, receive and timeout interrupts unmasked, triggers at half.
+    fn driven() -> Pl011 {
+        let mut uart = Pl011::new();
+        for (register, value) in [(offset::LCR_H, 0x70), (offset::CR, 0x301), (offset::IMSC, 0x50)] {
+            assert_eq!(uart.write(register, 4, value), Effect::default());
+        }
+        uart
+    }
+
+    fn get(uart: &mut Pl011, register: usize) -> u32 {
+        uart.read(register, 4).0 as u32
+    }
+
+    fn put(uart: &mut Pl011, register: usize, value: u64) -> Effect {
+        uart.write(register, 4, value)
+    }
+
+    #[test]
+    fn a_byte_for_a_full_fifo_is_lost_and_said_to_be() {
+        let mut uart = driven();
+        for byte in 0..FIFO_BYTES as u8 {
+            assert!(uart.has_room());
+            let _ = uart.receive(byte);
+        }
+        assert!(!uart.has_room());
+        let _ = uart.receive(99);
+        assert_eq!(get(&mut uart, offset::RSR), RSR_OVERRUN);
+        assert_eq!(get(&mut uart, offset::RIS) & INT_OVERRUN, INT_OVERRUN);
+        assert_eq!(get(&mut uart, offset::DR), DR_OVERRUN);
+        assert_eq!(get(&mut uart, offset::DR), 1);
+        assert_eq!(put(&mut uart, offset::RSR, 0), Effect::default());
+        assert_eq!(get(&mut uart, offset::RSR), 0);
+    }
+
+    #[test]
+    fn a_uart_that_is_not_enabled_receives_nothing() {
+        let mut uart = Pl011::new();
+        assert_eq!(uart.receive(b'x'), None);
+        assert!(uart.has_room());
+        assert_eq!(get(&mut uart, offset::FR) & FR_RXFE, FR_RXFE);
+        assert_eq!(get(&mut uart, offset::DR), 0);
+    }
+
+    #[test]
+    fn accesses_of_odd_width_or_place_do_nothing() {
+        let mut uart = driven();
+        let _ = uart.receive(b'x');
+        for (place, size) in [(0, 8), (0, 3), (0, 0), (1, 2), (2, 4), (0, 16)] {
+            assert_eq!(uart.read(place, size), (0, Effect::default()));
+        }
+        for (place, size) in [(0, 8), (1, 1), (2, 2), (0x1000, 4), (usize::MAX - 3, 4)] {
+            assert_eq!(uart.write(place, size, 0x41), Effect::default());
+        }
+        assert_eq!(uart.read(offset::PERIPH_ID0 + 5, 1), (0, Effect::default()));
+        assert_eq!(uart.read(offset::DR, 1).0, u64::from(b'x'));
+    }
+
+    #[test]
+    fn linux_takes_it_for_an_arm_pl011_with_a_deep_fifo() {
+        let mut uart = Pl011::new();
+        let word = |uart: &mut Pl011, first: usize| {
+            (0..4).fold(0, |word, index| word | (get(uart, first + 4 * index) & 0xff) << (8 * index))
+        };
+        assert_eq!(word(&mut uart, offset::PERIPH_ID0) & 0x000f_ffff, 0x0004_1011);
+        assert!((word(&mut uart, offset::PERIPH_ID0) >> 20) & 0xf >= 3);
+        assert_eq!(word(&mut uart, offset::PERIPH_ID0 + 0x10), 0xb105_f00d);
+    }
+
+    #[test]
+    fn a_written_byte_leaves_at_once_at_every_width_and_while_disabled() {
+        let mut uart = Pl011::new();
+        for size in [1, 2, 4] {
+            assert_eq!(uart.write(offset::DR, size, 0xff41).transmit, Some(0x41));
+            assert_eq!(get(&mut uart, offset::FR), FR_CONNECTED | FR_TXFE | FR_RXFE);
+        }
+    }
+
+    #[test]
+    fn unmasking_the_transmit_interrupt_raises_it_only_after_a_byte() {
+        let mut uart = driven();
+        assert_eq!(put(&mut uart, offset::IMSC, 0x70), Effect::default());
+        assert_eq!(put(&mut uart, offset::DR, 0x41), Effect { transmit: Some(0x41), line: Some(true) });
+        assert_eq!(get(&mut uart, offset::MIS), INT_TRANSMIT);
+        assert_eq!(put(&mut uart, offset::IMSC, 0x50).line, Some(false));
+        assert_eq!(put(&mut uart, offset::IMSC, 0x70).line, Some(true));
+        assert_eq!(put(&mut uart, offset::ICR, u64::from(INT_TRANSMIT)).line, Some(false));
+    }
+
+    #[test]
+    fn a_single_key_raises_the_line_until_it_is_read() {
+        let mut uart = driven();
+        assert_eq!(uart.receive(b'a'), Some(true));
+        assert_eq!(get(&mut uart, offset::MIS), INT_TIMEOUT);
+        assert_eq!(uart.receive(b'b'), None);
+        assert_eq!(uart.read(offset::DR, 4), (u64::from(b'a'), Effect::default()));
+        assert_eq!(uart.read(offset::DR, 4), (u64::from(b'b'), Effect { transmit: None, line: Some(false) }));
+    }
+
+    #[test]
+    fn the_receive_interrupt_follows_the_trigger() {
+        for (levels, trigger) in [(0, 4), (1, 8), (2, 16), (3, 24), (4, 28), (7, 16)] {
+            let mut uart = driven();
+            let _ = put(&mut uart, offset::IFLS, levels << 3);
+            for count in 1..=FIFO_BYTES {
+                let _ = uart.receive(0);
+                assert_eq!(get(&mut uart, offset::RIS) & INT_RECEIVE != 0, count >= trigger, "{levels} {count}");
+            }
+            for count in (0..FIFO_BYTES).rev() {
+                get(&mut uart, offset::DR);
+                assert_eq!(get(&mut uart, offset::RIS) & INT_RECEIVE != 0, count >= trigger, "{levels} {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_fifos_each_byte_raises_the_receive_interrupt() {
+        let mut uart = driven();
+        let _ = put(&mut uart, offset::LCR_H, 0x60);
+        assert_eq!(uart.receive(b'a'), Some(true));
+        assert!(!uart.has_room());
+        assert_eq!(get(&mut uart, offset::MIS), INT_RECEIVE);
+        assert_eq!(uart.read(offset::DR, 4).1.line, Some(false));
+    }
+
+    #[test]
+    fn switching_the_fifos_empties_them() {
+        let mut uart = driven();
+        let _ = uart.receive(b'a');
+        assert_eq!(put(&mut uart, offset::LCR_H, 0x60).line, Some(false));
+        assert_eq!(get(&mut uart, offset::FR) & FR_RXFE, FR_RXFE);
+    }
+
+    #[test]
+    fn the_loop_keeps_bytes_from_the_terminal() {
+        let mut uart = driven();
+        let _ = put(&mut uart, offset::CR, 0x381);
+        assert_eq!(put(&mut uart, offset::DR, 0x41), Effect { transmit: None, line: Some(true) });
+        assert_eq!(uart.receive(b'z'), None);
+        assert_eq!(get(&mut uart, offset::DR), 0x41);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Receive(u8),
+        Read(usize, usize),
+        Write(usize, usize, u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let place = prop_oneof![4 => (0..0x14usize).prop_map(|word| word * 4), 1 => 0..0x1008usize];
+        let size = prop_oneof![4 => Just(4usize), 1 => Just(1), 1 => Just(2), 1 => 0..9usize];
+        let value = prop_oneof![0..0x800u64, any::<u64>()];
+        let step = prop_oneof![
+            any::<u8>().prop_map(Step::Receive),
+            (place.clone(), size.clone()).prop_map(|(place, size)| Step::Read(place, size)),
+            (place, size, value).prop_map(|(place, size, value)| Step::Write(place, size, value)),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// The naive model: the bytes that the driver must get are those that arrived while it listened and had room.
+        #[test]
+        fn received_bytes_arrive_in_order_and_the_reported_line_is_the_line(steps in steps()) {
+            let mut uart = Pl011::new();
+            let mut expected: Vec<u8> = Vec::new();
+            let mut line = false;
+            for step in steps {
+                let fen = uart.line_control & LCR_FIFO_ENABLE;
+                let reported = match step {
+                    Step::Receive(byte) => {
+                        let kept = uart.receives() && uart.control & CR_LOOPBACK == 0 && uart.has_room();
+                        if kept { expected.push(byte); }
+                        uart.receive(byte)
+                    }
+                    Step::Read(place, size) => {
+                        let (value, effect) = uart.read(place, size);
+                        prop_assert_eq!(effect.transmit, None);
+                        prop_assert!(value <= u64::from(u32::MAX));
+                        if place == 0 && matches!(size, 1 | 2 | 4) && !expected.is_empty() {
+                            prop_assert_eq!(value as u8, expected.remove(0));
+                        }
+                        effect.line
+                    }
+                    Step::Write(place, size, value) => {
+                        let loops = uart.control & CR_LOOPBACK != 0 && uart.receives() && uart.has_room();
+                        let effect = uart.write(place, size, value);
+                        if place == 0 && matches!(size, 1 | 2 | 4) {
+                            if loops { expected.push(value as u8); }
+                            if uart.control & CR_LOOPBACK == 0 { prop_assert_eq!(effect.transmit, Some(value as u8)); }
+                        }
+                        if uart.line_control & LCR_FIFO_ENABLE != fen { expected.clear(); }
+                        effect.line
+                    }
+                };
+                line = reported.unwrap_or(line);
+                prop_assert_eq!(line, uart.line());
+                prop_assert_eq!(uart.flags() & FR_RXFE != 0, expected.is_empty());
+            }
+        }
+    }
+}
