@@ -1,0 +1,82 @@
+//! The firmware: compiled for the bare-metal targets and laid out as flat images.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::toolchain::{HARD_FLOAT, SOFT_FLOAT, Toolchain};
+use crate::{files, flat, paths, process, progress};
+
+/// One firmware binary.
+struct Binary {
+    package: &'static str,
+    target: &'static str,
+    image: &'static str,
+}
+
+const HYPERVISOR: Binary = Binary { package: "hypervisor", target: SOFT_FLOAT, image: "haechi.img" };
+const SECURE_DOMAIN: Binary = Binary { package: "secure-domain", target: HARD_FLOAT, image: "secure-domain.img" };
+const PROBE: Binary = Binary { package: "probe", target: SOFT_FLOAT, image: "probe.img" };
+
+/// The flat images of a board's firmware.
+#[derive(Debug, Clone)]
+pub struct Firmware {
+    /// The hypervisor, what the boot loader starts at EL2.
+    pub hypervisor: PathBuf,
+    /// The secure domain, a part of the boot bundle.
+    pub secure_domain: PathBuf,
+}
+
+/// Builds hypervisor and secure domain for the board file.
+///
+/// # Errors
+/// What cargo says, or a flat image that cannot be made.
+pub fn build(board: &Path) -> Result<Firmware> {
+    let toolchain = Toolchain::ensure()?;
+    let images = image_directory(board);
+    Ok(Firmware {
+        hypervisor: HYPERVISOR.build(&toolchain, board, &images)?,
+        secure_domain: SECURE_DOMAIN.build(&toolchain, board, &images)?,
+    })
+}
+
+/// Builds the probe, the guest that tries what is forbidden.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_probe(board: &Path) -> Result<PathBuf> {
+    PROBE.build(&Toolchain::ensure()?, board, &image_directory(board))
+}
+
+/// Where a board's flat images go: boards other than the default have a directory of their own.
+pub fn image_directory(board: &Path) -> PathBuf {
+    match board.file_stem() {
+        Some(stem) if stem != crate::board::DEFAULT => paths::artefacts().join(stem),
+        _ => paths::artefacts(),
+    }
+}
+
+/// The ELF file cargo leaves for a firmware package; `None` for a package that is none.
+pub fn elf(package: &str) -> Option<PathBuf> {
+    let binary = [HYPERVISOR, SECURE_DOMAIN, PROBE].into_iter().find(|binary| binary.package == package)?;
+    Some(binary.elf())
+}
+
+impl Binary {
+    fn elf(&self) -> PathBuf {
+        paths::cargo_target().join(self.target).join("release").join(self.package)
+    }
+
+    fn build(&self, toolchain: &Toolchain, board: &Path, images: &Path) -> Result<PathBuf> {
+        let mut cargo = toolchain.cargo();
+        cargo.args(["build", "--quiet", "--release", "--package", self.package, "--target", self.target]);
+        cargo.env("HAECHI_BOARD", board);
+        progress::step(&format!("Building {}", self.package), || process::run(&mut cargo))?;
+        let elf = self.elf();
+        let bytes = fs::read(&elf).with_context(|| format!("{} cannot be read", elf.display()))?;
+        let flat = flat::from_elf(&bytes).with_context(|| format!("{} cannot become a flat image", elf.display()))?;
+        let image = images.join(self.image);
+        files::replace_if_changed(&image, &flat)?;
+        Ok(image)
+    }
+}

@@ -1,0 +1,184 @@
+//! The Linux guest's images: kernels, initrd and root filesystem, made once from Debian's packages and the recipe in
+//! `guest-images/linux`.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::debian::{self, Debian};
+use crate::modules::{Set, Tree as ModuleTree};
+use crate::stamp::{Stamp, describe, describe_tree};
+use crate::{files, initrd, kernel, paths, progress, rootfs};
+
+/// Raised when the making of images changes in code, so that older ones are made anew.
+const RECIPE_VERSION: u32 = 1;
+/// Length of the root filesystem.
+const ROOTFS_BYTES: u64 = 256 << 20;
+
+/// The images, all under `target/haechi`.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// Debian's kernels, plain arm64 images, in the order of the recipe: the first is the default.
+    pub kernels: Vec<Kernel>,
+    /// One first root for all of them.
+    pub initrd: PathBuf,
+    /// The plain ext4 root filesystem.
+    pub rootfs: PathBuf,
+}
+
+/// One kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// The series, such as `6.1`.
+    pub series: String,
+    /// `target/haechi/linux-SERIES`.
+    pub image: PathBuf,
+}
+
+/// One line of `kernels.txt`, fetched.
+struct Package {
+    series: String,
+    tree: PathBuf,
+}
+
+impl Images {
+    fn are_there(&self) -> bool {
+        let kernels = self.kernels.iter().map(|kernel| &kernel.image);
+        kernels.chain([&self.initrd, &self.rootfs]).all(|path| path.is_file())
+    }
+
+    /// The kernel to boot when none is named.
+    pub fn default_kernel(&self) -> &Path {
+        &self.kernels[0].image
+    }
+
+    /// The kernel of a series.
+    pub fn kernel(&self, series: &str) -> Option<&Path> {
+        self.kernels.iter().find(|kernel| kernel.series == series).map(|kernel| kernel.image.as_path())
+    }
+}
+
+/// Makes whatever is missing or older than its recipe. When all is there this takes milliseconds.
+///
+/// # Errors
+/// When the archive cannot be reached or an image cannot be made.
+pub fn ensure() -> Result<Images> {
+    let recipe = paths::linux_recipe();
+    let out = paths::artefacts();
+    let series = kernel_patterns(&recipe)?;
+    let kernels =
+        series.iter().map(|(name, _)| Kernel { series: name.clone(), image: out.join(format!("linux-{name}")) });
+    let images = Images { kernels: kernels.collect(), initrd: out.join("initrd.img"), rootfs: out.join("rootfs.ext4") };
+
+    let stamp = Stamp::new(&images.rootfs, format!("{RECIPE_VERSION}\n{}", describe_tree(&recipe)?));
+    if stamp.is_fresh() && images.are_there() {
+        return Ok(images);
+    }
+    let _lock = files::lock()?;
+    if !stamp.is_fresh() || !images.are_there() {
+        stamp.clear()?;
+        make(&images, &recipe)?;
+        stamp.set()?;
+    }
+    Ok(images)
+}
+
+fn make(images: &Images, recipe: &Path) -> Result<()> {
+    let mut debian = Debian::open()?;
+    let kernels = progress::step("Fetching Debian kernels", || fetch_kernels(&mut debian, recipe))?;
+    let packages = progress::step("Fetching Debian packages", || fetch_packages(&mut debian, recipe))?;
+    for (kernel, package) in images.kernels.iter().zip(&kernels) {
+        files::replace(&kernel.image, &kernel_image(package)?)?;
+    }
+    progress::step("Making initrd and root filesystem", || {
+        let busybox = packages.join("bin/busybox");
+        let modules = modules(&kernels, &[&recipe.join("initrd/modules.txt")])?;
+        files::replace(&images.initrd, &initrd::make(&busybox, &recipe.join("initrd/init"), &modules)?)?;
+        make_rootfs(&images.rootfs, recipe, &packages, &kernels)
+    })
+}
+
+fn make_rootfs(image: &Path, recipe: &Path, packages: &Path, kernels: &[Package]) -> Result<()> {
+    let staging = image.with_extension("tree");
+    let mut tree = rootfs::Tree::new(&staging)?;
+    tree.add_programs(packages, &files::list(&recipe.join("rootfs/programs.txt"))?)?;
+    tree.add_applets(&packages.join("bin/busybox"), &files::list(&recipe.join("rootfs/applets.txt"))?)?;
+    for (version, set) in modules(kernels, &[&recipe.join("initrd/modules.txt"), &recipe.join("rootfs/modules.txt")])? {
+        tree.add_modules(&version, &set)?;
+    }
+    tree.add_overlay(&recipe.join("rootfs/overlay"))?;
+    let beside = image.with_extension("new");
+    tree.into_ext4(&beside, ROOTFS_BYTES)?;
+    fs::rename(&beside, image)?;
+    fs::remove_dir_all(&staging).context("the staging tree cannot be removed")
+}
+
+/// Lines of `kernels.txt`: a series and a pattern of package names.
+fn kernel_patterns(recipe: &Path) -> Result<Vec<(String, String)>> {
+    let file = recipe.join("kernels.txt");
+    let lines = files::list(&file)?.into_iter();
+    let pairs =
+        lines.map(|line| line.split_once(char::is_whitespace).map(|(a, b)| (a.to_owned(), b.trim().to_owned())));
+    let pairs: Option<Vec<_>> = pairs.collect();
+    pairs
+        .filter(|pairs| !pairs.is_empty())
+        .with_context(|| format!("{} wants lines `SERIES PACKAGE-PATTERN`", file.display()))
+}
+
+fn fetch_kernels(debian: &mut Debian, recipe: &Path) -> Result<Vec<Package>> {
+    kernel_patterns(recipe)?
+        .into_iter()
+        .map(|(series, pattern)| {
+            let tree = paths::debian_cache().join(format!("linux-{series}"));
+            let stamp = Stamp::new(&tree, pattern.clone());
+            if !stamp.is_fresh() {
+                stamp.clear()?;
+                let name = debian.newest(&pattern)?;
+                let package = debian.download(&name, &tree.with_extension("debs"))?;
+                files::fresh_directory(&tree)?;
+                debian::unpack(&package, &tree)?;
+                stamp.set()?;
+            }
+            Ok(Package { series, tree })
+        })
+        .collect()
+}
+
+fn fetch_packages(debian: &mut Debian, recipe: &Path) -> Result<PathBuf> {
+    let list = recipe.join("rootfs/packages.txt");
+    let tree = paths::debian_cache().join("userspace");
+    let stamp = Stamp::new(&tree, describe(&list)?);
+    if !stamp.is_fresh() {
+        stamp.clear()?;
+        let packages = debian.download_closure(&files::list(&list)?, &tree.with_extension("debs"))?;
+        files::fresh_directory(&tree)?;
+        for package in packages {
+            debian::unpack(&package, &tree)?;
+        }
+        stamp.set()?;
+    }
+    Ok(tree)
+}
+
+fn kernel_image(package: &Package) -> Result<Vec<u8>> {
+    let found = files::walk(&package.tree.join("boot"))?;
+    let is_image =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"));
+    let image = found
+        .iter()
+        .find(is_image)
+        .with_context(|| format!("the package of Linux {} has no vmlinuz", package.series))?;
+    kernel::load(image)
+}
+
+fn modules(kernels: &[Package], lists: &[&Path]) -> Result<Vec<(String, Set)>> {
+    let mut names = Vec::new();
+    for list in lists {
+        names.extend(files::list(list)?);
+    }
+    let of_kernel = |package: &Package| {
+        let tree = ModuleTree::open(&package.tree)?;
+        Ok((tree.version.clone(), tree.closure(&names)?))
+    };
+    kernels.iter().map(of_kernel).collect()
+}

@@ -1,0 +1,21 @@
+//! The tool behind `./x` as a library: toolchain, firmware, guest images, QEMU machines. The system tests build on it.
+pub mod board;
+pub mod boot;
+pub mod cpio;
+pub mod debian;
+pub mod files;
+pub mod firmware;
+pub mod flat;
+pub mod images;
+pub mod initrd;
+pub mod kernel;
+pub mod modules;
+pub mod paths;
+pub mod process;
+pub mod progress;
+pub mod qemu;
+pub mod rootfs;
+pub mod size;
+pub mod stamp;
+pub mod toolchain;
+pub mod verbs;

@@ -1,0 +1,157 @@
+//! QEMU's command line for a machine with or without Haechi. Facts about QEMU's `virt` board that shaped it:
+//! virtio-mmio slots are 0x200 bytes apart from 0x0a000000 and QEMU fills them from the highest, so the disk is put into
+//! slot 31 by name; virtio 1.x over mmio wants `force-legacy=false`.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// The emulator.
+pub const PROGRAM: &str = "qemu-system-aarch64";
+/// Most cores a machine can have.
+pub const MAX_CORES: u32 = 8;
+
+/// The interrupt controller of the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gic {
+    /// GICv2
+    V2,
+    /// GICv3
+    V3,
+}
+
+/// How the first stage of boot is given to QEMU.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// Raw image, written in place.
+    pub file: PathBuf,
+    /// What the guest reads with GET_ID, if anything (20 bytes at most).
+    pub serial: Option<String>,
+}
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Cores, 1 to [`MAX_CORES`].
+    pub smp: u32,
+    /// Memory in bytes.
+    pub mem_bytes: u64,
+    /// QEMU's name of the core.
+    pub cpu: String,
+    /// Interrupt controller.
+    pub gic: Gic,
+    /// Whether the cores have EL2; `false` is the baseline without Haechi.
+    pub virtualization: bool,
+    /// What QEMU starts: the hypervisor, or Linux for the baseline.
+    pub kernel: PathBuf,
+    /// What QEMU puts in memory as initrd: the boot bundle, or Linux' initrd for the baseline.
+    pub initrd: Option<PathBuf>,
+    /// Kernel arguments of Linux.
+    pub append: String,
+    /// The physical disk.
+    pub disk: Option<Disk>,
+    /// Wait for a debugger on TCP port 1234 before the first instruction.
+    pub gdb: bool,
+    /// Further arguments, taken as they are.
+    pub extra: Vec<String>,
+}
+
+impl Machine {
+    /// A machine with the defaults of `./x run`: one Cortex-A72, 1 GiB, GICv3, EL2.
+    pub fn new(kernel: &Path) -> Self {
+        Self {
+            smp: 1,
+            mem_bytes: 1 << 30,
+            cpu: "cortex-a72".into(),
+            gic: Gic::V3,
+            virtualization: true,
+            kernel: kernel.to_owned(),
+            initrd: None,
+            append: String::new(),
+            disk: None,
+            gdb: false,
+            extra: Vec::new(),
+        }
+    }
+
+    /// The command, its console on standard input and output (`Ctrl-A x` ends it, `Ctrl-A c` is QEMU's monitor).
+    pub fn command(&self) -> Command {
+        let mut qemu = process::command(PROGRAM);
+        qemu.arg("-M").arg(self.board()).args(["-cpu", &self.cpu]).args(["-smp", &self.smp.to_string()]);
+        qemu.arg("-m").arg(self.memory());
+        qemu.args(["-display", "none", "-nodefaults", "-serial", "mon:stdio"]);
+        qemu.args(["-global", "virtio-mmio.force-legacy=false"]);
+        qemu.arg("-kernel").arg(&self.kernel);
+        if let Some(initrd) = &self.initrd {
+            qemu.arg("-initrd").arg(initrd);
+        }
+        if !self.append.is_empty() {
+            qemu.arg("-append").arg(&self.append);
+        }
+        if let Some(disk) = &self.disk {
+            qemu.arg("-drive").arg(format!("if=none,id=disk0,format=raw,file={}", option(&disk.file)));
+            let serial = disk.serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
+            qemu.arg("-device").arg(format!("virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.31{serial}"));
+        }
+        if self.gdb {
+            qemu.args(["-s", "-S"]);
+        }
+        qemu.args(&self.extra);
+        qemu
+    }
+
+    fn board(&self) -> String {
+        let gic = match self.gic {
+            Gic::V2 => 2,
+            Gic::V3 => 3,
+        };
+        let el2 = if self.virtualization { ",virtualization=on" } else { "" };
+        format!("virt,gic-version={gic}{el2}")
+    }
+
+    /// QEMU takes sizes in MiB; the board maps whole ones only.
+    fn memory(&self) -> String {
+        format!("{}M", self.mem_bytes.div_ceil(1 << 20))
+    }
+}
+
+/// A path inside an option list, where QEMU wants a comma doubled.
+fn option(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// Asks QEMU whether it has a core of this name.
+///
+/// # Errors
+/// When it has not, or QEMU is missing.
+pub fn check_cpu(name: &str) -> Result<()> {
+    let help = process::text(process::command(PROGRAM).args(["-M", "virt", "-cpu", "help"]))?;
+    let model = name.split(',').next().unwrap_or_default();
+    if !help.lines().any(|line| line.trim() == model) {
+        bail!("QEMU has no core `{model}`; `{PROGRAM} -M virt -cpu help` lists those there are");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comma_in_a_file_name_is_no_option() {
+        let mut machine = Machine::new(Path::new("k"));
+        machine.disk = Some(Disk { file: "a,b.img".into(), serial: None });
+        assert!(process::shown(&machine.command()).contains("file=a,,b.img"));
+    }
+
+    #[test]
+    fn baseline_has_no_el2() {
+        let mut machine = Machine::new(Path::new("k"));
+        assert!(process::shown(&machine.command()).contains("-M virt,gic-version=3,virtualization=on "));
+        machine.virtualization = false;
+        machine.gic = Gic::V2;
+        assert!(process::shown(&machine.command()).contains("-M virt,gic-version=2 "));
+    }
+}

@@ -1,0 +1,35 @@
+//! `./x build`: the firmware as flat images.
+use anyhow::Result;
+
+use crate::toolchain::Toolchain;
+use crate::{board, firmware, paths};
+
+/// What can be asked of `./x build`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Board: a name in board-configs/boards, or a file
+    #[arg(long, value_name = "NAME|FILE")]
+    board: Option<String>,
+    /// Print the environment in which a plain `cargo build` of the firmware works, for a shell's `eval`
+    #[arg(long)]
+    environment: bool,
+}
+
+/// Builds hypervisor, secure domain and probe.
+///
+/// # Errors
+/// What cargo says.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.environment {
+        for (name, value) in Toolchain::ensure()?.environment() {
+            println!("export {name}={}", shlex::try_quote(&value)?);
+        }
+        return Ok(());
+    }
+    let board = board::find(arguments.board.as_deref())?;
+    let made = firmware::build(&board)?;
+    for image in [made.hypervisor, made.secure_domain, firmware::build_probe(&board)?] {
+        println!("{} {} bytes", paths::shown(&image), std::fs::metadata(&image)?.len());
+    }
+    Ok(())
+}

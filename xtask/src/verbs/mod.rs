@@ -1,0 +1,4 @@
+//! The verbs of `./x`, one file each.
+pub mod build;
+pub mod images;
+pub mod run;

@@ -1,0 +1,190 @@
+//! `./x run`: Linux over Haechi in QEMU, or directly on QEMU for comparison.
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ArgAction;
+
+use crate::qemu::{self, Disk, Gic, Machine};
+use crate::{board, boot, firmware, images, kernel, paths, process, progress, size};
+
+/// What can be asked of `./x run`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Linux to boot: an arm64 Image, plain or gzip [default: Debian's 6.1; Debian's 6.12 is target/haechi/linux-6.12]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// First root of Linux [default: ours, which mounts the disk]
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// More kernel arguments, after `console=ttyAMA0 root=/dev/vda rw`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    append: String,
+    /// Physical disk, already sealed; kept between runs [default: target/haechi/disk.img]
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+    /// Make the default disk anew, with this size (such as 1G)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "disk")]
+    fresh_disk: Option<u64>,
+    /// Cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(qemu::MAX_CORES)))]
+    smp: u32,
+    /// Memory
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    mem: u64,
+    /// Interrupt controller
+    #[arg(long, value_name = "2|3", default_value = "3", value_parser = parse_gic)]
+    gic: Gic,
+    /// Core model, as QEMU names it
+    #[arg(long, value_name = "MODEL", default_value = "cortex-a72")]
+    cpu: String,
+    /// Wait for a debugger on TCP port 1234
+    #[arg(long)]
+    gdb: bool,
+    /// One more argument for QEMU; may be given again
+    #[arg(long, value_name = "ARG", action = ArgAction::Append, allow_hyphen_values = true)]
+    qemu_arg: Vec<String>,
+    /// Print the QEMU command line instead of running it
+    #[arg(long)]
+    dry_run: bool,
+    /// The same Linux on a plain disk directly on QEMU: the baseline
+    #[arg(long)]
+    no_hypervisor: bool,
+    /// Board: a name in board-configs/boards, or a file
+    #[arg(long, value_name = "NAME|FILE")]
+    board: Option<String>,
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    size::parse(text).map_err(|error| error.to_string())
+}
+
+fn parse_gic(text: &str) -> Result<Gic, String> {
+    match text {
+        "2" => Ok(Gic::V2),
+        "3" => Ok(Gic::V3),
+        _ => Err("the interrupt controller is 2 or 3".into()),
+    }
+}
+
+/// Builds what is missing and becomes QEMU.
+///
+/// # Errors
+/// One sentence about a wrong file or value, before anything long is done; later what a build step says.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    check(arguments)?;
+    let mut machine = machine(arguments);
+    if arguments.dry_run {
+        plan(arguments, &mut machine);
+        println!("{}", process::shown(&machine.command()));
+        return Ok(());
+    }
+    match arguments.no_hypervisor {
+        true => prepare_baseline(arguments, &mut machine)?,
+        false => prepare(arguments, &mut machine)?,
+    }
+    start(arguments, &machine)
+}
+
+/// Looks at every file and value that was given.
+fn check(arguments: &Arguments) -> Result<()> {
+    if !arguments.no_hypervisor || arguments.board.is_some() {
+        board::find(arguments.board.as_deref())?;
+    }
+    if let Some(file) = &arguments.kernel {
+        kernel::load(file)?;
+    }
+    for (what, file) in [("initrd", &arguments.initrd), ("disk", &arguments.disk)] {
+        let Some(file) = file else { continue };
+        let meta = fs::metadata(file).with_context(|| format!("the {what} {} cannot be read", file.display()))?;
+        if !meta.is_file() || meta.len() == 0 {
+            bail!("the {what} {} is not a file with something in it", file.display());
+        }
+    }
+    if arguments.cpu != DEFAULT_CPU {
+        qemu::check_cpu(&arguments.cpu)?;
+    }
+    Ok(())
+}
+
+const DEFAULT_CPU: &str = "cortex-a72";
+
+fn machine(arguments: &Arguments) -> Machine {
+    Machine {
+        smp: arguments.smp,
+        mem_bytes: arguments.mem,
+        cpu: arguments.cpu.clone(),
+        gic: arguments.gic,
+        virtualization: !arguments.no_hypervisor,
+        append: format!("{} {}", boot::DEFAULT_ARGUMENTS, arguments.append).trim_end().to_owned(),
+        gdb: arguments.gdb,
+        extra: arguments.qemu_arg.clone(),
+        ..Machine::new(Path::new(""))
+    }
+}
+
+/// Names the files a run would use, without making them.
+fn plan(arguments: &Arguments, machine: &mut Machine) {
+    let out = paths::artefacts();
+    let (kernel, initrd, disk) = match arguments.no_hypervisor {
+        true => (arguments.kernel.clone().unwrap_or(out.join("linux-6.1")), "initrd.img", "plain.img"),
+        false => (out.join("haechi.img"), "boot.bundle", "disk.img"),
+    };
+    let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
+    machine.kernel = kernel;
+    machine.initrd = Some(given.unwrap_or(out.join(initrd)));
+    machine.disk = Some(Disk { file: arguments.disk.clone().unwrap_or(out.join(disk)), serial: None });
+}
+
+fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
+    let board = board::find(arguments.board.as_deref())?;
+    let made = firmware::build(&board)?;
+    let images = images::ensure()?;
+    let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
+    let initrd = arguments.initrd.as_deref().unwrap_or(&images.initrd);
+    machine.initrd = Some(boot::pack(&made, linux, Some(initrd))?);
+    machine.kernel = made.hypervisor;
+    machine.disk = Some(Disk { file: arguments.disk.clone().unwrap_or(images.rootfs), serial: None });
+    Ok(())
+}
+
+fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
+    let images = images::ensure()?;
+    let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
+    machine.kernel = linux.to_owned();
+    machine.initrd = Some(arguments.initrd.clone().unwrap_or(images.initrd));
+    let disk = match &arguments.disk {
+        Some(disk) => disk.clone(),
+        None => plain_disk(&images.rootfs, arguments.fresh_disk)?,
+    };
+    machine.disk = Some(Disk { file: disk, serial: None });
+    Ok(())
+}
+
+/// The baseline's disk: a copy of the root filesystem, kept between runs.
+fn plain_disk(rootfs: &Path, fresh_bytes: Option<u64>) -> Result<PathBuf> {
+    let disk = paths::artefacts().join("plain.img");
+    if fresh_bytes.is_none() && disk.is_file() {
+        return Ok(disk);
+    }
+    let own = fs::metadata(rootfs)?.len();
+    let len = fresh_bytes.unwrap_or(own);
+    if len < own {
+        bail!("a disk of {} is smaller than the root filesystem of {}", size::shown(len), size::shown(own));
+    }
+    let beside = disk.with_extension("new");
+    fs::copy(rootfs, &beside).with_context(|| format!("{} cannot be written", beside.display()))?;
+    fs::OpenOptions::new().write(true).open(&beside)?.set_len(len)?;
+    fs::rename(&beside, &disk)?;
+    Ok(disk)
+}
+
+fn start(arguments: &Arguments, machine: &Machine) -> Result<()> {
+    if arguments.gdb {
+        progress::note("Waiting for a debugger: gdb-multiarch -ex 'target remote :1234'");
+    }
+    progress::note("Starting QEMU; Ctrl-A x ends it.");
+    let error = machine.command().exec();
+    bail!("{} could not be started: {error}", qemu::PROGRAM)
+}
