@@ -1,0 +1,139 @@
+//! What must hold in a board file beyond its form.
+
+use std::ops::Range;
+
+use crate::Board;
+
+const PAGE: u64 = 4096;
+const BLOCK: u64 = 2 << 20;
+/// SPIs (Arm IHI 0069, section 2.2).
+const SPIS: Range<u64> = 32..1020;
+/// Virtual devices of the contract between EL2 and the secure domain.
+const MAX_DEVICES: u32 = 8;
+const SLICE_US: std::ops::RangeInclusive<u32> = 50..=100_000;
+
+/// Checks `board`, whose file is called `stem`; the error is one sentence.
+pub(crate) fn check(stem: &str, board: &Board) -> Result<(), String> {
+    check_names(stem, board)?;
+    check_sizes(board)?;
+    check_channel(board)?;
+    check_huk(board)?;
+    check_windows(board)
+}
+
+fn check_names(stem: &str, board: &Board) -> Result<(), String> {
+    if board.name != stem {
+        return Err(format!("name is \"{}\", but the file is called {stem}.toml", board.name));
+    }
+    if board.storage.compatible.is_empty() {
+        return Err("storage.compatible is empty".into());
+    }
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    if !plain(&board.name) || !plain(&board.storage.compatible) {
+        return Err("name and storage.compatible take printable ASCII only".into());
+    }
+    Ok(())
+}
+
+fn check_sizes(board: &Board) -> Result<(), String> {
+    let sizes = [
+        ("secure_memory_bytes", board.secure_memory_bytes, BLOCK, "2 MiB"),
+        ("secure_heap_bytes", board.secure_heap_bytes, PAGE, "4 KiB"),
+        ("el2_heap_bytes", board.el2_heap_bytes, PAGE, "4 KiB"),
+    ];
+    for (field, size, unit, name) in sizes {
+        if size == 0 || !size.is_multiple_of(unit) {
+            return Err(format!("{field} is {size:#x}, which is no positive multiple of {name}"));
+        }
+    }
+    if board.secure_heap_bytes >= board.secure_memory_bytes {
+        return Err("secure_heap_bytes leaves nothing of secure_memory_bytes for the image".into());
+    }
+    if !SLICE_US.contains(&board.slice_us) {
+        let (least, most) = (SLICE_US.start(), SLICE_US.end());
+        return Err(format!("slice_us is {}, which is not between {least} and {most}", board.slice_us));
+    }
+    Ok(())
+}
+
+fn check_channel(board: &Board) -> Result<(), String> {
+    let channel = &board.channel;
+    if channel.devices == 0 || channel.devices > MAX_DEVICES {
+        return Err(format!("channel.devices is {}, which is not between 1 and {MAX_DEVICES}", channel.devices));
+    }
+    let intids = u64::from(channel.first_intid)..u64::from(channel.first_intid) + u64::from(channel.devices);
+    if intids.start < SPIS.start || intids.end > SPIS.end {
+        return Err(format!(
+            "channel.first_intid is {}: {} devices do not fit into the SPIs, {} to {}",
+            channel.first_intid,
+            channel.devices,
+            SPIS.start,
+            SPIS.end - 1
+        ));
+    }
+    Ok(())
+}
+
+fn check_huk(board: &Board) -> Result<(), String> {
+    let Some(huk) = &board.huk else { return Ok(()) };
+    if !huk.is_test_value {
+        return Err("huk.is_test_value must be true: a key in a file protects nothing".into());
+    }
+    if huk.bytes().is_none() {
+        return Err("huk.hex is not 64 hexadecimal digits".into());
+    }
+    Ok(())
+}
+
+/// A range of addresses with the field that states it.
+struct Window {
+    field: String,
+    range: Range<u64>,
+}
+
+fn check_windows(board: &Board) -> Result<(), String> {
+    let windows = windows(board)?;
+    for (index, window) in windows.iter().enumerate() {
+        for earlier in &windows[..index] {
+            if window.range.start < earlier.range.end && earlier.range.start < window.range.end {
+                return Err(format!(
+                    "{} ({:#x} to {:#x}) and {} ({:#x} to {:#x}) overlap",
+                    earlier.field,
+                    earlier.range.start,
+                    earlier.range.end - 1,
+                    window.field,
+                    window.range.start,
+                    window.range.end - 1
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every window in whole pages.
+fn windows(board: &Board) -> Result<Vec<Window>, String> {
+    let mut windows = Vec::new();
+    if let Some(console) = &board.early_console {
+        windows.push(window("early_console.base".into(), console.base, PAGE)?);
+    }
+    if !board.storage.base.is_multiple_of(4) {
+        return Err(format!("storage.base is {:#x}, which is no multiple of 4", board.storage.base));
+    }
+    windows.push(window("storage.base".into(), board.storage.base & !(PAGE - 1), PAGE)?);
+    windows.push(window("channel.base".into(), board.channel.base, u64::from(board.channel.devices) * PAGE)?);
+    for (index, denied) in board.denied.iter().enumerate() {
+        windows.push(window(format!("denied[{index}]"), denied.base, denied.size)?);
+    }
+    Ok(windows)
+}
+
+fn window(field: String, base: u64, size: u64) -> Result<Window, String> {
+    if !base.is_multiple_of(PAGE) || !size.is_multiple_of(PAGE) || size == 0 {
+        return Err(format!("{field} ({base:#x}, {size:#x} bytes) is not made of whole 4 KiB pages"));
+    }
+    match base.checked_add(size) {
+        Some(end) => Ok(Window { field, range: base..end }),
+        None => Err(format!("{field} ({base:#x}, {size:#x} bytes) leaves the address space")),
+    }
+}

@@ -1,0 +1,61 @@
+//! A board as a Rust constant.
+
+use std::fmt::Write as _;
+
+use crate::{Board, ConsoleKind};
+
+/// Rust source of `pub(crate) const BOARD: machine::Board`, for a build script to write and the firmware to include.
+pub fn emit(board: &Board) -> String {
+    let mut text = format!("/// {}: from board-configs/boards/{}.toml.\n", one_line(&board.description), board.name);
+    text.push_str("pub(crate) const BOARD: machine::Board = machine::Board {\n");
+    let mut field = |name: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "    {name}: {value},");
+    };
+    field("name", format!("{:?}", board.name));
+    field("early_console", early_console(board));
+    field("storage", storage(board));
+    field("secure_memory_bytes", format!("{:#x}", board.secure_memory_bytes));
+    field("el2_heap_bytes", format!("{:#x}", board.el2_heap_bytes));
+    field("secure_heap_bytes", format!("{:#x}", board.secure_heap_bytes));
+    field("channel", channel(board));
+    field("denied", denied(board));
+    field("test_huk", format!("{:?}", board.huk.as_ref().and_then(crate::Huk::bytes)));
+    field("slice_us", board.slice_us.to_string());
+    field("test", format!("machine::board::TestOnly {{ semihosting_exit: {} }}", board.test.semihosting_exit));
+    text.push_str("};\n");
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn early_console(board: &Board) -> String {
+    match &board.early_console {
+        None => "None".into(),
+        Some(console) => match console.kind {
+            ConsoleKind::Pl011 => format!("Some(machine::board::EarlyConsole::Pl011({:#x}))", console.base),
+        },
+    }
+}
+
+fn storage(board: &Board) -> String {
+    let (compatible, base) = (&board.storage.compatible, board.storage.base);
+    format!("machine::board::StorageController {{ compatible: {compatible:?}, base: {base:#x} }}")
+}
+
+fn channel(board: &Board) -> String {
+    let channel = &board.channel;
+    format!(
+        "machine::board::ChannelWindow {{ base: {:#x}, first_intid: {}, devices: {} }}",
+        channel.base, channel.first_intid, channel.devices
+    )
+}
+
+/// The check has seen to it that every range is one: `unwrap` is evaluated when the firmware is compiled.
+fn denied(board: &Board) -> String {
+    let regions =
+        board.denied.iter().map(|it| format!("machine::Region::new({:#x}, {:#x}).unwrap()", it.base, it.size));
+    format!("&[{}]", regions.collect::<Vec<_>>().join(", "))
+}
