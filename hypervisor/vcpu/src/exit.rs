@@ -275,3 +275,130 @@ const fn status(esr: u64) -> (FaultKind, u8) {
     };
     (kind, code & 0b11)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn data(esr: u64, far: u64, hpfar: u64) -> Fault {
+        match Exit::decode(esr, far, hpfar) {
+            Exit::DataAbort(fault) => fault,
+            other => panic!("not a data abort: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn classes_that_nothing_enables_are_unknown() {
+        for class in [0x00, 0x02, 0x0b, 0x0d, 0x0e, 0x15, 0x1c, 0x22, 0x26, 0x27, 0x28, 0x2c, 0x2d, 0x3f] {
+            assert_eq!(Exit::decode(u64::from(class) << 26, 0, 0), Exit::Unknown { class });
+        }
+    }
+
+    #[test]
+    fn a_permission_fault_does_not_tell_the_intermediate_address() {
+        // STR w1, permission fault at level 3.
+        let fault = data(0x9381_004f, 0xffff_8000_1234_5678, 0x0a00_0000_u64 >> 8);
+        assert_eq!((fault.kind, fault.level, fault.ipa, fault.write), (FaultKind::Permission, 3, None, true));
+        assert_eq!(fault.far, Some(0xffff_8000_1234_5678));
+        // The same on a walk does.
+        assert_eq!(data(0x9381_00cf, 0x678, 0x4_0000).ipa, Some(Ipa(0x400_0000)));
+    }
+
+    #[test]
+    fn an_external_abort_may_not_tell_the_virtual_address() {
+        let fault = data(0x9200_0410, 0x1234, 0);
+        assert_eq!((fault.kind, fault.far, fault.ipa), (FaultKind::External, None, None));
+        assert_eq!(data(0x9200_0010, 0x1234, 0).far, Some(0x1234));
+    }
+
+    #[test]
+    fn a_pair_or_a_writeback_is_not_described() {
+        assert_eq!(data(0x9200_0046, 0x1000, 0).access, None);
+    }
+
+    #[test]
+    fn a_load_of_a_device_register() {
+        // LDR x0 from an unmapped address, translation fault at level 2.
+        let fault = data(0x93c0_8006, 0xffff_8000_0801_0008, 0x80_1000 >> 4);
+        let access =
+            Access { register: 0, size_bytes: 8, sign_extend: false, sixty_four: true, acquire_release: false };
+        assert_eq!(fault.access, Some(access));
+        assert_eq!((fault.kind, fault.level), (FaultKind::Translation, 2));
+        assert_eq!(fault.ipa, Some(Ipa(0x0801_0008)));
+        assert!(!fault.write && fault.lower_el && !fault.on_stage1_walk);
+        assert_eq!(fault.instruction_bytes, 4);
+    }
+
+    #[test]
+    fn a_store_of_the_zero_register_to_a_device() {
+        // STR wzr, translation fault at level 1.
+        let fault = data(0x939f_0045, 0x0900_0030, 0x9_0000);
+        let access =
+            Access { register: 31, size_bytes: 4, sign_extend: false, sixty_four: false, acquire_release: false };
+        assert_eq!((fault.access, fault.write, fault.ipa), (Some(access), true, Some(Ipa(0x0900_0030))));
+    }
+
+    #[test]
+    fn calls_carry_their_immediate() {
+        assert_eq!(Exit::decode(0x5a00_0000, 0, 0), Exit::Hvc { immediate: 0 });
+        assert_eq!(Exit::decode(0x5e00_1234, 0, 0), Exit::Smc { immediate: 0x1234 });
+    }
+
+    #[test]
+    fn waiting_is_told_apart() {
+        assert_eq!(Exit::decode(0x07e0_0000, 0, 0), Exit::Wfi { deadline: None });
+        assert_eq!(Exit::decode(0x07e0_0001, 0, 0), Exit::Wfe { deadline: None });
+        assert_eq!(Exit::decode(0x07e0_0066, 0, 0), Exit::Wfi { deadline: Some(3) });
+        assert_eq!(Exit::decode(0x07e0_0067, 0, 0), Exit::Wfe { deadline: Some(3) });
+    }
+
+    #[test]
+    fn a_write_of_icc_sgi1r() {
+        let register = Register { op0: 3, op1: 0, crn: 12, crm: 11, op2: 5 };
+        let access = SystemAccess { register, rt: 2, read: false };
+        assert_eq!(Exit::decode(0x623a_3056, 0, 0), Exit::SystemRegister(access));
+    }
+
+    #[test]
+    fn extensions_that_trap_are_named() {
+        let cases = [
+            (0x07, Trap::FpSimd),
+            (0x09, Trap::PointerAuthentication),
+            (0x0a, Trap::Ls64),
+            (0x19, Trap::Sve),
+            (0x1d, Trap::Sme),
+            (0x03, Trap::AArch32 { class: 3 }),
+        ];
+        assert!(cases.iter().all(|(class, trap)| Exit::decode(class << 26, 0, 0) == Exit::Trapped(*trap)));
+    }
+
+    #[test]
+    fn a_failed_translation_gives_no_address() {
+        assert_eq!(ipa_of_par(0x0a00_0b80 | 1, 0x30), None);
+        assert_eq!(ipa_of_par(0xff00_0000_0a00_0b80, 0xffff_8000_0000_0030), Some(Ipa(0x0a00_0030)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_syndrome_has_an_answer(esr: u64, far: u64, hpfar: u64) {
+            if let Exit::DataAbort(fault) | Exit::InstructionAbort(fault) = Exit::decode(esr, far, hpfar) {
+                prop_assert!(fault.level <= 3 && matches!(fault.instruction_bytes, 2 | 4));
+                prop_assert!(fault.ipa.is_none_or(|ipa| ipa.0 >> 52 == 0));
+                if let Some(access) = fault.access {
+                    prop_assert!(access.register <= 31 && matches!(access.size_bytes, 1 | 2 | 4 | 8));
+                }
+            }
+        }
+
+        #[test]
+        fn every_field_of_an_access_comes_back(
+            register in 0..32_u8, size in 0..4_u64, sign_extend: bool, sixty_four: bool, acquire_release: bool,
+        ) {
+            let flags = u64::from(sign_extend) << 21 | u64::from(sixty_four) << 15 | u64::from(acquire_release) << 14;
+            let esr = 0x9300_0004 | size << 22 | u64::from(register) << 16 | flags;
+            let access = Access { register, size_bytes: 1 << size, sign_extend, sixty_four, acquire_release };
+            prop_assert_eq!(data(esr, 0, 0).access, Some(access));
+        }
+    }
+}

@@ -263,3 +263,143 @@ static RULES: &[Rule] = &[
     // S2POE (EL2); MEC (EL2); D128, D128_2 (HCRX.D128En); SNERR, ANERR, SDERR, ADERR (RAS).
     rule(7, 3, &[Keep(60)]),
 ];
+
+#[cfg(test)]
+mod cores;
+
+#[cfg(test)]
+mod tests {
+    use super::cores::*;
+    use super::*;
+
+    const GENERAL: Filter = Filter { pa_range: 5, gic: true, pointer_authentication: true, pmu: true };
+    const SECURE: Filter = Filter { gic: false, pointer_authentication: false, pmu: false, ..GENERAL };
+
+    /// Every field that must never be seen, by register and lowest bit.
+    const HIDDEN: &[(u8, u8, &[u32])] = &[
+        (1, 0, &[20, 28]),                                        // AMU, RAS
+        (1, 1, &[12, 20, 24]),                                    // Virtualization, Sec_frac, Virt_frac
+        (2, 6, &[8, 28]),                                         // XNX, EVT
+        (4, 0, &[8, 12, 28, 32, 36, 40, 44, 52]),                 // EL2, EL3, RAS, SVE, SEL2, MPAM, AMU, RME
+        (4, 1, &[8, 12, 16, 24, 28, 36, 40, 44, 48, 52, 56, 60]), // MTE, RAS, MPAM, SME, NMI, GCS, THE, PFAR
+        (5, 0, &[4, 16, 24, 32, 40, 44, 48, 52, 56, 60]),         // trace, SPE, TRBE, BRBE
+        (6, 0, &[24]),                                            // TME
+        (6, 1, &[60]),                                            // LS64
+        (6, 2, &[16, 32, 36, 60]),                                // MOPS, SYSREG_128, SYSINSTR_128, ATS1A
+        (6, 3, &[0, 8, 12]),                                      // CPA, TLBIW, PACM
+        (7, 0, &[12, 32, 36, 40, 56, 60]),                        // SNSMem, stage-2 granules, FGT, ECV
+        (7, 1, &[4, 8, 16, 28, 32, 40]),                          // VMIDBits, VH, LO, XNX, TWED, HCX
+        (7, 2, &[12, 24, 40, 56]),                                // IESB, NV, FWB, EVT
+        (7, 3, &[0, 4, 8, 12, 16, 20, 24, 28, 32, 36]),           // TCR2, SCTLR2, S1PIE, S1POE, AIE, MEC, D128
+    ];
+
+    /// Registers of which nothing is seen.
+    const EMPTY: &[(u8, u8)] = &[
+        (1, 3),
+        (3, 3),
+        (3, 5),
+        (3, 7),
+        (4, 2),
+        (4, 4),
+        (4, 5),
+        (4, 7),
+        (5, 1),
+        (5, 2),
+        (5, 4),
+        (5, 5),
+        (6, 7),
+        (7, 4),
+    ];
+
+    fn field(ids: &IdRegisters, crm: u8, op2: u8, low: u32) -> u64 {
+        ids.read(crm, op2) >> low & 0xf
+    }
+
+    #[test]
+    fn hidden_fields_read_zero_whatever_the_core_says() {
+        for raw in [&[u64::MAX; COUNT], &[0x1111_1111_1111_1111; COUNT], &MAX] {
+            let ids = IdRegisters::new(raw, GENERAL);
+            for (crm, op2, lows) in HIDDEN {
+                assert!(lows.iter().all(|low| field(&ids, *crm, *op2, *low) == 0), "CRm {crm}, op2 {op2}");
+            }
+            assert!(EMPTY.iter().all(|(crm, op2)| ids.read(*crm, *op2) == 0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_space_reads_zero() {
+        let ids = IdRegisters::new(&[u64::MAX; COUNT], GENERAL);
+        assert_eq!((ids.read(0, 0), ids.read(8, 0), ids.read(1, 8), ids.read(255, 255)), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn nothing_is_shown_that_the_core_has_not() {
+        for raw in [&CORTEX_A53, &CORTEX_A57, &CORTEX_A72, &CORTEX_A76, &NEOVERSE_N1, &MAX] {
+            let ids = IdRegisters::new(raw, GENERAL);
+            for (crm, op2) in (1..=7).flat_map(|crm| (0..8).map(move |op2| (crm, op2))) {
+                let there = raw[position(crm, op2).expect("inside the space")];
+                assert!((0..64).step_by(4).all(|low| field(&ids, crm, op2, low) <= there >> low & 0xf));
+            }
+        }
+    }
+
+    #[test]
+    fn a_core_of_the_first_architecture_loses_only_its_upper_levels() {
+        let ids = IdRegisters::new(&CORTEX_A53, GENERAL);
+        // ID_AA64PFR0_EL1: EL0 both, EL1 AArch64 only, GIC.
+        assert_eq!(ids.read(4, 0), 0x0100_0012);
+        for (crm, op2) in [(5, 0), (6, 0), (2, 5), (3, 0), (3, 1)] {
+            assert_eq!(ids.read(crm, op2), CORTEX_A53[position(crm, op2).expect("inside the space")]);
+        }
+        // Without SNSMem.
+        assert_eq!(ids.read(7, 0), 0x122);
+    }
+
+    #[test]
+    fn the_largest_model_keeps_what_works_without_el2() {
+        let ids = IdRegisters::new(&MAX, GENERAL);
+        // CSV3, CSV2 capped, DIT, GIC, AdvSIMD, FP, EL1, EL0.
+        assert_eq!(ids.read(4, 0), 0x1101_0000_0111_0012);
+        // SSBS, BT.
+        assert_eq!(ids.read(4, 1), 0x21);
+        // PMUv3p5, Debugv8p2, breakpoints and watchpoints.
+        assert_eq!(ids.read(5, 0), 0x1030_5608);
+        // All of ISAR0 and ISAR1 that QEMU has: LSE, crypto, RNDR, PAuth.
+        assert_eq!(ids.read(6, 0), MAX[40]);
+        assert_eq!(ids.read(6, 1), MAX[41] & !(0xf << 60));
+        // E0PD, PAN3.
+        assert_eq!((field(&ids, 7, 2, 60), field(&ids, 7, 1, 20)), (1, 3));
+    }
+
+    #[test]
+    fn the_address_size_is_capped_to_the_tables() {
+        let ids = IdRegisters::new(&MAX, Filter { pa_range: 2, ..GENERAL });
+        assert_eq!(field(&ids, 7, 0, 0), 2);
+        assert_eq!(field(&IdRegisters::new(&CORTEX_A53, GENERAL), 7, 0, 0), 2);
+    }
+
+    #[test]
+    fn the_secure_domain_sees_no_gic_no_keys_no_counters() {
+        let ids = IdRegisters::new(&MAX, SECURE);
+        let fields = [(4, 0, 24), (6, 1, 4), (6, 1, 8), (6, 1, 24), (6, 1, 28), (6, 2, 8), (6, 2, 12), (5, 0, 8)];
+        assert!(fields.iter().all(|(crm, op2, low)| field(&ids, *crm, *op2, *low) == 0));
+    }
+
+    #[test]
+    fn absent_floating_point_stays_absent() {
+        let mut raw = MAX;
+        raw[24] |= 0xff << 16;
+        let ids = IdRegisters::new(&raw, GENERAL);
+        assert_eq!((field(&ids, 4, 0, 16), field(&ids, 4, 0, 20)), (15, 15));
+        raw[32] |= 0xf << 8;
+        assert_eq!(field(&IdRegisters::new(&raw, GENERAL), 5, 0, 8), 0);
+    }
+
+    #[test]
+    fn each_register_has_one_rule() {
+        for (index, rule) in RULES.iter().enumerate() {
+            assert!(position(rule.crm, rule.op2).is_some());
+            assert!(RULES[index + 1..].iter().all(|other| (other.crm, other.op2) != (rule.crm, rule.op2)));
+        }
+    }
+}

@@ -164,3 +164,116 @@ fn pstate_after(spsr: u64, sctlr: u64, features: Features) -> u64 {
     let tco = if features.mte { pstate::TCO } else { 0 };
     kept | pan | ssbs | tco | pstate::DAIF | pstate::EL1H
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Exit;
+    use proptest::prelude::*;
+
+    const VBAR: u64 = 0xffff_8000_1000_0800;
+    const ELR: u64 = 0xffff_8000_1001_2344;
+    const SPAN: u64 = SCTLR_SPAN;
+    const NEW: Features = Features { pan: true, ssbs: true, mte: true };
+    const ABORT: Exception =
+        Exception::DataAbort { far: Some(0x1234), write: true, cache_maintenance: false, on_walk: false };
+
+    fn enter(exception: Exception, spsr: u64) -> Entry {
+        Entry::new(exception, ELR, spsr, VBAR, SPAN, Features::default())
+    }
+
+    #[test]
+    fn each_state_has_its_vector() {
+        let cases = [
+            (pstate::EL1T, 0x000),
+            (pstate::EL1H, 0x200),
+            (pstate::EL0T, 0x400),
+            (pstate::NRW, 0x600),
+            (pstate::NRW | pstate::T32, 0x600),
+        ];
+        for (spsr, offset) in cases {
+            assert_eq!(enter(Exception::Undefined, spsr).pc, VBAR + offset);
+        }
+    }
+
+    #[test]
+    fn the_syndrome_says_where_it_came_from() {
+        let fetch = Exception::InstructionAbort { far: Some(0x1000), on_walk: false };
+        let cases = [
+            (ABORT, pstate::EL0T, 0x9200_0050),
+            (ABORT, pstate::NRW, 0x9200_0050),
+            (ABORT, pstate::EL1H, 0x9600_0050),
+            (ABORT, pstate::EL1T, 0x9600_0050),
+            (fetch, pstate::EL0T, 0x8200_0010),
+            (fetch, pstate::EL1H, 0x8600_0010),
+            (Exception::Undefined, pstate::EL0T, 0x0200_0000),
+            (Exception::Undefined, pstate::EL1H, 0x0200_0000),
+        ];
+        for (exception, spsr, esr) in cases {
+            assert_eq!(enter(exception, spsr).esr_el1, esr, "{exception:?} from {spsr:#x}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_address_is_said_to_be_unknown() {
+        let abort = Exception::DataAbort { far: None, write: false, cache_maintenance: true, on_walk: false };
+        let entry = enter(abort, pstate::EL1H);
+        assert_eq!((entry.esr_el1, entry.far_el1), (0x9600_0510, None));
+    }
+
+    #[test]
+    fn a_fault_on_the_walk_is_reported_as_one() {
+        let Exit::DataAbort(fault) = Exit::decode(0x9381_00cf, 0x678, 0x4_0000) else { panic!("a data abort") };
+        let entry = enter(Exception::data_abort(&fault), pstate::EL1H);
+        assert_eq!((entry.esr_el1 & 0x3f, entry.far_el1), (0b01_0111, Some(0x678)));
+    }
+
+    #[test]
+    fn the_return_state_is_what_was_interrupted() {
+        let spsr = pstate::NZCV | pstate::EL0T | pstate::BTYPE | pstate::SS;
+        let entry = enter(Exception::Undefined, spsr);
+        assert_eq!((entry.elr_el1, entry.spsr_el1), (ELR, spsr));
+    }
+
+    #[test]
+    fn an_old_core_enters_masked_and_nothing_else() {
+        assert_eq!(enter(ABORT, pstate::EL1H).pstate, 0x3c5);
+    }
+
+    #[test]
+    fn pan_is_set_unless_span_says_to_leave_it() {
+        let pan = |spsr: u64, sctlr: u64| Entry::new(ABORT, ELR, spsr, VBAR, sctlr, NEW).pstate & pstate::PAN != 0;
+        assert!(pan(0, 0) && pan(pstate::PAN, 0) && pan(pstate::PAN, SPAN));
+        assert!(!pan(0, SPAN));
+    }
+
+    #[test]
+    fn speculation_and_tag_checks_follow_the_architecture() {
+        let entry = |sctlr: u64| Entry::new(ABORT, ELR, pstate::SSBS, VBAR, sctlr, NEW).pstate;
+        assert_eq!(entry(SPAN), 0x3c5 | pstate::TCO);
+        assert_eq!(entry(SPAN | SCTLR_DSSBS), 0x3c5 | pstate::TCO | pstate::SSBS);
+    }
+
+    #[test]
+    fn the_saved_registers_get_the_entry() {
+        let (mut frame, mut el1) = (Frame { elr: ELR, ..Frame::default() }, El1State::reset());
+        el1.far_el1 = 0x55;
+        enter(Exception::Undefined, pstate::EL0T).apply(&mut frame, &mut el1);
+        assert_eq!((frame.elr, frame.spsr), (VBAR + 0x400, 0x3c5));
+        assert_eq!((el1.elr_el1, el1.spsr_el1, el1.esr_el1, el1.far_el1), (ELR, 0, 0x0200_0000, 0x55));
+    }
+
+    proptest! {
+        #[test]
+        fn every_entry_is_at_el1_masked_inside_the_vectors(elr: u64, spsr: u64, vbar: u64, sctlr: u64, far: u64) {
+            let abort = Exception::InstructionAbort { far: Some(far), on_walk: false };
+            for exception in [Exception::Undefined, ABORT, abort] {
+                let entry = Entry::new(exception, elr, spsr, vbar, sctlr, NEW);
+                prop_assert_eq!(entry.pstate & (pstate::MODE_MASK | pstate::DAIF), 0x3c5);
+                prop_assert_eq!(entry.pstate & (pstate::IL | pstate::SS | pstate::UAO | pstate::BTYPE | pstate::T32), 0);
+                prop_assert_eq!(entry.pc & !0x7ff, vbar & !0x7ff);
+                prop_assert_eq!(entry.pc & 0x7f, 0);
+            }
+        }
+    }
+}

@@ -110,3 +110,100 @@ fn read_zero_write_ignored(access: &SystemAccess) -> Action {
 fn sgi(access: &SystemAccess, register: SgiRegister, value: u64) -> Action {
     if access.read { Action::Undefined } else { Action::Sgi { register, value } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id_registers::{COUNT, Filter};
+    use proptest::prelude::*;
+
+    fn ids() -> IdRegisters {
+        let filter = Filter { pa_range: 5, gic: true, pointer_authentication: true, pmu: true };
+        IdRegisters::new(&[0x1111_1111_1111_1111; COUNT], filter)
+    }
+
+    fn access(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8, read: bool) -> SystemAccess {
+        SystemAccess { register: Register { op0, op1, crn, crm, op2 }, rt: 0, read }
+    }
+
+    #[test]
+    fn implementation_defined_registers_are_undefined() {
+        for (op0, crn) in [(3, 11), (3, 15), (1, 11), (1, 15)] {
+            for read in [false, true] {
+                assert_eq!(decide(&access(op0, 0, crn, 2, 0, read), 0, &ids()), Action::Undefined);
+            }
+        }
+    }
+
+    #[test]
+    fn registers_of_hidden_extensions_are_undefined() {
+        // ZCR_EL1, SMCR_EL1, GCR_EL1, SCXTNUM_EL1, ERRSELR_EL1, APIAKeyLo_EL1, PMSCR_EL1, PMCR_EL0, TRFCR_EL1, GMID_EL1.
+        let hidden = [
+            (0, 1, 2, 0),
+            (0, 1, 2, 6),
+            (0, 1, 0, 6),
+            (0, 13, 0, 7),
+            (0, 5, 3, 1),
+            (0, 2, 1, 0),
+            (0, 9, 9, 0),
+            (3, 9, 12, 0),
+            (0, 1, 2, 1),
+            (1, 0, 0, 4),
+        ];
+        for (op1, crn, crm, op2) in hidden {
+            assert_eq!(decide(&access(3, op1, crn, crm, op2, true), 0, &ids()), Action::Undefined);
+        }
+    }
+
+    #[test]
+    fn an_identification_register_cannot_be_written() {
+        assert_eq!(decide(&access(3, 0, 0, 4, 0, false), 5, &ids()), Action::Undefined);
+    }
+
+    #[test]
+    fn an_identification_register_reads_as_filtered() {
+        let ids = ids();
+        assert_eq!(decide(&access(3, 0, 0, 4, 1, true), 0, &ids), Action::Read(ids.read(4, 1)));
+        assert_eq!(ids.read(4, 1), 0x1_0000_0011);
+    }
+
+    #[test]
+    fn actlr_reads_zero_and_forgets() {
+        assert_eq!(decide(&access(3, 0, 1, 0, 1, true), 0, &ids()), Action::Read(0));
+        assert_eq!(decide(&access(3, 0, 1, 0, 1, false), 7, &ids()), Action::Ignore);
+    }
+
+    #[test]
+    fn cache_maintenance_by_set_and_way_is_contained() {
+        for crm in [6, 10, 14] {
+            assert_eq!(decide(&access(1, 0, 7, crm, 2, false), 0, &ids()), Action::Ignore);
+        }
+    }
+
+    #[test]
+    fn software_generated_interrupts_are_handed_back() {
+        let cases = [(5, SgiRegister::Sgi1r), (6, SgiRegister::Asgi1r), (7, SgiRegister::Sgi0r)];
+        for (op2, register) in cases {
+            let expected = Action::Sgi { register, value: 0x100_0001 };
+            assert_eq!(decide(&access(3, 0, 12, 11, op2, false), 0x100_0001, &ids()), expected);
+        }
+    }
+
+    #[test]
+    fn the_os_lock_looks_open_and_stays_so() {
+        assert_eq!(decide(&access(2, 0, 1, 0, 4, false), 1, &ids()), Action::Ignore);
+        assert_eq!(decide(&access(2, 0, 1, 1, 4, true), 0, &ids()), Action::Read(8));
+    }
+
+    proptest! {
+        #[test]
+        fn reads_never_ignore_and_writes_never_answer(
+            op0 in 0..4_u8, op1 in 0..8_u8, crn in 0..16_u8, crm in 0..16_u8, op2 in 0..8_u8, value: u64,
+        ) {
+            let read = decide(&access(op0, op1, crn, crm, op2, true), value, &ids());
+            prop_assert!(matches!(read, Action::Read(_) | Action::Undefined));
+            let write = decide(&access(op0, op1, crn, crm, op2, false), value, &ids());
+            prop_assert!(!matches!(write, Action::Read(_)));
+        }
+    }
+}
