@@ -98,6 +98,11 @@ impl Chain {
         self.segments.iter().filter(|segment| !segment.writable).map(|segment| u64::from(segment.len)).sum()
     }
 
+    /// Bytes in writable segments.
+    pub fn writable_bytes(&self) -> u32 {
+        self.bytes - self.readable_bytes() as u32
+    }
+
     /// Copies `out.len()` bytes that begin `offset` bytes into the chain.
     pub fn gather(&self, memory: &impl GuestMemory, offset: u32, out: &mut [u8]) -> Result<(), OutOfRange> {
         let mut done = 0;
