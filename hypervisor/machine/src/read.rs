@@ -113,6 +113,8 @@ impl Machine {
 struct Survey<'a> {
     memory: Vec<Region>,
     cpus: ArrayVec<u64, MAX_CPUS>,
+    /// Why a core cannot be started by PSCI; of no interest while there is only the one that runs already.
+    unstartable: Option<Error>,
     gic: Option<Gic>,
     psci: Option<Conduit>,
     /// Interrupts are read when the GIC is known.
@@ -167,8 +169,8 @@ impl<'a> Survey<'a> {
         if self.cpus.contains(&affinity) {
             return Err(place.wrong("reg", "names the same core as another node"));
         }
-        if place.text("enable-method")? != "psci" {
-            return Err(place.wrong("enable-method", "is not \"psci\""));
+        if self.unstartable.is_none() {
+            self.unstartable = unstartable(place);
         }
         self.cpus.try_push(affinity).map_err(|_| Error::TooMany { what: "enabled cores", limit: MAX_CPUS })
     }
@@ -232,6 +234,9 @@ impl<'a> Survey<'a> {
         if self.cpus.is_empty() {
             return Err(missing("enabled core (a node with device_type \"cpu\")"));
         }
+        if let (Some(error), true) = (self.unstartable, self.cpus.len() > 1) {
+            return Err(error);
+        }
         if !self.timers {
             return Err(missing("node compatible with 'arm,armv8-timer'"));
         }
@@ -250,6 +255,14 @@ impl<'a> Survey<'a> {
             msi: self.msi,
             windows: self.windows,
         })
+    }
+}
+
+fn unstartable(cpu: &Place<'_, '_>) -> Option<Error> {
+    match cpu.text("enable-method") {
+        Ok("psci") => None,
+        Ok(_) => Some(cpu.wrong("enable-method", "is not \"psci\"")),
+        Err(error) => Some(error),
     }
 }
 

@@ -1,0 +1,644 @@
+//! QEMU's `virt` machine, from the trees that QEMU 10.0 itself writes (`-M virt,...,dumpdtb=FILE`, padding removed).
+
+use dtoolkit::{
+    Node as _, Property as _, ToPropertyValue,
+    fdt::Fdt,
+    model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty},
+    standard::NodeStandard as _,
+};
+use machine::{
+    Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, MemoryPlan,
+    PlanError, Region, Trigger,
+    board::{ChannelWindow, EarlyConsole, StorageController, TestOnly},
+    device_windows,
+    general_tree::{self, General, VirtualDevice},
+    secure_tree::{self, SecureTree, Storage},
+};
+use proptest::prelude::*;
+
+/// `gic-version=3 -smp 4 -m 1G` with kernel, initrd and command line.
+const GIC3: &[u8] = include_bytes!("dtb/virt-gic3-cpu4.dtb");
+/// `gic-version=2 -smp 8 -m 1G`.
+const GIC2: &[u8] = include_bytes!("dtb/virt-gic2-cpu8.dtb");
+/// `gic-version=3,iommu=smmuv3 -smp 2 -m 8G`.
+const SMMU: &[u8] = include_bytes!("dtb/virt-gic3-smmu-8g.dtb");
+/// `gic-version=3,highmem=off -smp 1 -m 256M`.
+const LOW: &[u8] = include_bytes!("dtb/virt-gic3-lowmem-256m.dtb");
+const ALL: [&[u8]; 4] = [GIC3, GIC2, SMMU, LOW];
+
+const MIB: u64 = 1 << 20;
+
+const DENIED_FLASH: Region = Region::new(0x0400_0000, 0x0400_0000).unwrap();
+
+const BOARD: Board = Board {
+    name: "qemu-virt",
+    early_console: Some(EarlyConsole::Pl011(0x0900_0000)),
+    storage: StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00 },
+    secure_memory_bytes: 64 * MIB,
+    el2_heap_bytes: 2 * MIB,
+    secure_heap_bytes: 16 * MIB,
+    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    denied: &[DENIED_FLASH],
+    test_huk: Some([0x42; 32]),
+    slice_us: 1000,
+    test: TestOnly { semihosting_exit: false },
+};
+
+const KERNEL: KernelSize = KernelSize { text_offset: 0, image_size: 46 * MIB };
+
+fn region(base: u64, size: u64) -> Region {
+    Region::new(base, size).unwrap()
+}
+
+/// What QEMU loads: EL2 at 2 MiB, the bundle at 128 MiB, the tree behind it.
+fn loaded() -> Loaded {
+    Loaded {
+        el2: region(0x4020_0000, 5 * MIB),
+        dtb: region(0x4C00_0000, MIB),
+        bundle: region(0x4800_0000, 40 * MIB),
+        initrd: Some(region(0x4A00_0000, 4 * MIB)),
+        kernel: KERNEL,
+        secure_bytes: BOARD.secure_memory_bytes,
+    }
+}
+
+struct Booted {
+    machine: Machine,
+    storage: Device,
+    plan: MemoryPlan,
+    denied: Denied,
+}
+
+fn boot(dtb: &[u8]) -> Booted {
+    let machine = Machine::read(dtb).unwrap();
+    let storage = machine.storage(dtb, &BOARD.storage).unwrap();
+    let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
+    let denied = Denied::new(&machine, &BOARD, &storage);
+    Booted { machine, storage, plan, denied }
+}
+
+fn virtual_device() -> VirtualDevice {
+    VirtualDevice {
+        registers: region(0x0B00_0000, 0x1000),
+        interrupt: Interrupt { intid: 224, trigger: Trigger::Edge },
+    }
+}
+
+fn general_of(dtb: &[u8], booted: &Booted) -> Vec<u8> {
+    let general =
+        General { plan: &booted.plan, denied: &booted.denied, devices: &[virtual_device()], bootargs: Some("quiet") };
+    general_tree::write(dtb, &booted.machine, &general).unwrap()
+}
+
+/// `dtb` with property `name` of the node at `path` set to `value`, or removed.
+fn with<T: ToPropertyValue>(dtb: &[u8], path: &str, name: &str, value: impl Into<Option<T>>) -> Vec<u8> {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(dtb).unwrap());
+    let node = tree.find_node_mut(path).expect("the tree has this node");
+    node.remove_property(name).expect("the node has this property");
+    if let Some(value) = value.into() {
+        node.add_property(DeviceTreeProperty::new(name, value).unwrap());
+    }
+    tree.to_dtb()
+}
+
+/// `dtb` without the node `name` of the root.
+fn without(dtb: &[u8], name: &str) -> Vec<u8> {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(dtb).unwrap());
+    tree.root.remove_child(name).expect("the tree has this node");
+    tree.to_dtb()
+}
+
+#[track_caller]
+fn refuses(dtb: &[u8], because: &str) {
+    let sentence = Machine::read(dtb).expect_err("must be refused").to_string();
+    assert!(sentence.contains(because), "{sentence}");
+}
+
+// Refusals.
+
+#[test]
+fn a_tree_that_is_cut_short_is_refused_with_the_bytes_it_needs() {
+    refuses(&GIC3[..7], "it has 7 bytes and needs 8");
+    refuses(&GIC3[..GIC3.len() - 1], &format!("it has {} bytes and needs {}", GIC3.len() - 1, GIC3.len()));
+}
+
+#[test]
+fn what_is_no_tree_is_refused() {
+    refuses(&[0; 4096], "this is no device tree: it begins with 0x00000000");
+    let mut huge = GIC3.to_vec();
+    huge[4] = 1;
+    refuses(&huge, "are not allowed");
+    let mut broken = GIC3.to_vec();
+    broken[11] ^= 4;
+    refuses(&broken, "the device tree is damaged");
+}
+
+#[test]
+fn a_tree_without_a_needed_node_is_refused_by_its_name() {
+    refuses(&without(GIC3, "intc@8000000"), "no interrupt controller of the GIC family");
+    refuses(&without(GIC3, "memory@40000000"), "no memory (a node with device_type \"memory\"");
+    refuses(&without(GIC3, "cpus"), "no enabled core");
+    refuses(&without(GIC3, "psci"), "no node compatible with 'arm,psci-0.2' or later");
+    refuses(&without(GIC3, "timer"), "no node compatible with 'arm,armv8-timer'");
+}
+
+#[test]
+fn a_tree_without_a_needed_property_is_refused_by_node_and_name() {
+    let lacks = |path: &str, name: &str, because| refuses(&with::<u32>(GIC3, path, name, None), because);
+    lacks("/memory@40000000", "reg", "node /memory@40000000 of the device tree has no 'reg'");
+    lacks("/cpus/cpu@2", "reg", "node /cpus/cpu@2 of the device tree has no 'reg'");
+    lacks("/cpus/cpu@2", "enable-method", "node /cpus/cpu@2 of the device tree has no 'enable-method'");
+    lacks("/psci", "method", "node /psci of the device tree has no 'method'");
+    lacks("/timer", "interrupts", "node /timer of the device tree has no 'interrupts'");
+    lacks("/intc@8000000", "#interrupt-cells", "'#interrupt-cells' of node /intc@8000000");
+    lacks("/intc@8000000", "reg", "lacks the distributor or a redistributor region");
+}
+
+#[test]
+fn a_property_that_makes_no_sense_is_refused_with_its_node() {
+    fn says<T: ToPropertyValue>(path: &str, name: &str, value: T, because: &str) {
+        refuses(&with(GIC3, path, name, value), because);
+    }
+    says("/psci", "method", "abc", "'method' of node /psci of the device tree is neither \"smc\" nor \"hvc\"");
+    says("/cpus/cpu@0", "enable-method", "spin-table", "'enable-method' of node /cpus/cpu@0 of the device tree is not");
+    says("/cpus/cpu@1", "reg", 0_u32, "'reg' of node /cpus/cpu@1 of the device tree names the same core as another");
+    says("/cpus/cpu@1", "reg", 0x8000_0001_u32, "is no MPIDR affinity");
+    says(
+        "/cpus",
+        "#address-cells",
+        9_u32,
+        "'#address-cells' of node /cpus of the device tree is no number from 0 to 4",
+    );
+    says("/chosen", "linux,initrd-end", 0_u64, "'linux,initrd-end' of node /chosen of the device tree is not above");
+    says(
+        "/chosen",
+        "linux,initrd-start",
+        "x",
+        "'linux,initrd-start' of node /chosen of the device tree is neither 4 nor",
+    );
+    says("/memory@40000000", "reg", 1_u32, "'reg' of node /memory@40000000 of the device tree has a broken length");
+    says("/memory@40000000", "reg", [0_u32, 0x4000_0000, 0, 0x800], "has no memory");
+    says("/timer", "interrupts", [1_u32, 13, 4, 1, 14, 4], "does not name the four timers");
+    says("/timer", "interrupts", [1_u32, 16, 4], "names no SPI and no PPI");
+    says(
+        "/pl011@9000000",
+        "interrupts",
+        [0_u32, 1],
+        "'interrupts' of node /pl011@9000000 of the device tree has a length",
+    );
+    says("/intc@8000000", "#interrupt-cells", 2_u32, "is neither 3 nor 4");
+    says("/intc@8000000", "#redistributor-regions", 2_u32, "lacks the distributor or a redistributor region");
+    says("/intc@8000000", "phandle", 1_u32, "are for another controller than the GIC");
+}
+
+#[test]
+fn more_cores_than_can_be_driven_are_refused() {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(GIC2).unwrap());
+    let cpus = tree.find_node_mut("/cpus").unwrap();
+    let copy = cpus.child_mut("cpu@7").unwrap().clone();
+    let mut ninth = DeviceTreeNode::new("cpu@8").unwrap();
+    copy.properties().for_each(|property| ninth.add_property(property.clone()));
+    ninth.add_property(DeviceTreeProperty::new("reg", 0x100_u32).unwrap());
+    cpus.add_child(ninth);
+    refuses(&tree.to_dtb(), "names more than 8 enabled cores");
+}
+
+#[test]
+fn nodes_without_end_are_refused() {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(GIC3).unwrap());
+    let mut node = DeviceTreeNode::new("deep").unwrap();
+    for _ in 0..100 {
+        let mut parent = DeviceTreeNode::new("deep").unwrap();
+        parent.add_child(node);
+        node = parent;
+    }
+    tree.root.add_child(node);
+    refuses(&tree.to_dtb(), "lies more than 16 levels deep");
+}
+
+#[test]
+fn a_storage_controller_that_is_not_there_is_named() {
+    let machine = Machine::read(GIC3).unwrap();
+    let find =
+        |compatible, base| machine.storage(GIC3, &StorageController { compatible, base }).unwrap_err().to_string();
+    assert!(find("virtio,mmio", 0x0A00_4000).contains("'virtio,mmio' at 0xa004000"));
+    assert!(find("generic-sdhci", 0x0A00_3E00).contains("'generic-sdhci' at 0xa003e00"));
+}
+
+#[test]
+fn too_little_memory_is_said_in_mib() {
+    let machine = Machine::read(LOW).unwrap();
+    let plan = |change: fn(&mut Loaded)| {
+        let mut loaded = loaded();
+        change(&mut loaded);
+        MemoryPlan::make(&machine, &loaded).unwrap_err()
+    };
+    let secure = plan(|loaded| loaded.secure_bytes = 512 * MIB).to_string();
+    assert!(secure.starts_with("too little memory: the secure domain needs 512 MiB in one piece"), "{secure}");
+    assert!(secure.contains("256 MiB has 1"), "{secure}");
+    let kernel = plan(|loaded| loaded.kernel.image_size = 200 * MIB).to_string();
+    assert!(kernel.starts_with("too little memory: the general domain's kernel needs 200 MiB"), "{kernel}");
+}
+
+#[test]
+fn things_that_cannot_lie_where_they_are_said_to_lie_are_refused() {
+    let machine = Machine::read(GIC3).unwrap();
+    let plan = |change: fn(&mut Loaded)| {
+        let mut loaded = loaded();
+        change(&mut loaded);
+        MemoryPlan::make(&machine, &loaded).unwrap_err()
+    };
+    assert!(matches!(
+        plan(|it| it.bundle = region(0x8000_0000, 4096)),
+        PlanError::NotInMemory { what: "the bundle", .. }
+    ));
+    assert!(matches!(
+        plan(|it| it.dtb = region(0x3FFF_0000, MIB)),
+        PlanError::NotInMemory { what: "the device tree", .. }
+    ));
+    assert!(matches!(plan(|it| it.dtb = region(0x4900_0000, MIB)), PlanError::Overlap { .. }));
+    assert!(matches!(
+        plan(|it| it.initrd = Some(region(0x4000_0000, MIB))),
+        PlanError::NotInMemory { what: "the initrd", .. }
+    ));
+    assert!(matches!(plan(|it| it.secure_bytes = MIB), PlanError::Size { .. }));
+    assert!(matches!(plan(|it| it.kernel.image_size = u64::MAX), PlanError::Size { .. }));
+    assert!(matches!(plan(|it| it.kernel.image_size = 0), PlanError::Size { .. }));
+}
+
+// What the trees say.
+
+#[test]
+fn gicv3_machine_is_read() {
+    let machine = Machine::read(GIC3).unwrap();
+    assert_eq!(machine.memory.as_slice(), [region(0x4000_0000, 1024 * MIB)]);
+    assert_eq!(machine.cpus.as_slice(), [0, 1, 2, 3]);
+    assert_eq!(machine.psci, Conduit::Smc);
+    let Frames::V3 { distributor, redistributors, stride } = &machine.gic.frames else { panic!("GICv3") };
+    assert_eq!(*distributor, region(0x0800_0000, 0x1_0000));
+    assert_eq!(redistributors.as_slice(), [region(0x080A_0000, 0xF6_0000)]);
+    assert_eq!(*stride, None);
+    assert!(machine.gic.has_msi);
+    assert_eq!(machine.gic.maintenance.unwrap().intid, 25);
+    let timers = machine.timers;
+    assert_eq!([timers.physical.intid, timers.virtual_.intid, timers.hypervisor.intid], [30, 27, 26]);
+    let console = machine.console.unwrap();
+    assert_eq!(console.path, "/pl011@9000000");
+    assert_eq!(console.registers, region(0x0900_0000, 0x1000));
+    assert_eq!(console.interrupt, Interrupt { intid: 33, trigger: Trigger::Level });
+    assert_eq!(machine.initrd, Some(region(0x4800_0000, 2)));
+    assert!(machine.seeds.is_some() && machine.reserved.is_empty() && machine.smmu.is_empty());
+}
+
+#[test]
+fn gicv2_machine_is_read() {
+    let machine = Machine::read(GIC2).unwrap();
+    assert_eq!(machine.cpus.len(), MAX_CPUS);
+    let frame = |base| region(base, 0x1_0000);
+    assert_eq!(
+        machine.gic.frames,
+        Frames::V2 {
+            distributor: frame(0x0800_0000),
+            cpu_interface: frame(0x0801_0000),
+            hypervisor_interface: frame(0x0803_0000),
+            virtual_cpu_interface: frame(0x0804_0000),
+        }
+    );
+    assert_eq!(machine.timers.virtual_.intid, 27);
+    assert_eq!(machine.initrd, None);
+}
+
+#[test]
+fn smmu_and_large_memory_are_read() {
+    let machine = Machine::read(SMMU).unwrap();
+    assert_eq!(machine.smmu, [region(0x0905_0000, 0x2_0000)]);
+    assert_eq!(machine.memory_bytes(), 8 << 30);
+}
+
+#[test]
+fn the_storage_controller_is_found_with_its_interrupt() {
+    for dtb in ALL {
+        let booted = boot(dtb);
+        assert_eq!(booted.storage.path, "/virtio_mmio@a003e00");
+        assert_eq!(booted.storage.registers, region(0x0A00_3E00, 0x200));
+        assert_eq!(booted.storage.interrupt, Interrupt { intid: 79, trigger: Trigger::Edge });
+    }
+}
+
+#[test]
+fn bytes_behind_the_tree_are_ignored() {
+    let mut padded = GIC3.to_vec();
+    padded.resize(1 << 20, 0xA5);
+    assert_eq!(machine::tree_length(&padded).unwrap(), GIC3.len());
+    assert_eq!(Machine::read(&padded).unwrap().cpus.len(), 4);
+}
+
+// The plan.
+
+#[test]
+fn every_byte_of_memory_has_one_owner() {
+    for dtb in ALL {
+        let Booted { machine, plan, .. } = boot(dtb);
+        let mut owners: Vec<Region> = plan.general.iter().copied().chain([plan.el2, plan.secure]).collect();
+        owners.sort();
+        assert!(owners.windows(2).all(|pair| pair[0].end() <= pair[1].base()), "{owners:?}");
+        assert_eq!(owners.iter().map(Region::size).sum::<u64>(), machine.memory_bytes());
+        for cut in [plan.el2, plan.secure] {
+            assert!(cut.base() % (2 * MIB) == 0 && cut.size() % (2 * MIB) == 0);
+        }
+    }
+}
+
+#[test]
+fn what_is_placed_lies_in_general_memory_and_on_nothing_else() {
+    for dtb in ALL {
+        let Booted { plan, .. } = boot(dtb);
+        let loaded = loaded();
+        let placed = [plan.kernel, plan.general_tree, loaded.dtb, loaded.bundle];
+        for (index, place) in placed.iter().enumerate() {
+            assert!(plan.general.iter().any(|bank| bank.contains(place)), "{place} in {:?}", plan.general);
+            assert!(placed[..index].iter().all(|other| !other.overlaps(place)), "{place}");
+        }
+        assert_eq!(plan.kernel.base() % (2 * MIB), 0);
+        assert_eq!(plan.kernel.size(), KERNEL.image_size);
+        assert_eq!(plan.initrd, loaded.initrd);
+        assert!(plan.secure.contains(&plan.secure_tree) && plan.secure_tree.end() == plan.secure.end());
+    }
+}
+
+#[test]
+fn the_secure_domain_lies_at_the_top_and_below_4_gib_if_it_can() {
+    assert_eq!(boot(GIC3).plan.secure.end(), 0x8000_0000);
+    assert_eq!(boot(SMMU).plan.secure.end(), 1 << 32);
+    // The tree leaves 63 MiB at the top; below the bundle there is more.
+    assert_eq!(boot(LOW).plan.secure.end(), 0x4800_0000);
+}
+
+#[test]
+fn reserved_memory_is_left_alone() {
+    let mut machine = Machine::read(GIC3).unwrap();
+    machine.reserved.extend([region(0x7F00_0000, MIB), region(0x4080_0000, MIB)]);
+    let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
+    assert_eq!(plan.secure.end(), 0x7F00_0000);
+    for reserved in &machine.reserved {
+        assert!(!plan.kernel.overlaps(reserved) && !plan.general_tree.overlaps(reserved));
+    }
+}
+
+#[test]
+fn a_text_offset_moves_the_kernel_behind_its_base() {
+    let machine = Machine::read(GIC3).unwrap();
+    let kernel = KernelSize { text_offset: 0x8_0000, image_size: 32 * MIB };
+    let plan = MemoryPlan::make(&machine, &Loaded { kernel, ..loaded() }).unwrap();
+    assert_eq!(plan.kernel.base() % (2 * MIB), 0x8_0000);
+    assert_eq!(plan.kernel.size(), 32 * MIB);
+}
+
+// The device address space.
+
+#[test]
+fn no_window_touches_what_is_denied_or_memory() {
+    for dtb in ALL {
+        let booted = boot(dtb);
+        let windows = device_windows(&booted.machine, &booted.denied, 1 << 44);
+        assert!(windows.windows(2).all(|pair| pair[0].end() < pair[1].base()));
+        for window in &windows {
+            assert!(window.base() % 4096 == 0 && window.size() % 4096 == 0);
+            assert!(!booted.denied.touches(window), "{window}");
+            assert!(booted.machine.memory.iter().all(|bank| !bank.overlaps(window)), "{window}");
+        }
+    }
+}
+
+#[test]
+fn everything_that_could_break_the_partition_is_denied() {
+    let check = |dtb: &[u8], addresses: &[u64]| {
+        let booted = boot(dtb);
+        for address in addresses {
+            assert!(booted.denied.touches(&region(*address, 1)), "{address:#x}");
+        }
+    };
+    // Distributor, ITS, redistributor, firmware configuration, storage and its neighbour, console, virtual devices, flash.
+    let common =
+        [0x0800_0000, 0x0902_0008, 0x0A00_3E00, 0x0A00_3000, 0x0900_0000, 0x0B00_7FFF, 0x0400_0000, 0x07FF_FFFF];
+    for dtb in ALL {
+        check(dtb, &common);
+    }
+    check(GIC3, &[0x0808_0000, 0x080A_0000, 0x08FF_FFFF]);
+    check(GIC2, &[0x0801_0000, 0x0802_0000, 0x0803_0000, 0x0804_0000]);
+    check(SMMU, &[0x0905_0000, 0x0906_FFFF]);
+}
+
+#[test]
+fn the_other_devices_are_within_reach() {
+    let booted = boot(GIC3);
+    let windows = device_windows(&booted.machine, &booted.denied, 1 << 44);
+    // First flash bank, RTC, GPIO, a virtio-mmio page, PCI memory, I/O and configuration space, high PCI memory.
+    for address in
+        [0, 0x0901_0000, 0x0903_0000, 0x0A00_2000, 0x1000_0000, 0x3EFF_0000, 0x40_1000_0000, 0x80_0000_0000_u64]
+    {
+        assert!(windows.iter().any(|window| window.contains(&region(address, 4096))), "{address:#x}");
+    }
+    let clipped = device_windows(&booted.machine, &booted.denied, 1 << 39);
+    assert!(clipped.iter().all(|window| window.end() <= 1 << 39));
+}
+
+// The general domain's tree.
+
+/// Every node of a tree with its path.
+fn nodes<'a>(dtb: &'a [u8]) -> Vec<(String, dtoolkit::fdt::FdtNode<'a>)> {
+    fn collect<'a>(path: &str, node: dtoolkit::fdt::FdtNode<'a>, all: &mut Vec<(String, dtoolkit::fdt::FdtNode<'a>)>) {
+        for child in node.children() {
+            let path = format!("{path}/{}", child.name());
+            collect(&path, child, all);
+            all.push((path, child));
+        }
+    }
+    let mut all = Vec::new();
+    collect("", Fdt::new(dtb).unwrap().root(), &mut all);
+    all
+}
+
+#[test]
+fn the_general_domain_is_told_nothing_that_it_does_not_have() {
+    for dtb in ALL {
+        let booted = boot(dtb);
+        let tree = general_of(dtb, &booted);
+        let all = nodes(&tree);
+        let compatible = |name: &str| all.iter().filter(|(_, node)| node.is_compatible(name)).count();
+        for name in ["arm,gic-v3-its", "arm,gic-v2m-frame", "arm,smmu-v3", "qemu,fw-cfg-mmio"] {
+            assert_eq!(compatible(name), 0, "{name}");
+        }
+        // Slots 24 to 31 share the storage controller's page; one virtual device is added.
+        assert_eq!(compatible("virtio,mmio"), 32 - 8 + 1);
+        for (path, node) in &all {
+            for property in node.properties() {
+                assert!(!["msi-map", "msi-parent", "iommu-map", "iommus"].contains(&property.name()), "{path}");
+            }
+        }
+        for (path, node) in all.iter().filter(|(path, _)| path.matches('/').count() == 1) {
+            let emulated = path.starts_with("/intc@") || path.starts_with("/pl011@") || path == "/virtio_mmio@b000000";
+            for reg in node.reg().unwrap().into_iter().flatten() {
+                let Some(region) = Region::new(reg.address().unwrap_or(0), reg.size().unwrap_or(0)) else { continue };
+                assert!(emulated || !booted.denied.touches(&region), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_general_domain_is_told_all_that_it_has() {
+    // A GICv2 guest's tree is none that a hypervisor could start from: see the next test.
+    for dtb in [GIC3, SMMU, LOW] {
+        let booted = boot(dtb);
+        let tree = general_of(dtb, &booted);
+        let machine = Machine::read(&tree).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(machine.memory.as_slice(), booted.plan.general.as_slice());
+        assert_eq!(machine.cpus, booted.machine.cpus);
+        assert_eq!(machine.console, booted.machine.console);
+        assert_eq!(machine.timers, booted.machine.timers);
+        assert_eq!(machine.psci, Conduit::Smc);
+        assert_eq!(machine.initrd, booted.plan.initrd);
+        assert!(!machine.gic.has_msi);
+        let channel =
+            machine.storage(&tree, &StorageController { compatible: "virtio,mmio", base: 0x0B00_0000 }).unwrap();
+        assert_eq!(channel.interrupt, virtual_device().interrupt);
+        let fdt = Fdt::new(&tree).unwrap();
+        for path in ["/pcie@10000000", "/pl031@9010000", "/pl061@9030000", "/cpus/cpu-map", "/timer", "/apb-pclk"] {
+            assert!(fdt.find_node(path).is_some(), "{path}");
+        }
+        let chosen = fdt.find_node("/chosen").unwrap();
+        assert_eq!(chosen.property("bootargs").unwrap().value_as::<&str>(), Ok("quiet"));
+        assert_eq!(chosen.property("stdout-path").unwrap().value_as::<&str>(), Ok("/pl011@9000000"));
+        assert!(fdt.find_node("/hypervisor").is_none());
+    }
+}
+
+#[test]
+fn a_gicv2_guest_is_told_of_distributor_and_cpu_interface_only() {
+    let tree = general_of(GIC2, &boot(GIC2));
+    let fdt = Fdt::new(&tree).unwrap();
+    let gic = fdt.find_node("/intc@8000000").unwrap();
+    assert_eq!(gic.reg().unwrap().unwrap().count(), 2);
+    assert!(gic.property("interrupts").is_none() && gic.children().next().is_none());
+}
+
+#[test]
+fn the_denied_flash_bank_is_gone_and_the_other_is_there() {
+    let tree = general_of(GIC3, &boot(GIC3));
+    let fdt = Fdt::new(&tree).unwrap();
+    let banks: Vec<u64> =
+        fdt.find_node("/flash@0").unwrap().reg().unwrap().unwrap().map(|reg| reg.address().unwrap()).collect();
+    assert_eq!(banks, [0]);
+}
+
+#[test]
+fn the_machines_seed_reaches_no_domain() {
+    let fdt = Fdt::new(GIC3).unwrap();
+    let seed = fdt.find_node("/chosen").unwrap().property("rng-seed").unwrap().value().to_vec();
+    let booted = boot(GIC3);
+    let tree = general_of(GIC3, &booted);
+    assert!(!tree.windows(seed.len()).any(|window| window == seed));
+    let given = Fdt::new(&tree).unwrap().find_node("/chosen").unwrap().property("rng-seed").unwrap().value().to_vec();
+    let seeds = booted.machine.seeds.unwrap();
+    assert_eq!(given, seeds.general);
+    assert_ne!(given, seeds.secure);
+}
+
+#[test]
+fn without_an_initrd_the_tree_names_none() {
+    let mut booted = boot(GIC3);
+    booted.plan.initrd = None;
+    assert_eq!(Machine::read(&general_of(GIC3, &booted)).unwrap().initrd, None);
+}
+
+// The secure domain's tree.
+
+fn secure<'a>(booted: &Booted) -> SecureTree<'a> {
+    SecureTree {
+        memory: booted.plan.secure,
+        general: booted.plan.general.iter().copied().collect(),
+        shared_page: 0x0B10_0000,
+        storage: Storage { compatible: "virtio,mmio", registers: booted.storage.registers, irq_line: 0 },
+        rng_seed: booted.machine.seeds.as_ref().map(|seeds| seeds.secure),
+        measurement: [0x5A; 32],
+        test_huk: BOARD.test_huk,
+    }
+}
+
+#[test]
+fn a_tree_for_another_is_refused_by_the_secure_domain() {
+    assert_eq!(secure_tree::read(GIC3), Err(secure_tree::Error::Format));
+    assert_eq!(secure_tree::read(&[0; 64]), Err(secure_tree::Error::Format));
+}
+
+#[test]
+fn the_secure_domain_reads_what_el2_wrote() {
+    for dtb in ALL {
+        let booted = boot(dtb);
+        let told = secure(&booted);
+        let mut bytes = secure_tree::write(&told);
+        assert!(bytes.len() as u64 <= booted.plan.secure_tree.size());
+        bytes.resize(booted.plan.secure_tree.size() as usize, 0);
+        assert_eq!(secure_tree::read(&bytes), Ok(told));
+    }
+}
+
+#[test]
+fn the_secure_domain_may_have_no_seed_and_no_test_key() {
+    let told = SecureTree { rng_seed: None, test_huk: None, ..secure(&boot(LOW)) };
+    assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
+}
+
+#[test]
+fn the_largest_secure_tree_fits_its_place() {
+    let mut told = secure(&boot(GIC3));
+    told.general = (0..secure_tree::MAX_WINDOWS as u64).map(|index| region(index << 32, 4096)).collect();
+    let bytes = secure_tree::write(&told);
+    assert!(bytes.len() as u64 <= boot(GIC3).plan.secure_tree.size());
+    assert_eq!(secure_tree::read(&bytes), Ok(told));
+}
+
+// Damage.
+
+/// The whole boot flow on bytes that may be anything.
+fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
+    let machine = Machine::read(dtb)?;
+    let storage = machine.storage(dtb, &BOARD.storage)?;
+    let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
+    let denied = Denied::new(&machine, &BOARD, &storage);
+    assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
+    let general = General { plan: &plan, denied: &denied, devices: &[virtual_device()], bootargs: None };
+    let tree = general_tree::write(dtb, &machine, &general)?;
+    Fdt::new(&tree)?;
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn a_damaged_tree_never_panics(
+        which in 0..ALL.len(),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u32), 1..20),
+    ) {
+        let mut dtb = ALL[which].to_vec();
+        for (position, bit) in flips {
+            let position = position.index(dtb.len());
+            dtb[position] ^= 1 << bit;
+        }
+        let _ = boot_anyhow(&dtb);
+    }
+
+    #[test]
+    fn one_changed_cell_never_panics(
+        which in 0..ALL.len(),
+        position in any::<prop::sample::Index>(),
+        value in prop_oneof![Just(0_u32), Just(u32::MAX), Just(0x8000_0000), any::<u32>(), 0..64_u32],
+    ) {
+        let mut dtb = ALL[which].to_vec();
+        let position = position.index(dtb.len() / 4) * 4;
+        dtb[position..position + 4].copy_from_slice(&value.to_be_bytes());
+        let _ = boot_anyhow(&dtb);
+    }
+}
