@@ -265,3 +265,218 @@ fn end_of(start: PhysAddr, len_bytes: u64) -> Result<PhysAddr, OwnershipError> {
     let whole = start.is_aligned(PAGE_SIZE) && len_bytes.is_multiple_of(PAGE_SIZE) && len_bytes != 0;
     start.checked_add(len_bytes).filter(|_| whole).ok_or(OwnershipError::Range(start))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Shared;
+    use crate::{Attributes, Ipa, MapError, Stage2, map};
+
+    const GENERAL_RAM: PhysAddr = PhysAddr(0x4000_0000);
+    const SECURE_RAM: PhysAddr = PhysAddr(0x5000_0000);
+    const EL2_RAM: PhysAddr = PhysAddr(0x6000_0000);
+    const LEN: u64 = 0x10_0000;
+
+    fn board() -> Ownership<16> {
+        let mut ownership = Ownership::new();
+        let ranges = [(GENERAL_RAM, Owner::General), (SECURE_RAM, Owner::Secure), (EL2_RAM, Owner::Hypervisor)];
+        for (start, owner) in ranges {
+            ownership.assign(start, LEN, owner).expect("free");
+        }
+        ownership
+    }
+
+    fn try_map(ownership: &Ownership<16>, domain: Owner, pa: PhysAddr, attributes: Attributes) -> Result<(), MapError> {
+        let world = Shared::new(8);
+        let mut tables = Stage2::new(40, 1, PhysAddr(0x1_0000_0000), world.clone(), world).expect("valid arguments");
+        map(ownership, domain, &mut tables, (Ipa(pa.0), pa, PAGE_SIZE), attributes)
+    }
+
+    fn refused(error: OwnershipError) -> Result<(), MapError> {
+        Err(MapError::Ownership(error))
+    }
+
+    #[test]
+    fn cannot_map_page_owned_by_other_domain() {
+        let ownership = board();
+        for (domain, pa, owner) in [
+            (Owner::General, SECURE_RAM, Owner::Secure),
+            (Owner::General, EL2_RAM, Owner::Hypervisor),
+            (Owner::Secure, GENERAL_RAM, Owner::General),
+            (Owner::Secure, EL2_RAM, Owner::Hypervisor),
+        ] {
+            let error = OwnershipError::NotOwner(pa, owner);
+            assert_eq!(try_map(&ownership, domain, pa, Attributes::RAM), refused(error));
+            assert_eq!(try_map(&ownership, domain, pa, Attributes::READ_ONLY_RAM), refused(error));
+        }
+    }
+
+    #[test]
+    fn cannot_map_what_nobody_owns() {
+        let free = PhysAddr(GENERAL_RAM.0 + LEN);
+        let error = refused(OwnershipError::Unowned(free));
+        assert_eq!(try_map(&board(), Owner::General, free, Attributes::RAM), error);
+        let across = board().check_access(Owner::General, PhysAddr(free.0 - PAGE_SIZE), 2 * PAGE_SIZE, false, false);
+        assert_eq!(across, Err(OwnershipError::Unowned(free)));
+    }
+
+    #[test]
+    fn what_is_shared_read_only_is_neither_written_nor_executed() {
+        let mut ownership = board();
+        ownership.share(EL2_RAM, PAGE_SIZE, Owner::Hypervisor, State::SharedRo(Owner::General)).expect("legal");
+        let access = refused(OwnershipError::Access(EL2_RAM));
+        assert_eq!(try_map(&ownership, Owner::General, EL2_RAM, Attributes::SHARED_RAM), access);
+        let executable = Attributes { executable: true, ..Attributes::READ_ONLY_RAM };
+        assert_eq!(try_map(&ownership, Owner::General, EL2_RAM, executable), access);
+        assert_eq!(try_map(&ownership, Owner::General, EL2_RAM, Attributes::READ_ONLY_RAM), Ok(()));
+        let next = PhysAddr(EL2_RAM.0 + PAGE_SIZE);
+        let error = refused(OwnershipError::NotOwner(next, Owner::Hypervisor));
+        assert_eq!(try_map(&ownership, Owner::General, next, Attributes::READ_ONLY_RAM), error);
+    }
+
+    #[test]
+    fn the_secure_domain_reaches_lent_buffers_but_never_runs_them() {
+        let mut ownership = board();
+        ownership.share(GENERAL_RAM, LEN, Owner::General, State::SharedRw(Owner::Secure)).expect("legal");
+        assert_eq!(try_map(&ownership, Owner::Secure, GENERAL_RAM, Attributes::SHARED_RAM), Ok(()));
+        let error = refused(OwnershipError::Access(GENERAL_RAM));
+        assert_eq!(try_map(&ownership, Owner::Secure, GENERAL_RAM, Attributes::RAM), error);
+        assert_eq!(try_map(&ownership, Owner::General, GENERAL_RAM, Attributes::RAM), Ok(()));
+    }
+
+    #[test]
+    fn secure_memory_is_never_shared_nor_given_to_the_general_domain() {
+        let mut ownership = board();
+        for state in
+            [State::SharedRo(Owner::General), State::SharedRw(Owner::General), State::SharedRo(Owner::Hypervisor)]
+        {
+            let shared = ownership.share(SECURE_RAM, LEN, Owner::Secure, state);
+            assert_eq!(shared, Err(OwnershipError::Illegal(SECURE_RAM)));
+        }
+        let donated = ownership.donate(SECURE_RAM, LEN, Owner::Secure, Owner::General);
+        assert_eq!(donated, Err(OwnershipError::Illegal(SECURE_RAM)));
+        let stolen = ownership.donate(SECURE_RAM, LEN, Owner::General, Owner::Hypervisor);
+        assert_eq!(stolen, Err(OwnershipError::NotOwner(SECURE_RAM, Owner::Secure)));
+    }
+
+    #[test]
+    fn nothing_is_assigned_twice() {
+        let mut ownership = board();
+        let inside = PhysAddr(SECURE_RAM.0 + PAGE_SIZE);
+        let again = ownership.assign(inside, PAGE_SIZE, Owner::General);
+        assert_eq!(again, Err(OwnershipError::Owned(inside, Owner::Secure)));
+        let around = ownership.assign(PhysAddr(SECURE_RAM.0 - LEN), 3 * LEN, Owner::General);
+        assert_eq!(around, Err(OwnershipError::Owned(SECURE_RAM, Owner::Secure)));
+    }
+
+    #[test]
+    fn what_is_shared_is_not_donated() {
+        let mut ownership = board();
+        ownership.share(GENERAL_RAM, LEN, Owner::General, State::SharedRw(Owner::Secure)).expect("legal");
+        let donated = ownership.donate(GENERAL_RAM, LEN, Owner::General, Owner::Hypervisor);
+        assert_eq!(donated, Err(OwnershipError::Shared(GENERAL_RAM)));
+        ownership.unshare(GENERAL_RAM, LEN, Owner::General).expect("shared");
+        ownership.donate(GENERAL_RAM, LEN, Owner::General, Owner::Hypervisor).expect("private");
+        assert_eq!(ownership.claims().len(), 3);
+    }
+
+    #[test]
+    fn ranges_that_are_not_whole_pages_are_refused() {
+        let mut ownership = board();
+        for (start, len_bytes) in [(0x1001, 0x1000), (0x1000, 0), (0x1000, 0x1001), (u64::MAX - 0xfff, 0x1000)] {
+            let start = PhysAddr(start);
+            assert_eq!(ownership.assign(start, len_bytes, Owner::General), Err(OwnershipError::Range(start)));
+        }
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_stays_as_it_was() {
+        let mut ownership = Ownership::<2>::new();
+        ownership.assign(GENERAL_RAM, LEN, Owner::General).expect("free");
+        ownership.assign(SECURE_RAM, LEN, Owner::Secure).expect("free");
+        let before = Vec::from(ownership.claims());
+        let shared = ownership.share(GENERAL_RAM, PAGE_SIZE, Owner::General, State::SharedRo(Owner::Secure));
+        assert_eq!(shared, Err(OwnershipError::Full));
+        assert_eq!(ownership.claims(), before);
+    }
+
+    type Model = BTreeMap<u64, (Owner, State)>;
+
+    const OWNERS: [Owner; 3] = [Owner::Hypervisor, Owner::Secure, Owner::General];
+
+    fn owner() -> impl Strategy<Value = Owner> {
+        (0..3_usize).prop_map(|index| OWNERS[index])
+    }
+
+    fn state() -> impl Strategy<Value = State> {
+        (owner(), any::<bool>()).prop_map(|(with, rw)| if rw { State::SharedRw(with) } else { State::SharedRo(with) })
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Assign(Owner),
+        Share(Owner, State),
+        Unshare(Owner),
+        Donate(Owner, Owner),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            owner().prop_map(Step::Assign),
+            (owner(), state()).prop_map(|(owner, state)| Step::Share(owner, state)),
+            owner().prop_map(Step::Unshare),
+            (owner(), owner()).prop_map(|(from, to)| Step::Donate(from, to)),
+        ]
+    }
+
+    /// What one page becomes, if the step is legal for it.
+    fn page_after(page: Option<(Owner, State)>, step: &Step) -> Option<(Owner, State)> {
+        match (*step, page) {
+            (Step::Assign(owner), None) => Some((owner, State::Private)),
+            (Step::Share(by, state), Some((owner, State::Private))) if by == owner && may_share(by, state) => {
+                Some((owner, state))
+            }
+            (Step::Unshare(by), Some((owner, state))) if by == owner && state != State::Private => {
+                Some((owner, State::Private))
+            }
+            (Step::Donate(from, to), Some((owner, State::Private))) if from == owner && may_donate(from, to) => {
+                Some((to, State::Private))
+            }
+            _ => None,
+        }
+    }
+
+    impl Copy for Step {}
+
+    proptest! {
+        #[test]
+        fn claims_agree_with_a_map_of_pages(steps in prop::collection::vec((0..24_u64, 1..8_u64, step()), 1..60)) {
+            let mut ownership = Ownership::<64>::new();
+            let mut model = Model::new();
+            for (page, pages, step) in steps {
+                let (start, len_bytes) = (PhysAddr(page * PAGE_SIZE), pages * PAGE_SIZE);
+                let result = match step {
+                    Step::Assign(owner) => ownership.assign(start, len_bytes, owner),
+                    Step::Share(owner, state) => ownership.share(start, len_bytes, owner, state),
+                    Step::Unshare(owner) => ownership.unshare(start, len_bytes, owner),
+                    Step::Donate(from, to) => ownership.donate(start, len_bytes, from, to),
+                };
+                let after: Option<Vec<_>> =
+                    (page..page + pages).map(|page| page_after(model.get(&page).copied(), &step).map(|to| (page, to))).collect();
+                prop_assert_eq!(result.is_ok(), after.is_some(), "{:?}: {:?}", step, result);
+                model.extend(after.unwrap_or_default());
+            }
+            for page in 0..40 {
+                let found = ownership.find(PhysAddr(page * PAGE_SIZE + 5)).map(|claim| (claim.owner, claim.state));
+                prop_assert_eq!(found, model.get(&page).copied());
+            }
+            let sorted = ownership.claims().windows(2).all(|pair| pair[0].end <= pair[1].start);
+            prop_assert!(sorted && ownership.claims().iter().all(|claim| claim.start < claim.end));
+        }
+    }
+}
