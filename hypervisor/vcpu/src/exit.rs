@@ -115,7 +115,8 @@ pub struct Fault {
     /// The virtual address; `None` if the register does not hold it (`FnV`).
     pub far: Option<u64>,
     /// The intermediate physical address of the byte, where `HPFAR_EL2` is defined. It is *not* for a permission fault
-    /// outside a walk: take `FAR_EL2` through `AT S1E1R` (or `S1E0R`) and [`ipa_of_par`] then.
+    /// outside a walk: take `FAR_EL2` through `AT S1E1R` (or `S1E0R`) and [`ipa_of_par`] then. On Cortex-A57 up to r1p2 do so for
+    /// every fault outside a walk (erratum 834220). On a walk it is the page of the table.
     pub ipa: Option<Ipa>,
     /// A store, or a cache operation that needs write permission.
     pub write: bool,

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn stepping_over_in_an_it_block_moves_it_on() {
-        // ITTT EQ: IT = 0b0000_0001 with three instructions left is 0b0000_0010 after one and so on until it is empty.
+        // A block of four: the lowest bit set moves up by one with each instruction, and after the fourth IT is empty.
         let encode = |it: u64| pstate::NRW | pstate::T32 | it >> 2 << 10 | (it & 0b11) << 25;
         let mut frame = Frame { spsr: encode(0b0000_0001), ..Frame::default() };
         for it in [0b0000_0010, 0b0000_0100, 0b0000_1000, 0] {

@@ -57,6 +57,11 @@ impl IdRegisters {
     pub fn read(&self, crm: u8, op2: u8) -> u64 {
         position(crm, op2).map_or(0, |index| self.values[index])
     }
+
+    /// Whether the domain sees the GIC's system registers (`ID_AA64PFR0_EL1.GIC`).
+    pub fn has_gic(&self) -> bool {
+        self.read(4, 0) >> 24 & 0xf != 0
+    }
 }
 
 /// What becomes of one field.

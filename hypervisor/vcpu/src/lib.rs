@@ -18,6 +18,8 @@ pub mod id_registers;
 pub mod inject;
 pub mod pstate;
 pub mod sysreg;
+pub mod timer;
+pub mod vector;
 
 pub use access::Access;
 pub use control::{Config, Control};
@@ -28,3 +30,4 @@ pub use id_registers::IdRegisters;
 pub use inject::{Entry, Exception, Features};
 pub use stage2::Ipa;
 pub use sysreg::{Action, Register, SystemAccess};
+pub use vector::VectorState;

@@ -74,9 +74,9 @@ pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
         // move lines, and would let a domain flush others' lines at will. Operations by address do work and are not trapped.
         (1, 0, 7, 6 | 10 | 14, 2) => write_ignored(access),
         // HCR_EL2.IMO and FMO: SGIs name physical cores, so they go through the virtual GIC.
-        (3, 0, 12, 11, 5) => sgi(access, SgiRegister::Sgi1r, value),
-        (3, 0, 12, 11, 6) => sgi(access, SgiRegister::Asgi1r, value),
-        (3, 0, 12, 11, 7) => sgi(access, SgiRegister::Sgi0r, value),
+        (3, 0, 12, 11, 5) if ids.has_gic() => sgi(access, SgiRegister::Sgi1r, value),
+        (3, 0, 12, 11, 6) if ids.has_gic() => sgi(access, SgiRegister::Asgi1r, value),
+        (3, 0, 12, 11, 7) if ids.has_gic() => sgi(access, SgiRegister::Sgi0r, value),
         // HCR_EL2.TLOR: LORSA_EL1, LOREA_EL1, LORN_EL1, LORC_EL1; LORID_EL1 says that there are no regions.
         (3, 0, 10, 4, 0..=3) => read_zero_write_ignored(access),
         (3, 0, 10, 4, 7) => read_only(access, 0),
@@ -117,9 +117,10 @@ mod tests {
     use crate::id_registers::{COUNT, Filter};
     use proptest::prelude::*;
 
+    const GENERAL: Filter = Filter { pa_range: 5, gic: true, pointer_authentication: true, pmu: true };
+
     fn ids() -> IdRegisters {
-        let filter = Filter { pa_range: 5, gic: true, pointer_authentication: true, pmu: true };
-        IdRegisters::new(&[0x1111_1111_1111_1111; COUNT], filter)
+        IdRegisters::new(&[0x1111_1111_1111_1111; COUNT], GENERAL)
     }
 
     fn access(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8, read: bool) -> SystemAccess {
@@ -158,6 +159,14 @@ mod tests {
     #[test]
     fn an_identification_register_cannot_be_written() {
         assert_eq!(decide(&access(3, 0, 0, 4, 0, false), 5, &ids()), Action::Undefined);
+    }
+
+    #[test]
+    fn a_domain_without_the_gic_sends_no_interrupt() {
+        let ids = IdRegisters::new(&[0x1111_1111_1111_1111; COUNT], Filter { gic: false, ..GENERAL });
+        for op2 in 5..8 {
+            assert_eq!(decide(&access(3, 0, 12, 11, op2, false), 1, &ids), Action::Undefined);
+        }
     }
 
     #[test]
