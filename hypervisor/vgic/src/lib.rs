@@ -1,9 +1,50 @@
 //! GICv3 and GICv2 as a guest sees them.
+//!
+//! One virtual machine, whose vCPU *n* is pinned to one core. EL2 takes every physical interrupt, with EOImode 1: its EOI drops
+//! the priority, and the guest's own EOI deactivates the physical interrupt through the list register that is linked to it. The
+//! distributor and the redistributors are trapped and emulated here; the CPU interface is the virtual one of the hardware.
+//!
+//! **The list registers stay live.** They are loaded on the guest's core and left there, across exits and while the core runs
+//! the other domain; nothing is saved. Only the core itself can read them. So each fact has one owner: the registers that the
+//! guest wrote, edges and levels are kept in a [`bank`] under a lock; what the guest acknowledged is in the list registers; and
+//! of a physical interrupt that is not in a list register the physical GIC is the authority.
+//!
+//! **A core that changes something for another** changes the bank, leaves a note in the other's [`inbox`] and returns its bit in [`Kicks`];
+//! the caller sends an IPI, and the other core calls [`Vgic::sync`].
+//!
+//! **Two ways in.** The short way ([`lists`]) puts one interrupt into an empty list register: no search, no other lock than that of
+//! the vCPU (private interrupts) or of vCPU and distributor (SPIs). Whenever there is something to choose, the long way ([`refill`])
+//! decides everything anew.
+//!
+//! **Ownership.** An interrupt that was not assigned is RAZ/WI; [`Physical`] is never called with it.
+//!
+//! **Locks.** `shared` (distributor) before a vCPU's `state`; never two `state` locks at once; the inboxes are lock-free. Each is held for
+//! at most one pass over the list registers and the INTIDs. Call with interrupts masked at EL2.
+//!
+//! Not modelled, and told so by the identification registers: LPIs and ITS, message-based SPIs, 1-of-N routing, extended INTID
+//! ranges, two Security states. `GICR_WAKER` answers the handshake, and sleep has no further effect. At reset interrupts are in Group 1 on
+//! GICv3, as firmware leaves them to a non-secure system, and in Group 0 on GICv2.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod bank;
+mod distributor;
+mod inbox;
 mod list_register;
+mod lists;
 mod physical;
+mod refill;
+mod registers;
+mod v2;
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use spin::mutex::SpinMutex as Mutex;
+
+use bank::{Bank, Fact, Interrupts, NONE};
+use inbox::{Inbox, REVISE};
+use lists::{Lists, Offer};
+use refill::Refill;
 
 pub use list_register::{
     HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TDIR, ListRegister, ListRegisters, MAX_LIST_REGISTERS,
@@ -69,103 +110,490 @@ pub struct Read {
     pub kicks: Kicks,
 }
 
+impl Kicks {
+    /// Nobody.
+    pub const NONE: Kicks = Kicks(0);
+
+    /// Whether nobody is to be kicked.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The vCPUs to be kicked, ascending.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        bank::bits(u32::from(self.0)).map(|cpu| cpu as usize)
+    }
+}
+
+impl core::ops::BitOr for Kicks {
+    type Output = Kicks;
+
+    fn bitor(self, other: Kicks) -> Kicks {
+        Kicks(self.0 | other.0)
+    }
+}
+
+/// INTIDs that have a place (1020 to 1023 are special and never assigned).
+pub(crate) const INTIDS: usize = 1024;
+
+/// The distributor's interrupts.
+#[derive(Debug)]
+struct Shared {
+    bank: Bank<32, INTIDS>,
+    /// `IROUTER` packed as [`distributor::pack`] does, or `ITARGETSR`.
+    affinity: [u32; INTIDS],
+    /// The vCPU that the above names, or [`NONE`].
+    route: [u8; INTIDS],
+    /// The vCPU whose list registers hold the interrupt, or held it last, or which has it spilled; or [`NONE`].
+    home: [u8; INTIDS],
+}
+
+impl Shared {
+    /// The vCPUs that are home to an interrupt of `word`, as a bitmap.
+    fn homes(&self, word: usize) -> u32 {
+        let homes = self.home[word * 32..][..32].iter();
+        homes.filter(|home| **home != NONE).fold(0, |all, home| all | 1 << home)
+    }
+}
+
+/// One vCPU: its private interrupts and its list registers.
+#[derive(Debug)]
+struct State {
+    private: Bank<1, 32>,
+    lists: Lists,
+}
+
+#[derive(Debug)]
+struct Cpu {
+    state: Mutex<State>,
+    inbox: Inbox,
+    /// Its core answers kicks. A copy of `Lists::online` for other cores.
+    online: AtomicBool,
+    waker: Waker,
+}
+
+impl Cpu {
+    const fn new(group1: bool) -> Cpu {
+        Cpu {
+            state: Mutex::new(State { private: Bank::new(group1).with_sgis(), lists: Lists::new() }),
+            inbox: Inbox::new(),
+            online: AtomicBool::new(false),
+            waker: Waker(AtomicU32::new(0)),
+        }
+    }
+
+    fn is_online(&self) -> bool {
+        self.online.load(Ordering::Acquire)
+    }
+}
+
+/// `GICR_WAKER.ProcessorSleep`.
+#[derive(Debug)]
+struct Waker(AtomicU32);
+
+impl Waker {
+    fn load(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn store(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// The guest's GIC.
 #[derive(Debug)]
 pub struct Vgic {
     config: Config,
+    /// `GICD_CTLR`: `EnableGrp0` and `EnableGrp1`.
+    ctlr: AtomicU32,
+    shared: Mutex<Shared>,
+    cpus: [Cpu; MAX_CPUS],
 }
 
-#[expect(unused_variables, reason = "bodies follow")]
 impl Vgic {
-    /// A GIC after reset, in which the guest owns only its SGIs and every vCPU is off.
+    /// A GIC after reset, in which the guest owns only its SGIs and every vCPU is off. About 12 KiB.
+    ///
+    /// # Panics
+    /// If `config.cpus` is not 1 to [`MAX_CPUS`].
     pub const fn new(config: Config) -> Vgic {
-        Vgic { config }
+        assert!(config.cpus >= 1 && config.cpus <= MAX_CPUS);
+        let group1 = matches!(config.version, Version::V3);
+        let shared =
+            Shared { bank: Bank::new(group1), affinity: [0; INTIDS], route: [NONE; INTIDS], home: [NONE; INTIDS] };
+        let cpus = if group1 { [const { Cpu::new(true) }; MAX_CPUS] } else { [const { Cpu::new(false) }; MAX_CPUS] };
+        Vgic { config, ctlr: AtomicU32::new(0), shared: Mutex::new(shared), cpus }
     }
 
-    /// Says where interrupt `intid` comes from; a PPI is assigned for every vCPU. At boot, before the guest runs.
-    pub fn assign(&self, intid: u32, source: Source) {
-        todo!()
+    /// Says where interrupt `intid` comes from; a PPI is assigned for every vCPU. At boot, before the guest runs. A hardware
+    /// interrupt must be disabled, inactive, not pending, level-sensitive, of priority 0 and routed to vCPU 0 in the physical GIC, as
+    /// the guest finds it. False: there is no such PPI or SPI, and nothing was done.
+    pub fn assign(&self, intid: u32, source: Source) -> bool {
+        let (hardware, software) = source.facts();
+        if (16..32).contains(&intid) {
+            for cpu in &self.cpus {
+                let bank = &mut cpu.state.lock().private;
+                bank.set(Fact::Hardware, intid, hardware);
+                bank.set(Fact::Virtual, intid, software);
+            }
+            return true;
+        }
+        let last = 31 + (self.config.spis.next_multiple_of(32) as u32).min(988);
+        if !(32..=last).contains(&intid) {
+            return false;
+        }
+        let mut shared = self.shared.lock();
+        shared.bank.set(Fact::Hardware, intid, hardware);
+        shared.bank.set(Fact::Virtual, intid, software);
+        let affinity = shared.affinity[intid as usize];
+        shared.route[intid as usize] = match self.config.version {
+            Version::V3 => self.config.vcpu_with_affinity(affinity),
+            Version::V2 => self.first_target(affinity),
+        };
+        true
     }
 
-    /// A trapped read of `size` bytes (1, 2, 4, 8) at `offset` in `frame` by vCPU `cpu`.
-    pub fn mmio_read<H: ListRegisters + Physical>(
-        &self,
-        cpu: usize,
-        frame: Frame,
-        offset: u64,
-        size: usize,
-        hw: &mut H,
-    ) -> Read {
-        todo!()
-    }
-
-    /// A trapped write.
-    pub fn mmio_write<H: ListRegisters + Physical>(
-        &self,
-        cpu: usize,
-        frame: Frame,
-        offset: u64,
-        size: usize,
-        value: u64,
-        hw: &mut H,
-    ) -> Kicks {
-        todo!()
-    }
-
-    /// A trapped write of `ICC_SGI1R_EL1`.
+    /// A trapped write of `ICC_SGI1R_EL1` by vCPU `cpu` (GIC IHI 0069, section 12.2.15 and table 12-14): generates an SGI of either group.
     pub fn sgi1r<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
-        todo!()
+        self.generate(cpu, value, true, hw)
     }
 
-    /// A trapped write of `ICC_SGI0R_EL1` or `ICC_ASGI1R_EL1`.
+    /// A trapped write of `ICC_SGI0R_EL1` or `ICC_ASGI1R_EL1`: with one Security state, Group 0 SGIs only.
     pub fn sgi0r<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
-        todo!()
+        self.generate(cpu, value, false, hw)
     }
 
-    /// A trapped write of `ICC_DIR_EL1` (`ICH_HCR_EL2.TDIR`, set only while an active interrupt has no list register).
+    fn generate<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, group1: bool, hw: &mut H) -> Kicks {
+        let intid = (value >> 24 & 0xF) as u32;
+        let mut kicks = Kicks::NONE;
+        if value >> 40 & 1 != 0 {
+            for target in (0..self.config.cpus).filter(|target| *target != cpu) {
+                kicks = kicks | self.raise_sgi(cpu, target, intid, group1, hw);
+            }
+            return kicks;
+        }
+        let list = value & 0xFFFF;
+        let range = (value >> 44 & 0xF) as u32;
+        let cluster = (value >> 16 & 0xFF | (value >> 32 & 0xFF) << 8 | (value >> 48 & 0xFF) << 16) as u32;
+        for target in 0..self.config.cpus {
+            let affinity = distributor::pack(self.config.affinities[target]);
+            let named = affinity >> 8 == cluster && affinity >> 4 & 0xF == range && list >> (affinity & 0xF) & 1 != 0;
+            if named {
+                kicks = kicks | self.raise_sgi(cpu, target, intid, group1, hw);
+            }
+        }
+        kicks
+    }
+
+    /// Makes SGI `intid` pending on vCPU `target`. `group1`: whatever its group; else only if it is in Group 0.
+    fn raise_sgi<H>(&self, cpu: usize, target: usize, intid: u32, group1: bool, hw: &mut H) -> Kicks
+    where
+        H: ListRegisters + Physical,
+    {
+        {
+            let mut guard = self.cpus[target].state.lock();
+            let State { private, lists } = &mut *guard;
+            if !group1 && private.is(Fact::Group1, intid) {
+                return Kicks::NONE;
+            }
+            private.set(Fact::Latch, intid, true);
+            if self.config.version == Version::V2 {
+                *private.requesters(intid) |= 1 << cpu;
+            }
+            if target == cpu && self.may_offer(cpu) && lists.offer(private, intid, self.ctlr(), hw) != Offer::Full {
+                return Kicks::NONE;
+            }
+        }
+        self.route_private(cpu, target, intid, hw)
+    }
+
+    /// Whether the short way is open on this core: nobody asked it to revise what it holds.
+    #[inline]
+    fn may_offer(&self, cpu: usize) -> bool {
+        self.cpus[cpu].inbox.attention() == 0
+    }
+
+    /// Leaves a pending private interrupt to the core of vCPU `target`.
+    fn route_private<H>(&self, cpu: usize, target: usize, intid: u32, hw: &mut H) -> Kicks
+    where
+        H: ListRegisters + Physical,
+    {
+        let mut kicks = Kicks::NONE;
+        self.push_except(cpu, target as u8, intid, 0, &mut kicks);
+        if target == cpu { self.refill(cpu, hw) } else { kicks }
+    }
+
+    /// A trapped write of `ICC_DIR_EL1` (`ICH_HCR_EL2.TDIR`, which this crate sets only while an active interrupt has no list register).
     pub fn dir<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
-        todo!()
+        let intid = (value & 0xFF_FFFF) as u32;
+        if intid >= 1020 {
+            return Kicks::NONE;
+        }
+        let mut shared = self.shared.lock();
+        self.with_refill(cpu, &mut shared, hw, |refill| {
+            refill.deactivate(intid);
+            refill.run();
+        })
     }
 
-    /// EL2 on the core of `cpu` has acknowledged physical interrupt `intid` and dropped its priority, without deactivation.
+    /// EL2 on the core of `cpu` has acknowledged physical interrupt `intid` and dropped its priority, without deactivating it.
     /// False: the interrupt is not the guest's, and the caller deactivates it.
-    #[must_use]
+    #[must_use = "an interrupt that is not the guest's stays active until the caller deactivates it"]
     pub fn physical_interrupt<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, hw: &mut H) -> bool {
-        todo!()
+        let offer = if intid < 32 {
+            let mut guard = self.cpus[cpu].state.lock();
+            let State { private, lists } = &mut *guard;
+            if !private.is(Fact::Hardware, intid) {
+                return false;
+            }
+            self.accept_physical(cpu, intid, private, lists, hw)
+        } else {
+            let mut shared = self.shared.lock();
+            if intid >= 1020 || !shared.bank.is(Fact::Hardware, intid) {
+                return false;
+            }
+            let lists = &mut self.cpus[cpu].state.lock().lists;
+            let offer = self.accept_physical(cpu, intid, &mut shared.bank, lists, hw);
+            if offer == Offer::Held {
+                shared.home[intid as usize] = cpu as u8;
+            }
+            offer
+        };
+        if offer == Offer::Full {
+            self.cpus[cpu].inbox.push(intid, REVISE);
+            // What a refill finds routed elsewhere goes through the physical GIC, which needs no kick of ours.
+            let _ = self.refill(cpu, hw);
+        }
+        true
     }
 
-    /// Sets the line of a virtual interrupt. `cpu` is the core that runs; a PPI is that vCPU's.
+    #[inline]
+    fn accept_physical<B, H>(&self, cpu: usize, intid: u32, bank: &mut B, lists: &mut Lists, hw: &mut H) -> Offer
+    where
+        B: Interrupts,
+        H: ListRegisters + Physical,
+    {
+        if !bank.is(Fact::Enabled, intid) {
+            distributor::give_back(bank, cpu, intid, hw);
+            return Offer::Refused;
+        }
+        bank.set(Fact::Latch, intid, true);
+        if !self.may_offer(cpu) {
+            return Offer::Full;
+        }
+        lists.offer(bank, intid, self.ctlr(), hw)
+    }
+
+    /// Sets the line of a virtual interrupt; on an edge-triggered one each call with true is an edge. `cpu` is the core that runs; a
+    /// PPI is that vCPU's. No effect on an interrupt that is not virtual.
     pub fn set_level<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, level: bool, hw: &mut H) -> Kicks {
-        todo!()
+        self.signal(cpu, intid, Some(level), hw)
     }
 
-    /// One edge of a virtual interrupt.
+    /// One edge of a virtual interrupt. On a level-sensitive one it is pending until it is acknowledged, like a write of `ISPENDR`.
     pub fn raise_edge<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, hw: &mut H) -> Kicks {
-        todo!()
+        self.signal(cpu, intid, None, hw)
     }
 
-    /// The maintenance interrupt of this core.
+    fn signal<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, level: Option<bool>, hw: &mut H) -> Kicks {
+        if (16..32).contains(&intid) {
+            let offer = {
+                let mut guard = self.cpus[cpu].state.lock();
+                let State { private, lists } = &mut *guard;
+                match note_signal(private, intid, level) {
+                    Signal::Nothing => return Kicks::NONE,
+                    Signal::Fell => Offer::Full,
+                    Signal::Rose if self.may_offer(cpu) => lists.offer(private, intid, self.ctlr(), hw),
+                    Signal::Rose => Offer::Full,
+                }
+            };
+            return if offer == Offer::Full { self.revise(cpu, cpu as u8, intid, hw) } else { Kicks::NONE };
+        }
+        if !(32..1020).contains(&intid) {
+            return Kicks::NONE;
+        }
+        let mut shared = self.shared.lock();
+        let signal = note_signal(&mut shared.bank, intid, level);
+        let (home, route) = (shared.home[intid as usize], shared.route[intid as usize]);
+        match signal {
+            Signal::Nothing => return Kicks::NONE,
+            Signal::Fell if home == NONE => return Kicks::NONE,
+            Signal::Fell if usize::from(home) == cpu && self.lower_here(cpu, intid, &mut shared, hw) => {
+                return Kicks::NONE;
+            }
+            Signal::Rose if usize::from(route) == cpu && (home == NONE || home == route) && self.may_offer(cpu) => {
+                let offer = self.cpus[cpu].state.lock().lists.offer(&mut shared.bank, intid, self.ctlr(), hw);
+                if offer == Offer::Held {
+                    shared.home[intid as usize] = route;
+                }
+                if offer != Offer::Full {
+                    return Kicks::NONE;
+                }
+            }
+            _ => {}
+        }
+        let target = if home == NONE { route } else { home };
+        let mut kicks = Kicks::NONE;
+        // Still under the lock: a vCPU that goes off now would not look into its inbox again.
+        self.push_except(cpu, target, intid, REVISE, &mut kicks);
+        if usize::from(target) == cpu { self.refill_locked(cpu, &mut shared, hw) } else { kicks }
+    }
+
+    /// The line of `intid`, which this core may hold, fell: an active one needs no maintenance interrupt at its end any more. That
+    /// is the usual case, a driver that serves its device before its EOI. False: it takes a refill.
+    fn lower_here<H: ListRegisters>(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut H) -> bool {
+        let state = self.cpus[cpu].state.lock();
+        let Some(slot) = state.lists.slot_of(&shared.bank, intid) else { return false };
+        let value = hw.read(slot);
+        if value.is_pending() || shared.bank.pending(intid) || !self.may_offer(cpu) {
+            return false;
+        }
+        if value.is_active() && value.has_eoi() {
+            hw.write(slot, value.with_eoi(false));
+        }
+        value.is_active()
+    }
+
+    /// Has the core of vCPU `target` look at `intid` and at all it holds.
+    fn revise<H: ListRegisters + Physical>(&self, cpu: usize, target: u8, intid: u32, hw: &mut H) -> Kicks {
+        let mut kicks = Kicks::NONE;
+        self.push_except(cpu, target, intid, REVISE, &mut kicks);
+        if usize::from(target) == cpu { self.refill(cpu, hw) } else { kicks }
+    }
+
+    /// The maintenance interrupt of this core (GIC IHI 0069, section 6.4). It is level-sensitive: after this its cause is gone.
     pub fn maintenance<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
-        todo!()
+        self.refill(cpu, hw)
     }
 
-    /// After a kick, and before any entry into the guest that a kick may have preceded: cheap when there is nothing to do.
+    /// After a kick: takes what other cores left for this one. One load when there is nothing.
     pub fn sync<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
-        todo!()
+        let inbox = &self.cpus[cpu].inbox;
+        if inbox.attention() == 0 {
+            return Kicks::NONE;
+        }
+        let Some(private_ones) = inbox.take_private() else { return self.refill(cpu, hw) };
+        let mut left = 0;
+        {
+            let mut guard = self.cpus[cpu].state.lock();
+            let State { private, lists } = &mut *guard;
+            for intid in bank::bits(private_ones) {
+                if private.pending(intid) && lists.offer(private, intid, self.ctlr(), hw) == Offer::Full {
+                    left |= 1 << intid;
+                }
+            }
+        }
+        if left == 0 {
+            return Kicks::NONE;
+        }
+        inbox.push_word(0, left, 0);
+        self.refill(cpu, hw)
     }
 
-    /// vCPU `cpu` starts, on its core; its virtual CPU interface has just been reset.
+    /// vCPU `cpu` starts, on its core, whose virtual CPU interface (`ICH_VMCR_EL2`, `ICH_AP<x>R<n>_EL2`) has just been reset.
     pub fn cpu_on<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
-        todo!()
+        let mut shared = self.shared.lock();
+        self.cpus[cpu].online.store(true, Ordering::Release);
+        self.with_refill(cpu, &mut shared, hw, |refill| refill.start())
     }
 
-    /// vCPU `cpu` stops, on its core.
+    /// vCPU `cpu` stops, on its core: its list registers are emptied and the interface switched off. What was pending or active
+    /// remains so (`PSCI CPU_OFF` resets no redistributor); interrupts that come while it is off are remembered.
     pub fn cpu_off<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
-        todo!()
+        let mut shared = self.shared.lock();
+        self.cpus[cpu].online.store(false, Ordering::Release);
+        self.with_refill(cpu, &mut shared, hw, |refill| refill.stop())
     }
 
-    /// Whether an interrupt waits for vCPU `cpu`, masked or not: if so, its WFI should not give the core away.
-    pub fn has_pending<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> bool {
-        todo!()
+    /// Whether an interrupt waits for vCPU `cpu`, on its core, masked by it or not: if so, its WFI should not give the core away.
+    #[must_use]
+    pub fn has_pending<H: ListRegisters>(&self, cpu: usize, hw: &H) -> bool {
+        if self.cpus[cpu].inbox.attention() != 0 {
+            return true;
+        }
+        let state = self.cpus[cpu].state.lock();
+        let empty = hw.empty();
+        let waits = |slot: usize| empty >> slot & 1 == 0 && hw.read(slot).is_pending();
+        !state.lists.ready.is_empty() || (0..hw.count()).any(waits)
+    }
+
+    #[inline]
+    fn ctlr(&self) -> u32 {
+        self.ctlr.load(Ordering::Relaxed)
+    }
+
+    fn set_ctlr(&self, value: u32) {
+        self.ctlr.store(value, Ordering::Relaxed);
+    }
+
+    fn refill<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+        self.refill_locked(cpu, &mut self.shared.lock(), hw)
+    }
+
+    fn refill_locked<H: ListRegisters + Physical>(&self, cpu: usize, shared: &mut Shared, hw: &mut H) -> Kicks {
+        self.with_refill(cpu, shared, hw, |refill| refill.run())
+    }
+
+    fn with_refill<H>(
+        &self,
+        cpu: usize,
+        shared: &mut Shared,
+        hw: &mut H,
+        work: impl FnOnce(&mut Refill<'_, H>),
+    ) -> Kicks
+    where
+        H: ListRegisters + Physical,
+    {
+        let mut guard = self.cpus[cpu].state.lock();
+        let State { private, lists } = &mut *guard;
+        let mut refill = Refill { vgic: self, cpu, ctlr: self.ctlr(), shared, private, lists, hw, kicks: Kicks::NONE };
+        work(&mut refill);
+        refill.kicks
+    }
+
+    /// Leaves a note about `intid` with the core of vCPU `target`, if that is one.
+    fn push(&self, target: u8, intid: u32, flags: u32, kicks: &mut Kicks) {
+        self.push_except(MAX_CPUS, target, intid, flags, kicks);
+    }
+
+    /// The same, without a kick if `target` is `cpu`.
+    fn push_except(&self, cpu: usize, target: u8, intid: u32, flags: u32, kicks: &mut Kicks) {
+        if let Some(receiver) = self.cpus.get(usize::from(target)) {
+            receiver.inbox.push(intid, flags);
+            self.kick_unless(cpu, target.into(), kicks);
+        }
+    }
+
+    fn kick_unless(&self, cpu: usize, target: usize, kicks: &mut Kicks) {
+        if target != cpu && self.cpus[target].is_online() {
+            kicks.0 |= 1 << target;
+        }
+    }
+}
+
+/// What a signal did to the pending state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Nothing,
+    Rose,
+    Fell,
+}
+
+/// Notes a level, or an edge, of a virtual interrupt.
+fn note_signal(bank: &mut impl Interrupts, intid: u32, level: Option<bool>) -> Signal {
+    if !bank.is(Fact::Virtual, intid) {
+        return Signal::Nothing;
+    }
+    if let Some(level) = level {
+        bank.set(Fact::Line, intid, level);
+    }
+    match level {
+        Some(false) if bank.is(Fact::Edge, intid) => Signal::Nothing,
+        Some(false) => Signal::Fell,
+        Some(true) if !bank.is(Fact::Edge, intid) => Signal::Rose,
+        _ => {
+            bank.set(Fact::Latch, intid, true);
+            Signal::Rose
+        }
     }
 }

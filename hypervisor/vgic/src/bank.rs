@@ -1,0 +1,189 @@
+//! What is known of a set of interrupts: one bitmap per fact, so that a register of 32 interrupts is read in one step.
+
+/// A fact about one interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Fact {
+    /// Its source is the physical interrupt of the same INTID.
+    Hardware,
+    /// Its source is EL2 software (or another vCPU: SGIs).
+    Virtual,
+    /// The guest has enabled it.
+    Enabled,
+    /// It is in Group 1.
+    Group1,
+    /// It is edge-triggered.
+    Edge,
+    /// The level of its line (virtual interrupts).
+    Line,
+    /// Pending here and not in a list register: an edge, a write of `ISPENDR`, or a physical interrupt that EL2 acknowledged.
+    Latch,
+    /// The list register that holds it pending took the latch of a level-sensitive interrupt: its line may fall.
+    LatchHeld,
+    /// Active, without a list register.
+    Spilled,
+    /// The list register that holds it shall lose its pending state (`ICPENDR`).
+    DropPending,
+    /// The list register that holds it shall lose its active state (`ICACTIVER`).
+    DropActive,
+    /// It shall become active (`ISACTIVER`).
+    MakeActive,
+}
+
+const FACTS: usize = 12;
+
+/// No list register, no vCPU.
+pub(crate) const NONE: u8 = 0xFF;
+
+/// The view that delivery has of one or the other [`Bank`].
+pub(crate) trait Interrupts {
+    fn is(&self, fact: Fact, intid: u32) -> bool;
+    fn set(&mut self, fact: Fact, intid: u32, value: bool);
+    fn priority(&self, intid: u32) -> u8;
+    /// The list register that held it last; valid only if that list register's owner agrees.
+    fn slot(&self, intid: u32) -> u8;
+    fn set_slot(&mut self, intid: u32, slot: u8);
+    /// CPU interfaces that requested SGI `intid` (< 16) and were not served yet: GICv2 only, zero on GICv3.
+    fn requesters(&mut self, intid: u32) -> &mut u8;
+
+    /// A fact about the 32 interrupts from INTID 32 * `word`.
+    fn word(&self, fact: Fact, word: usize) -> u32;
+    fn word_mut(&mut self, fact: Fact, word: usize) -> &mut u32;
+    fn set_priority(&mut self, intid: u32, priority: u8);
+
+    /// Interrupts of `word` that are the guest's.
+    fn owned(&self, word: usize) -> u32 {
+        self.word(Fact::Hardware, word) | self.word(Fact::Virtual, word)
+    }
+
+    /// Interrupts of `word` that are pending outside of the list registers.
+    fn pending_word(&self, word: usize) -> u32 {
+        self.word(Fact::Latch, word) | self.word(Fact::Line, word) & !self.word(Fact::Edge, word)
+    }
+
+    /// Reads a fact and clears it.
+    fn take(&mut self, fact: Fact, intid: u32) -> bool {
+        let was = self.is(fact, intid);
+        if was {
+            self.set(fact, intid, false);
+        }
+        was
+    }
+
+    /// Pending outside of the list registers.
+    fn pending(&self, intid: u32) -> bool {
+        self.is(Fact::Latch, intid) || (self.is(Fact::Line, intid) && !self.is(Fact::Edge, intid))
+    }
+
+    /// Enabled, and its group is forwarded by `GICD_CTLR` value `ctlr` (bit 0 Group 0, bit 1 Group 1).
+    fn forwarded(&self, intid: u32, ctlr: u32) -> bool {
+        self.is(Fact::Enabled, intid) && ctlr >> self.is(Fact::Group1, intid) as u32 & 1 != 0
+    }
+}
+
+/// Facts about `WORDS` * 32 = `INTIDS` interrupts, indexed by INTID.
+#[derive(Debug)]
+pub(crate) struct Bank<const WORDS: usize, const INTIDS: usize> {
+    facts: [[u32; WORDS]; FACTS],
+    priority: [u8; INTIDS],
+    slot: [u8; INTIDS],
+    requesters: [u8; 16],
+}
+
+impl<const WORDS: usize, const INTIDS: usize> Bank<WORDS, INTIDS> {
+    /// After reset: nothing owned, nothing enabled, highest priority, Group 1 if `group1`.
+    pub(crate) const fn new(group1: bool) -> Self {
+        let mut facts = [[0; WORDS]; FACTS];
+        if group1 {
+            facts[Fact::Group1 as usize] = [u32::MAX; WORDS];
+        }
+        Bank { facts, priority: [0; INTIDS], slot: [NONE; INTIDS], requesters: [0; 16] }
+    }
+
+    /// SGIs exist, are edge-triggered and come from software.
+    pub(crate) const fn with_sgis(mut self) -> Self {
+        self.facts[Fact::Virtual as usize][0] = 0xFFFF;
+        self.facts[Fact::Edge as usize][0] = 0xFFFF;
+        self
+    }
+}
+
+impl<const WORDS: usize, const INTIDS: usize> Interrupts for Bank<WORDS, INTIDS> {
+    #[inline]
+    fn is(&self, fact: Fact, intid: u32) -> bool {
+        self.facts[fact as usize][(intid / 32) as usize] >> (intid % 32) & 1 != 0
+    }
+
+    #[inline]
+    fn set(&mut self, fact: Fact, intid: u32, value: bool) {
+        let word = &mut self.facts[fact as usize][(intid / 32) as usize];
+        let bit = 1 << (intid % 32);
+        *word = if value { *word | bit } else { *word & !bit };
+    }
+
+    #[inline]
+    fn word(&self, fact: Fact, word: usize) -> u32 {
+        self.facts[fact as usize][word]
+    }
+
+    #[inline]
+    fn word_mut(&mut self, fact: Fact, word: usize) -> &mut u32 {
+        &mut self.facts[fact as usize][word]
+    }
+
+    #[inline]
+    fn set_priority(&mut self, intid: u32, priority: u8) {
+        self.priority[intid as usize] = priority;
+    }
+
+    #[inline]
+    fn priority(&self, intid: u32) -> u8 {
+        self.priority[intid as usize]
+    }
+
+    #[inline]
+    fn slot(&self, intid: u32) -> u8 {
+        self.slot[intid as usize]
+    }
+
+    #[inline]
+    fn set_slot(&mut self, intid: u32, slot: u8) {
+        self.slot[intid as usize] = slot;
+    }
+
+    #[inline]
+    fn requesters(&mut self, intid: u32) -> &mut u8 {
+        &mut self.requesters[intid as usize % 16]
+    }
+}
+
+/// The positions of the set bits of `word`, ascending.
+pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let bit = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (bit < 32).then_some(bit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn bits_come_in_order() {
+        assert_eq!(bits(0x8000_0011).collect::<std::vec::Vec<_>>(), [0, 4, 31]);
+        assert_eq!(bits(0).next(), None);
+    }
+
+    #[test]
+    fn a_level_is_pending_only_while_level_sensitive() {
+        let mut bank: Bank<1, 32> = Bank::new(true);
+        bank.set(Fact::Line, 20, true);
+        assert!(bank.pending(20));
+        bank.set(Fact::Edge, 20, true);
+        assert!(!bank.pending(20));
+        assert_eq!(bank.pending_word(0), 0);
+    }
+}

@@ -1,0 +1,238 @@
+//! The list registers of one vCPU as software knows them, and the short way of an interrupt into one.
+//!
+//! A list register stays live in hardware, so its state is only known by reading it, and only its own core can. What is kept
+//! here is who was put where (`held`). An entry is not erased when the guest is done with its interrupt: the next one that
+//! takes the list register overwrites it, and whoever looks an interrupt up checks that both sides agree.
+
+use crate::bank::{Fact, Interrupts, NONE};
+use crate::list_register::{ListRegister, ListRegisters, MAX_LIST_REGISTERS};
+
+/// Words of a bitmap of all INTIDs.
+pub(crate) const WORDS: usize = 32;
+
+/// `held` entry without an interrupt.
+pub(crate) const NOBODY: u16 = u16::MAX;
+
+/// A set of INTIDs with a summary, so that finding its members costs what they are.
+#[derive(Debug)]
+pub(crate) struct Set {
+    summary: u32,
+    words: [u32; WORDS],
+}
+
+impl Set {
+    pub(crate) const fn new() -> Set {
+        Set { summary: 0, words: [0; WORDS] }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.summary == 0
+    }
+
+    /// Words with members, as a bitmap.
+    pub(crate) fn summary(&self) -> u32 {
+        self.summary
+    }
+
+    pub(crate) fn word(&self, word: usize) -> u32 {
+        self.words[word]
+    }
+
+    pub(crate) fn insert(&mut self, intid: u32) {
+        self.insert_word((intid / 32) as usize, 1 << (intid % 32));
+    }
+
+    pub(crate) fn insert_word(&mut self, word: usize, bits: u32) {
+        self.words[word] |= bits;
+        if bits != 0 {
+            self.summary |= 1 << word;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, intid: u32) {
+        let word = (intid / 32) as usize;
+        self.words[word] &= !(1 << (intid % 32));
+        if self.words[word] == 0 {
+            self.summary &= !(1 << word);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Set::new();
+    }
+}
+
+/// What became of an interrupt offered to the list registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// A list register holds it.
+    Held,
+    /// It cannot be delivered now; whatever changes that will offer it again.
+    Refused,
+    /// There is no list register for it, or others wait too: [`crate::refill`] must decide.
+    Full,
+}
+
+/// The list registers of one vCPU.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    /// The vCPU runs: its core answers kicks.
+    pub(crate) online: bool,
+    /// INTID that list register *n* was last loaded with, or [`NOBODY`].
+    pub(crate) held: [u16; MAX_LIST_REGISTERS],
+    /// List register *n* as its core saw it last, for readers on other cores.
+    pub(crate) seen: [ListRegister; MAX_LIST_REGISTERS],
+    /// Another core wants `seen` to be renewed.
+    pub(crate) wanted: bool,
+    /// `seen` was renewed since another core wanted it.
+    pub(crate) renewed: bool,
+    /// Pending and deliverable, waiting for a list register.
+    pub(crate) ready: Set,
+    /// Some active interrupt of this vCPU may have no list register.
+    pub(crate) spilled: bool,
+    /// `ICH_HCR_EL2` as last written.
+    pub(crate) hcr: u32,
+}
+
+impl Lists {
+    pub(crate) const fn new() -> Lists {
+        Lists {
+            online: false,
+            held: [NOBODY; MAX_LIST_REGISTERS],
+            seen: [ListRegister::EMPTY; MAX_LIST_REGISTERS],
+            wanted: false,
+            renewed: false,
+            ready: Set::new(),
+            spilled: false,
+            hcr: 0,
+        }
+    }
+
+    /// The list register that holds `intid` or held it last.
+    #[inline]
+    pub(crate) fn slot_of<B: Interrupts + ?Sized>(&self, bank: &B, intid: u32) -> Option<usize> {
+        let slot = bank.slot(intid);
+        (slot != NONE && u32::from(self.held[slot as usize % MAX_LIST_REGISTERS]) == intid).then_some(slot as usize)
+    }
+
+    /// The short way: brings a pending interrupt that is routed here into a list register, if that needs no choice.
+    #[inline]
+    pub(crate) fn offer<B, H>(&mut self, bank: &mut B, intid: u32, ctlr: u32, hw: &mut H) -> Offer
+    where
+        B: Interrupts + ?Sized,
+        H: ListRegisters,
+    {
+        if !self.online || !bank.forwarded(intid, ctlr) || bank.is(Fact::Spilled, intid) {
+            return Offer::Refused;
+        }
+        if let Some(slot) = self.slot_of(bank, intid) {
+            let value = hw.read(slot);
+            if value.is_pending() || (value.is_active() && !value.is_hardware()) {
+                merge(bank, intid, slot, value, hw);
+            } else {
+                self.load(bank, intid, slot, hw);
+            }
+            return Offer::Held;
+        }
+        let empty = hw.empty();
+        if empty == 0 || !self.ready.is_empty() {
+            return Offer::Full;
+        }
+        self.load(bank, intid, empty.trailing_zeros() as usize % MAX_LIST_REGISTERS, hw);
+        Offer::Held
+    }
+
+    /// Puts a pending interrupt into list register `slot`, which is free.
+    #[inline]
+    pub(crate) fn load<B, H>(&mut self, bank: &mut B, intid: u32, slot: usize, hw: &mut H)
+    where
+        B: Interrupts + ?Sized,
+        H: ListRegisters,
+    {
+        let value = compose_pending(bank, intid);
+        self.place(bank, intid, slot, value, hw);
+    }
+
+    /// Writes list register `slot` and the books.
+    #[inline]
+    pub(crate) fn place<B, H>(&mut self, bank: &mut B, intid: u32, slot: usize, value: ListRegister, hw: &mut H)
+    where
+        B: Interrupts + ?Sized,
+        H: ListRegisters,
+    {
+        hw.write(slot, value);
+        self.held[slot] = intid as u16;
+        self.seen[slot] = value;
+        self.renewed = false;
+        bank.set_slot(intid, slot as u8);
+    }
+}
+
+/// The list register value of an interrupt in no state.
+pub(crate) fn compose<B: Interrupts + ?Sized>(bank: &B, intid: u32) -> ListRegister {
+    let (priority, group1) = (bank.priority(intid), bank.is(Fact::Group1, intid));
+    if bank.is(Fact::Hardware, intid) {
+        ListRegister::hardware(intid, priority, group1)
+    } else {
+        ListRegister::software(intid, priority, group1)
+    }
+}
+
+/// Moves the pending state of an interrupt from its latch into a list register value.
+#[inline]
+fn compose_pending<B: Interrupts + ?Sized>(bank: &mut B, intid: u32) -> ListRegister {
+    let value = compose(bank, intid).with_state(true, false);
+    if intid < 16 && *bank.requesters(intid) != 0 {
+        let requesters = bank.requesters(intid);
+        let cpu = requesters.trailing_zeros();
+        *requesters &= *requesters - 1;
+        let more = *requesters != 0;
+        bank.set(Fact::Latch, intid, more);
+        return value.with_source(cpu).with_eoi(more);
+    }
+    let latch = bank.take(Fact::Latch, intid);
+    if value.is_hardware() || bank.is(Fact::Edge, intid) {
+        return value;
+    }
+    bank.set(Fact::LatchHeld, intid, latch);
+    value.with_eoi(true)
+}
+
+/// Adds a new pending state to a virtual interrupt that list register `slot` holds with `value`.
+fn merge<B, H>(bank: &mut B, intid: u32, slot: usize, value: ListRegister, hw: &mut H)
+where
+    B: Interrupts + ?Sized,
+    H: ListRegisters,
+{
+    let merged = merged(bank, intid, value);
+    if merged != value {
+        hw.write(slot, merged);
+    }
+}
+
+/// `value`, which is in some state, with what is pending outside of it: a second edge of an active interrupt becomes active and
+/// pending, a level that stays high asks for a maintenance interrupt at the end, and so does an SGI of another requester.
+pub(crate) fn merged<B: Interrupts + ?Sized>(bank: &mut B, intid: u32, value: ListRegister) -> ListRegister {
+    if value.is_hardware() {
+        return value;
+    }
+    if intid < 16 && *bank.requesters(intid) != 0 {
+        if value.is_pending() {
+            *bank.requesters(intid) &= !(1 << value.source());
+        }
+        let more = *bank.requesters(intid) != 0;
+        bank.set(Fact::Latch, intid, more);
+        return value.with_eoi(more);
+    }
+    if bank.is(Fact::Edge, intid) {
+        let pending = bank.take(Fact::Latch, intid) || value.is_pending();
+        return value.with_state(pending, value.is_active()).with_eoi(false);
+    }
+    if value.is_pending() {
+        if bank.take(Fact::Latch, intid) {
+            bank.set(Fact::LatchHeld, intid, true);
+        }
+        return value.with_eoi(true);
+    }
+    value.with_eoi(bank.pending(intid))
+}
