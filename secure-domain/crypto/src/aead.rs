@@ -1,10 +1,13 @@
 //! Authenticated encryption of sectors: one key, one suite, a 12-byte nonce and a 16-byte tag per message.
 //!
 //! The caller keeps the promise that no nonce is ever used twice to seal under one key.
+use core::ops::Range;
+
 use cipher::inout::InOutBuf;
 
 use crate::block::BlockCipher;
-use crate::ccm::SectorCcm;
+use crate::ccm::{Ccm, LANES, Lanes};
+use crate::ccm_single;
 use crate::error::Error;
 use crate::gcm::Gcm;
 use crate::suite::{Mode, Suite};
@@ -33,7 +36,7 @@ pub struct Aead {
 #[allow(clippy::large_enum_variant)]
 enum Keyed {
     Gcm(Gcm),
-    Ccm(SectorCcm),
+    Ccm(Ccm),
 }
 
 impl Aead {
@@ -45,7 +48,7 @@ impl Aead {
         let cipher = BlockCipher::new(suite.algorithm(), key)?;
         let mode = match suite.mode() {
             Mode::Gcm => Keyed::Gcm(Gcm::new(cipher)),
-            Mode::Ccm => Keyed::Ccm(SectorCcm::new(cipher)),
+            Mode::Ccm => Keyed::Ccm(Ccm::new(cipher, NONCE_LEN, TAG_LEN)?),
         };
         Ok(Self { suite, mode })
     }
@@ -61,7 +64,10 @@ impl Aead {
     /// # Errors
     /// [`Error::InputLength`] if a length exceeds what the mode allows; `data` is untouched then.
     pub fn seal_in_place(&self, nonce: &Nonce, aad: &[u8], data: &mut [u8]) -> Result<Tag, Error> {
-        self.seal_inout(nonce, aad, data.into())
+        match &self.mode {
+            Keyed::Gcm(gcm) => gcm.seal_inout(nonce, aad, data.into()),
+            Keyed::Ccm(ccm) => ccm_single::seal(ccm.cipher(), nonce, aad, data),
+        }
     }
 
     /// Replaces the ciphertext in `data` by plaintext if `tag` is the one over it and `aad`.
@@ -72,16 +78,27 @@ impl Aead {
         self.open_inout(nonce, aad, data.into(), tag)
     }
 
-    /// Writes the ciphertext of `plaintext` to `ciphertext` and returns the tag.
+    /// Writes the ciphertext of `plaintext` to `ciphertext` and returns the tag. Each byte of `plaintext` is read once.
     ///
     /// # Errors
     /// [`Error::OutputLength`] if the buffers differ in length, [`Error::InputLength`] as in [`Aead::seal_in_place`].
     pub fn seal(&self, nonce: &Nonce, aad: &[u8], plaintext: &[u8], ciphertext: &mut [u8]) -> Result<Tag, Error> {
-        self.seal_inout(nonce, aad, pair(plaintext, ciphertext)?)
+        match &self.mode {
+            Keyed::Gcm(gcm) => gcm.seal_inout(nonce, aad, pair(plaintext, ciphertext)?),
+            Keyed::Ccm(ccm) => {
+                // CCM goes over the plaintext twice; it does so in the copy.
+                if plaintext.len() != ciphertext.len() {
+                    return Err(Error::OutputLength);
+                }
+                ciphertext.copy_from_slice(plaintext);
+                ccm_single::seal(ccm.cipher(), nonce, aad, ciphertext).inspect_err(|_| ciphertext.fill(0))
+            }
+        }
     }
 
     /// Writes the plaintext of `ciphertext` to `plaintext` if `tag` is right. GCM checks the tag before it writes anything; CCM
-    /// has to decipher first, so with CCM `plaintext` must be memory that nobody else can read.
+    /// has to decipher first, so with CCM `plaintext` must be memory that nobody else can read. `ciphertext` must not change
+    /// meanwhile.
     ///
     /// # Errors
     /// [`Error::TagMismatch`], with all of `plaintext` zero; [`Error::OutputLength`] if the buffers differ in length;
@@ -97,7 +114,15 @@ impl Aead {
         self.open_inout(nonce, aad, pair(ciphertext, plaintext)?, tag)
     }
 
-    /// Seals sectors from one buffer to another, each with its own nonce and associated data, and writes their tags.
+    fn open_inout(&self, nonce: &Nonce, aad: &[u8], data: InOutBuf<'_, '_, u8>, tag: &Tag) -> Result<(), Error> {
+        match &self.mode {
+            Keyed::Gcm(gcm) => gcm.open_inout(nonce, aad, data, tag),
+            Keyed::Ccm(ccm) => ccm_single::open(ccm.cipher(), nonce, aad, data, tag),
+        }
+    }
+
+    /// Seals sectors from one buffer to another, each with its own nonce and associated data, and writes their tags. With CCM,
+    /// associated data of one length up to 62 bytes lets up to 16 sectors run side by side.
     ///
     /// # Errors
     /// [`Error::BatchShape`] if the slices differ in length; nothing is written then.
@@ -110,14 +135,25 @@ impl Aead {
         tags: &mut [Tag],
     ) -> Result<(), Error> {
         check_shape(&[nonces.len(), aads.len(), plaintext.len(), ciphertext.len(), tags.len()])?;
-        for (i, tag) in tags.iter_mut().enumerate() {
-            *tag = self.seal(&nonces[i], aads[i].as_ref(), &plaintext[i], &mut ciphertext[i])?;
+        for group in groups(nonces.len()) {
+            let lanes = Lanes { nonces: &nonces[group.clone()], aads: &aads[group.clone()] };
+            match &self.mode {
+                Keyed::Ccm(ccm) if lanes.fit() => {
+                    let (source, target) = (&plaintext[group.clone()], &mut ciphertext[group.clone()]);
+                    ccm.seal_lanes(&lanes, source, target, &mut tags[group]);
+                }
+                _ => {
+                    for i in group {
+                        tags[i] = self.seal(&nonces[i], aads[i].as_ref(), &plaintext[i], &mut ciphertext[i])?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    /// Opens sectors from one buffer to another. The result holds one entry for each sector in `results`: a sector whose
-    /// tag is wrong comes out zero and does not disturb the others.
+    /// Opens sectors from one buffer to another and writes one verdict for each to `results`: a sector whose tag is wrong comes
+    /// out zero and does not disturb the others. What [`Aead::open`] says about the two buffers holds here too.
     ///
     /// # Errors
     /// [`Error::BatchShape`] if the slices differ in length; nothing is written then.
@@ -131,24 +167,22 @@ impl Aead {
         results: &mut [Result<(), Error>],
     ) -> Result<(), Error> {
         check_shape(&[nonces.len(), aads.len(), ciphertext.len(), plaintext.len(), tags.len(), results.len()])?;
-        for (i, result) in results.iter_mut().enumerate() {
-            *result = self.open(&nonces[i], aads[i].as_ref(), &ciphertext[i], &mut plaintext[i], &tags[i]);
+        for group in groups(nonces.len()) {
+            let lanes = Lanes { nonces: &nonces[group.clone()], aads: &aads[group.clone()] };
+            match &self.mode {
+                Keyed::Ccm(ccm) if lanes.fit() => {
+                    let (source, target) = (&ciphertext[group.clone()], &mut plaintext[group.clone()]);
+                    ccm.open_lanes(&lanes, source, target, &tags[group.clone()], &mut results[group]);
+                }
+                _ => {
+                    for i in group {
+                        let aad = aads[i].as_ref();
+                        results[i] = self.open(&nonces[i], aad, &ciphertext[i], &mut plaintext[i], &tags[i]);
+                    }
+                }
+            }
         }
         Ok(())
-    }
-
-    fn seal_inout(&self, nonce: &Nonce, aad: &[u8], data: InOutBuf<'_, '_, u8>) -> Result<Tag, Error> {
-        match &self.mode {
-            Keyed::Gcm(gcm) => gcm.seal(nonce, aad, data),
-            Keyed::Ccm(ccm) => ccm.seal(nonce, aad, data),
-        }
-    }
-
-    fn open_inout(&self, nonce: &Nonce, aad: &[u8], data: InOutBuf<'_, '_, u8>, tag: &Tag) -> Result<(), Error> {
-        match &self.mode {
-            Keyed::Gcm(gcm) => gcm.open(nonce, aad, data, tag),
-            Keyed::Ccm(ccm) => ccm.open(nonce, aad, data, tag),
-        }
     }
 }
 
@@ -160,6 +194,11 @@ impl core::fmt::Debug for Aead {
 
 fn pair<'i, 'o>(input: &'i [u8], output: &'o mut [u8]) -> Result<InOutBuf<'i, 'o, u8>, Error> {
     InOutBuf::new(input, output).map_err(|_| Error::OutputLength)
+}
+
+/// The sectors of a batch in groups that fit the lanes of a cipher pass.
+fn groups(sectors: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..sectors).step_by(LANES).map(move |start| start..sectors.min(start + LANES))
 }
 
 fn check_shape(lengths: &[usize]) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! Counter mode with a 32-bit big-endian counter in the last word of the block (SP 800-38A section 6.5), as GCM and CCM
-//! with short lengths use it.
+//! Counter mode (SP 800-38A section 6.5): the whole block as one big-endian counter for callers, and a 32-bit counter in its last
+//! word for GCM and CCM.
 use cipher::inout::InOutBuf;
 use zeroize::Zeroize;
 
@@ -8,6 +8,22 @@ use crate::block::BlockCipher;
 
 /// Blocks of key stream made at once: a multiple of every backend's stride, 1 KiB on the stack.
 const BATCH: usize = 64;
+
+/// XORs the key stream that begins with the counter block `first` into `data`, counting in all 128 bits. Enciphering and deciphering
+/// are the same. The caller never uses a counter block twice under one key.
+pub fn xor_keystream(cipher: &BlockCipher, first: &Block, data: &mut [u8]) {
+    let mut first = u128::from_be_bytes(*first);
+    let mut rest = data;
+    while !rest.is_empty() {
+        // As far as the last word goes without a carry.
+        let blocks = (1u64 << 32) - (first as u32 as u64);
+        let cut = usize::try_from(blocks * 16).unwrap_or(usize::MAX).min(rest.len());
+        let (now, later) = rest.split_at_mut(cut);
+        apply(cipher, &first.to_be_bytes(), now.into());
+        first = first.wrapping_add(u128::from(blocks));
+        rest = later;
+    }
+}
 
 /// XORs the key stream that begins with the counter block `first` into `data`; the last word counts modulo 2^32.
 pub(crate) fn apply(cipher: &BlockCipher, first: &Block, data: InOutBuf<'_, '_, u8>) {

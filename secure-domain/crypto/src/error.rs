@@ -20,6 +20,10 @@ pub enum Error {
     BatchShape,
     /// The tag does not belong to this key, nonce, associated data and message. Any plaintext was wiped.
     TagMismatch,
+    /// The generator has answered as many requests as it may before fresh entropy.
+    ReseedRequired,
+    /// The raw entropy failed a health test.
+    EntropySource,
     /// The number does not name a suite.
     UnknownSuite(u16),
 }
@@ -34,6 +38,8 @@ impl fmt::Display for Error {
             Self::OutputLength => "the output has not the length of the input",
             Self::BatchShape => "the parts of the batch differ in number",
             Self::TagMismatch => "the tag does not match",
+            Self::ReseedRequired => "the random bit generator needs fresh entropy",
+            Self::EntropySource => "the entropy source failed a health test",
             Self::UnknownSuite(id) => return write!(f, "no suite has the number {id:#06x}"),
         })
     }

@@ -15,42 +15,58 @@ const MAX_MESSAGE: u64 = ((1 << 32) - 2) * 16;
 const MAX_AAD: u64 = (1 << 61) - 1;
 
 /// A block cipher key with the hash key made from it.
-pub(crate) struct Gcm {
+pub struct Gcm {
     cipher: BlockCipher,
     hash: Ghash,
 }
 
 impl Gcm {
     /// Derives the hash key.
-    pub(crate) fn new(cipher: BlockCipher) -> Self {
+    #[must_use]
+    pub fn new(cipher: BlockCipher) -> Self {
         let mut h = cipher.encrypt_block([0; 16]);
         let hash = Ghash::new(&h);
         h.zeroize();
         Self { cipher, hash }
     }
 
-    /// Enciphers `data` and returns the full 16-byte tag.
+    /// Enciphers `data` in place and writes the tag, of 12 to 16 bytes.
     ///
     /// # Errors
-    /// [`Error::NonceLength`] for an empty nonce, [`Error::InputLength`] for too much data.
-    pub(crate) fn seal(&self, nonce: &[u8], aad: &[u8], mut data: InOutBuf<'_, '_, u8>) -> Result<Block, Error> {
+    /// [`Error::NonceLength`] for an empty nonce, [`Error::TagLength`], [`Error::InputLength`] for too much data; `data` is untouched
+    /// then.
+    pub fn seal(&self, nonce: &[u8], aad: &[u8], data: &mut [u8], tag: &mut [u8]) -> Result<(), Error> {
+        check_tag(tag)?;
+        let full = self.seal_inout(nonce, aad, data.into())?;
+        tag.copy_from_slice(&full[..tag.len()]);
+        Ok(())
+    }
+
+    /// Checks the tag, of 12 to 16 bytes, and only then deciphers `data` in place; on a mismatch `data` is zero.
+    ///
+    /// # Errors
+    /// As [`Gcm::seal`], and [`Error::TagMismatch`].
+    pub fn open(&self, nonce: &[u8], aad: &[u8], data: &mut [u8], tag: &[u8]) -> Result<(), Error> {
+        self.open_inout(nonce, aad, data.into(), tag)
+    }
+
+    /// [`Gcm::seal`] from one buffer to another. Each source byte is read once.
+    pub(crate) fn seal_inout(&self, nonce: &[u8], aad: &[u8], mut data: InOutBuf<'_, '_, u8>) -> Result<Block, Error> {
         check_lengths(aad, data.len())?;
         let first = self.first_counter(nonce)?;
         ctr::apply(&self.cipher, &next(&first), data.reborrow());
         Ok(self.tag(&first, aad, data.get_out()))
     }
 
-    /// Checks `tag` (a prefix of the full one) and only then deciphers `data`; on a mismatch the output is zero.
-    ///
-    /// # Errors
-    /// As [`Gcm::seal`], and [`Error::TagMismatch`].
-    pub(crate) fn open(
+    /// [`Gcm::open`] from one buffer to another.
+    pub(crate) fn open_inout(
         &self,
         nonce: &[u8],
         aad: &[u8],
         mut data: InOutBuf<'_, '_, u8>,
         tag: &[u8],
     ) -> Result<(), Error> {
+        check_tag(tag)?;
         check_lengths(aad, data.len())?;
         let first = self.first_counter(nonce)?;
         let expected = self.tag(&first, aad, data.get_in());
@@ -86,6 +102,14 @@ impl Gcm {
         hash.update_block(&((bits(aad) << 64) | bits(ciphertext)).to_be_bytes());
         crate::xor_block(&hash.finish(), &self.cipher.encrypt_block(*first))
     }
+}
+
+/// Tags shorter than 12 bytes need limits that nobody here keeps (SP 800-38D appendix C).
+fn check_tag(tag: &[u8]) -> Result<(), Error> {
+    if !(12..=16).contains(&tag.len()) {
+        return Err(Error::TagLength);
+    }
+    Ok(())
 }
 
 fn check_lengths(aad: &[u8], message: usize) -> Result<(), Error> {

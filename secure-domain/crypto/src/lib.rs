@@ -8,17 +8,22 @@
 pub mod aead;
 mod aria;
 mod block;
-mod ccm;
-mod ctr;
+pub mod ccm;
+mod ccm_single;
+pub mod cmac;
+pub mod ctr;
+pub mod drbg;
 mod error;
-mod gcm;
+pub mod gcm;
 mod ghash;
 pub mod hash;
+pub mod kw;
 #[cfg(test)]
 mod reference;
 mod sbox;
 mod seed;
 mod suite;
+pub mod xts;
 
 pub use aead::{Aead, NONCE_LEN, TAG_LEN};
 pub use block::BlockCipher;
