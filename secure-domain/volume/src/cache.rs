@@ -85,6 +85,11 @@ impl Cache {
         }
     }
 
+    /// Slots that the cache has.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Where block `table` of the table is.
     pub fn lookup(&mut self, table: u64) -> Lookup {
         let slot = self.index[table as usize];

@@ -23,6 +23,7 @@ use crate::{
     cache::{Cache, Lookup, Victim},
     entry::State,
     geometry::ENTRIES_PER_BLOCK,
+    mount::Options,
     seal::Sealer,
     superblock::{PLACES, Superblock},
     versions::Versions,
@@ -234,18 +235,18 @@ pub struct Volume<D> {
 
 impl<D: BlockDevice> Volume<D> {
     /// A volume whose superblock was verified and whose reservation up to its limit is durable; versions from `first_version`
-    /// on were never used. `cache_slots` table blocks are kept in memory, 4 KiB each for 512 KiB of data.
+    /// on were never used.
     pub(crate) fn new(
         disk: D,
         keys: VolumeKeys,
         superblock: Superblock,
         place: usize,
         first_version: u64,
-        cache_slots: usize,
+        options: &Options,
     ) -> Volume<D> {
-        let cache = Cache::new(superblock.geometry.table_blocks, cache_slots);
-        let slots = cache_slots.clamp(1, crate::cache::MAX_SLOTS);
-        let mut versions = Versions::new(first_version);
+        let cache = Cache::new(superblock.geometry.table_blocks, options.cache_slots);
+        let slots = cache.slots();
+        let mut versions = Versions::new(first_version, options.reservation);
         versions.reserved(superblock.version_limit);
         let idle = Request {
             cookie: 0,
@@ -381,8 +382,8 @@ impl<D: BlockDevice> Volume<D> {
             let Some(completion) = self.disk.poll() else { break };
             self.complete(completion, transfer);
         }
-        self.reserve_versions();
         self.issue_pending(transfer);
+        self.reserve_versions();
         self.pump_flush();
         self.disk.kick();
         self.give_up_if_stuck();

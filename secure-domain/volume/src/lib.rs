@@ -21,6 +21,8 @@ pub mod provision;
 pub mod seal;
 pub mod service;
 pub mod superblock;
+#[cfg(test)]
+mod tests;
 pub mod versions;
 
 pub use block::BLOCK_BYTES;

@@ -6,19 +6,25 @@
 use block::{BlockDevice, Buffer};
 use keystore::RootKey;
 
-use crate::{BLOCK_BYTES, Error, Superblock, Volume, superblock::PLACES, versions::RESERVATION};
+use crate::{
+    BLOCK_BYTES, Error, Superblock, Volume,
+    superblock::PLACES,
+    versions::{MIN_RESERVATION, RESERVATION},
+};
 
 /// What a mount may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Blocks of the entry table to keep in memory: 4 KiB each, for 512 KiB of data.
     pub cache_slots: usize,
+    /// Versions that one superblock write reserves; at least [`crate::versions::MIN_RESERVATION`].
+    pub reservation: u64,
 }
 
 impl Default for Options {
     /// 4 MiB of cache, for 512 MiB of data.
     fn default() -> Options {
-        Options { cache_slots: 1024 }
+        Options { cache_slots: 1024, reservation: RESERVATION }
     }
 }
 
@@ -48,7 +54,8 @@ pub fn mount<D: BlockDevice>(
     if disk.blocks() < need {
         return Err(Error::TooSmall { have: disk.blocks(), need });
     }
-    let version_limit = current.version_limit.checked_add(RESERVATION).ok_or(Error::VersionsExhausted)?;
+    let version_limit =
+        current.version_limit.checked_add(options.reservation.max(MIN_RESERVATION)).ok_or(Error::VersionsExhausted)?;
     let sequence = current.sequence.checked_add(1).ok_or(Error::VersionsExhausted)?;
     let next = Superblock { version_limit, sequence, ..current };
     let keys = next.keys(root);
@@ -58,7 +65,7 @@ pub fn mount<D: BlockDevice>(
     let buffer = wait(&mut disk, block, Action::Write(&encoded), &mut idle)?;
     buffer.into_iter().for_each(|buffer| disk.release(buffer));
     wait(&mut disk, block, Action::Flush, &mut idle)?;
-    let mut volume = Volume::new(disk, keys, next, 1 - place, current.version_limit, options.cache_slots);
+    let mut volume = Volume::new(disk, keys, next, 1 - place, current.version_limit, &options);
     if let Some(index) = damaged {
         volume.report(crate::Event::SuperblockDamaged { block: PLACES[index] });
     }

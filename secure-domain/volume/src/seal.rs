@@ -67,6 +67,8 @@ impl Sealer {
     }
 
     fn seal_as(&self, state: State, block: u64, version: u64, data: &mut [u8]) -> Entry {
+        #[cfg(test)]
+        crate::tests::audit::record(self.volume, version);
         let (nonce, aad) = (self.nonce(version), self.associated_data(state, block));
         let sealed: Result<Tag, _> = self.aead.seal_in_place(&nonce, &aad, data);
         let tag = sealed.expect("one block is shorter than the limit of every mode");
