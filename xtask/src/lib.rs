@@ -15,6 +15,7 @@ pub mod process;
 pub mod progress;
 pub mod qemu;
 pub mod rootfs;
+pub mod sealed;
 pub mod size;
 pub mod stamp;
 pub mod toolchain;

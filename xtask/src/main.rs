@@ -18,6 +18,8 @@ enum Verb {
     Run(verbs::run::Arguments),
     /// Compile the firmware into flat images (target/haechi/*.img)
     Build(verbs::build::Arguments),
+    /// Make sealed disks, and look at them
+    Disk(verbs::disk::Arguments),
     /// Make the Linux guest's kernels, initrd and root filesystem
     Images,
 }
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let done = match &door.verb {
         Verb::Run(arguments) => verbs::run::run(arguments),
         Verb::Build(arguments) => verbs::build::run(arguments),
+        Verb::Disk(arguments) => verbs::disk::run(arguments),
         Verb::Images => verbs::images::run(),
     };
     match done {

@@ -43,7 +43,7 @@ impl Toolchain {
         let version = version.split_whitespace().nth(1).context("`rustc --version` names no version")?;
         let ours = paths::workspace().join(format!("target/sysroot-{version}"));
         let lacking = |target: &&str| !has_target(&ours, target);
-        let _lock = [SOFT_FLOAT, HARD_FLOAT].iter().any(|target| lacking(&target)).then(files::lock).transpose()?;
+        let _lock = [SOFT_FLOAT, HARD_FLOAT].iter().any(lacking).then(files::lock).transpose()?;
         for target in [SOFT_FLOAT, HARD_FLOAT] {
             if lacking(&target) {
                 progress::step(&format!("Compiling core and alloc for {target} (once)"), || make(&ours, target))?;

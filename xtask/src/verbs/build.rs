@@ -26,7 +26,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         return Ok(());
     }
-    let board = board::find(arguments.board.as_deref())?;
+    let (board, _) = board::find(arguments.board.as_deref())?;
     let made = firmware::build(&board)?;
     for image in [made.hypervisor, made.secure_domain, firmware::build_probe(&board)?] {
         println!("{} {} bytes", paths::shown(&image), std::fs::metadata(&image)?.len());

@@ -1,4 +1,10 @@
 //! The verbs of `./x`, one file each.
 pub mod build;
+pub mod disk;
 pub mod images;
 pub mod run;
+
+/// A size on the command line, for clap.
+fn parse_size(text: &str) -> Result<u64, String> {
+    crate::size::parse(text).map_err(|error| error.to_string())
+}

@@ -4,10 +4,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use board_configs::Board;
 use clap::ArgAction;
 
 use crate::qemu::{self, Disk, Gic, Machine};
-use crate::{board, boot, firmware, images, kernel, paths, process, progress, size};
+use crate::{board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
 
 /// What can be asked of `./x run`.
 #[derive(clap::Args, Debug)]
@@ -25,13 +26,13 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
     /// Make the default disk anew, with this size (such as 1G)
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "disk")]
+    #[arg(long, value_name = "SIZE", value_parser = super::parse_size, conflicts_with = "disk")]
     fresh_disk: Option<u64>,
     /// Cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(qemu::MAX_CORES)))]
     smp: u32,
     /// Memory
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = super::parse_size)]
     mem: u64,
     /// Interrupt controller
     #[arg(long, value_name = "2|3", default_value = "3", value_parser = parse_gic)]
@@ -54,10 +55,6 @@ pub struct Arguments {
     /// Board: a name in board-configs/boards, or a file
     #[arg(long, value_name = "NAME|FILE")]
     board: Option<String>,
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    size::parse(text).map_err(|error| error.to_string())
 }
 
 fn parse_gic(text: &str) -> Result<Gic, String> {
@@ -89,9 +86,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Looks at every file and value that was given.
 fn check(arguments: &Arguments) -> Result<()> {
-    if !arguments.no_hypervisor || arguments.board.is_some() {
-        board::find(arguments.board.as_deref())?;
-    }
     if let Some(file) = &arguments.kernel {
         kernel::load(file)?;
     }
@@ -105,7 +99,11 @@ fn check(arguments: &Arguments) -> Result<()> {
     if arguments.cpu != DEFAULT_CPU {
         qemu::check_cpu(&arguments.cpu)?;
     }
-    Ok(())
+    if arguments.no_hypervisor {
+        return Ok(());
+    }
+    let (_, board) = board::find(arguments.board.as_deref())?;
+    arguments.disk.as_ref().map_or(Ok(()), |disk| sealed::superblock(disk, &board).map(drop))
 }
 
 const DEFAULT_CPU: &str = "cortex-a72";
@@ -138,15 +136,31 @@ fn plan(arguments: &Arguments, machine: &mut Machine) {
 }
 
 fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
-    let board = board::find(arguments.board.as_deref())?;
-    let made = firmware::build(&board)?;
+    let (board_file, board) = board::find(arguments.board.as_deref())?;
+    let made = firmware::build(&board_file)?;
     let images = images::ensure()?;
     let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
     let initrd = arguments.initrd.as_deref().unwrap_or(&images.initrd);
     machine.initrd = Some(boot::pack(&made, linux, Some(initrd))?);
     machine.kernel = made.hypervisor;
-    machine.disk = Some(Disk { file: arguments.disk.clone().unwrap_or(images.rootfs), serial: None });
+    let disk = match &arguments.disk {
+        Some(disk) => disk.clone(),
+        None => sealed_disk(&images.rootfs, arguments.fresh_disk, &board)?,
+    };
+    machine.disk = Some(Disk { file: disk, serial: None });
     Ok(())
+}
+
+/// The default disk: the root filesystem, sealed once and kept between runs.
+fn sealed_disk(rootfs: &Path, fresh_bytes: Option<u64>, board: &Board) -> Result<PathBuf> {
+    let disk = paths::artefacts().join("disk.img");
+    if fresh_bytes.is_none() && disk.is_file() {
+        sealed::superblock(&disk, board).context("`--fresh-disk SIZE` makes a new one")?;
+        return Ok(disk);
+    }
+    progress::note(&format!("Sealing the root filesystem into {}", paths::shown(&disk)));
+    sealed::seal_filesystem(rootfs, &disk, fresh_bytes, board)?;
+    Ok(disk)
 }
 
 fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
@@ -175,7 +189,7 @@ fn plain_disk(rootfs: &Path, fresh_bytes: Option<u64>) -> Result<PathBuf> {
     }
     let beside = disk.with_extension("new");
     fs::copy(rootfs, &beside).with_context(|| format!("{} cannot be written", beside.display()))?;
-    fs::OpenOptions::new().write(true).open(&beside)?.set_len(len)?;
+    sealed::grow_filesystem(&beside, len)?;
     fs::rename(&beside, &disk)?;
     Ok(disk)
 }

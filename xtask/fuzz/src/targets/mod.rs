@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod channel_registers;
 pub mod exit_decode;
 pub mod image_header;
+pub mod machine_tree;
 pub mod pl011;
 
 /// A target: its name on the command line, and the function that reads foreign bytes.
@@ -15,5 +16,6 @@ pub const ALL: &[Target] = &[
     ("channel_registers", channel_registers::run),
     ("exit_decode", exit_decode::run),
     ("image_header", image_header::run),
+    ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
 ];

@@ -1,0 +1,72 @@
+//! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
+
+use machine::{
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region,
+    board::{Board, ChannelWindow, StorageController, TestOnly},
+    device_windows,
+    general_tree::{self, General},
+    secure_tree::{self, SecureTree, Storage},
+};
+
+const BOARD: Board = Board {
+    name: "fuzz",
+    early_console: None,
+    storage: StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00 },
+    secure_memory_bytes: 32 << 20,
+    el2_heap_bytes: 1 << 20,
+    secure_heap_bytes: 1 << 20,
+    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    denied: &[],
+    test_huk: None,
+    slice_us: 1000,
+    test: TestOnly { semihosting_exit: false },
+};
+
+/// Boots from `data` as far as it goes.
+pub fn run(data: &[u8]) {
+    let Ok(machine) = Machine::read(data) else { return };
+    let Ok(storage) = machine.storage(data, &BOARD.storage) else { return };
+    let Some(plan) = plan(&machine) else { return };
+    let denied = Denied::new(&machine, &BOARD, &storage);
+    check(&machine, &plan, &denied);
+    let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
+    if let Ok(tree) = general_tree::write(data, &machine, &general) {
+        assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
+    }
+    let told = SecureTree {
+        memory: plan.secure,
+        general: plan.general.iter().copied().collect(),
+        shared_page: 0x1000,
+        storage: Storage { compatible: "virtio,mmio", registers: storage.registers, irq_line: 0 },
+        rng_seed: machine.seeds.as_ref().map(|seeds| seeds.secure),
+        measurement: [0; 32],
+        test_huk: None,
+    };
+    assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
+}
+
+fn plan(machine: &Machine) -> Option<MemoryPlan> {
+    let base = machine.memory.first()?.base();
+    let at = |offset: u64, size| Region::new(base.checked_add(offset)?, size);
+    let loaded = Loaded {
+        el2: at(0x20_0000, 0x20_0000)?,
+        dtb: at(0xC00_0000, 0x10_0000)?,
+        bundle: at(0x800_0000, 0x400_0000)?,
+        initrd: at(0x900_0000, 0x100_0000),
+        kernel: KernelSize { text_offset: 0, image_size: 32 << 20 },
+        secure_bytes: BOARD.secure_memory_bytes,
+    };
+    MemoryPlan::make(machine, &loaded).ok()
+}
+
+/// Nothing has two owners.
+fn check(machine: &Machine, plan: &MemoryPlan, denied: &Denied) {
+    for bank in &plan.general {
+        assert!(!bank.overlaps(&plan.secure) && !bank.overlaps(&plan.el2));
+        assert!(machine.memory.iter().any(|memory| memory.contains(bank)));
+    }
+    assert!(!plan.secure.overlaps(&plan.el2));
+    for window in device_windows(machine, denied, 1 << 48) {
+        assert!(!denied.touches(&window) && !window.overlaps(&plan.secure) && !window.overlaps(&plan.el2));
+    }
+}
