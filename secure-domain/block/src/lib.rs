@@ -12,6 +12,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod machine;
+#[cfg(any(test, feature = "ram"))]
+pub mod model;
 pub mod pool;
 #[cfg(any(test, feature = "ram"))]
 pub mod ram;

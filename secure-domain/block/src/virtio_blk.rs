@@ -7,6 +7,9 @@
 //! The device is not trusted with our memory safety: an identifier that is not in flight, an index that jumps, a read that
 //! claims fewer bytes than it owes make the disk [`Error::Broken`] or the request [`Error::Io`], never a panic.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Dma, Error, Refused, Registers, pool::Pool};
 
 /// Register offsets (virtio 1.2, section 4.2.2).
@@ -161,6 +164,12 @@ impl<R: Registers, M: Dma> VirtioBlk<R, M> {
     /// Whether the device has broken the protocol.
     pub fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Registers and memory, for tests that play the device.
+    #[cfg(any(test, feature = "ram"))]
+    pub fn machine(&mut self) -> (&mut R, &mut M) {
+        (&mut self.registers, &mut self.dma)
     }
 
     /// Links each slot's three descriptors; only the middle one changes later.

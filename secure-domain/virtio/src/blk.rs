@@ -234,3 +234,151 @@ fn range(sector: u64, blocks: u32, capacity: u64) -> Result<(u64, u32), Status> 
     }
     Ok((block, blocks))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{Segment, model::Ram};
+
+    const CAPACITY: u64 = 1000;
+    const HEADER: u64 = Ram::BASE;
+    const STATUS: u64 = Ram::BASE + 0x80;
+    const DATA: u64 = Ram::BASE + 0x1000;
+
+    fn header(kind: u32, sector: u64) -> [u8; 16] {
+        let mut header = [0; 16];
+        header[..4].copy_from_slice(&kind.to_le_bytes());
+        header[8..].copy_from_slice(&sector.to_le_bytes());
+        header
+    }
+
+    fn chain(buffers: &[(u64, u32, bool)]) -> Chain {
+        let mut chain = Chain::new();
+        for &(address, len, writable) in buffers {
+            chain.push(Segment { address, len, writable }).unwrap();
+        }
+        chain
+    }
+
+    /// Parses a request of `kind` at `sector` with this data segment.
+    fn request(kind: u32, sector: u64, data: Option<(u32, bool)>) -> Result<Operation, Status> {
+        let ram = Ram::new(0x4000);
+        ram.put(HEADER, &header(kind, sector));
+        let mut buffers = vec![(HEADER, 16, false)];
+        buffers.extend(data.map(|(len, writable)| (DATA, len, writable)));
+        buffers.push((STATUS, 1, true));
+        parse(&ram, &mut chain(&buffers), CAPACITY).unwrap().operation
+    }
+
+    fn zeroing(kind: u32, sector: u64, sectors: u32, flags: u32) -> Result<Operation, Status> {
+        let ram = Ram::new(0x4000);
+        ram.put(HEADER, &header(kind, 0));
+        ram.put(DATA, &sector.to_le_bytes());
+        ram.put(DATA + 8, &sectors.to_le_bytes());
+        ram.put(DATA + 12, &flags.to_le_bytes());
+        let mut chain = chain(&[(HEADER, 16, false), (DATA, 16, false), (STATUS, 1, true)]);
+        parse(&ram, &mut chain, CAPACITY).unwrap().operation
+    }
+
+    #[test]
+    fn a_chain_without_header_or_status_cannot_be_answered() {
+        let ram = Ram::new(0x4000);
+        for buffers in [
+            &[(HEADER, 16, false)][..],
+            &[(HEADER, 15, false), (STATUS, 1, true)],
+            &[(STATUS, 1, true)],
+            &[(HEADER, 16, true), (STATUS, 1, true)],
+        ] {
+            assert_eq!(parse(&ram, &mut chain(buffers), CAPACITY), Err(Error::NoHeaderOrStatus));
+        }
+    }
+
+    #[test]
+    fn a_header_outside_memory_is_an_io_error() {
+        let ram = Ram::new(0x4000);
+        let mut chain = chain(&[(0, 16, false), (STATUS, 1, true)]);
+        assert_eq!(parse(&ram, &mut chain, CAPACITY).unwrap().operation, Err(Status::IoError));
+    }
+
+    #[test]
+    fn misaligned_empty_and_distant_requests_are_io_errors() {
+        let io = Err(Status::IoError);
+        for (kind, writable) in [(TYPE_IN, true), (TYPE_OUT, false)] {
+            assert_eq!(request(kind, 1, Some((4096, writable))), io);
+            assert_eq!(request(kind, 0, Some((4095, writable))), io);
+            assert_eq!(request(kind, 0, Some((512, writable))), io);
+            assert_eq!(request(kind, 0, None), io);
+            assert_eq!(request(kind, CAPACITY * 8, Some((4096, writable))), io);
+            assert_eq!(request(kind, (CAPACITY - 1) * 8, Some((8192, writable))), io);
+            assert_eq!(request(kind, !7, Some((8192, writable))), io);
+            assert_eq!(request(kind, 0, Some((4096, !writable))), io, "data in the wrong direction");
+        }
+        assert_eq!(request(TYPE_GET_ID, 0, Some((19, true))), io);
+        assert_eq!(zeroing(TYPE_DISCARD, 1, 8, 0), io);
+        assert_eq!(zeroing(TYPE_DISCARD, 0, 7, 0), io);
+        assert_eq!(zeroing(TYPE_DISCARD, 0, 0, 0), io);
+        assert_eq!(zeroing(TYPE_WRITE_ZEROES, (CAPACITY - 1) * 8, 16, 0), io);
+        assert_eq!(request(TYPE_DISCARD, 0, Some((32, false))), io, "two ranges are more than was offered");
+    }
+
+    #[test]
+    fn unknown_types_and_flags_are_unsupported() {
+        for kind in [2, 3, 5, 10, 14, u32::MAX] {
+            assert_eq!(request(kind, 0, Some((4096, false))), Err(Status::Unsupported));
+        }
+        assert_eq!(zeroing(TYPE_DISCARD, 0, 8, FLAG_UNMAP), Err(Status::Unsupported));
+        assert_eq!(zeroing(TYPE_WRITE_ZEROES, 0, 8, 2), Err(Status::Unsupported));
+    }
+
+    #[test]
+    fn good_requests_are_understood() {
+        assert_eq!(request(TYPE_IN, 16, Some((8192, true))), Ok(Operation::Read { block: 2, blocks: 2 }));
+        let last = (CAPACITY - 1) * 8;
+        assert_eq!(
+            request(TYPE_OUT, last, Some((4096, false))),
+            Ok(Operation::Write { block: CAPACITY - 1, blocks: 1 })
+        );
+        assert_eq!(request(TYPE_FLUSH, 0, None), Ok(Operation::Flush));
+        assert_eq!(request(TYPE_GET_ID, 0, Some((20, true))), Ok(Operation::GetId));
+        assert_eq!(zeroing(TYPE_DISCARD, 8, 16, 0), Ok(Operation::Discard { block: 1, blocks: 2 }));
+        assert_eq!(zeroing(TYPE_WRITE_ZEROES, 8, 8, 1), Ok(Operation::WriteZeroes { block: 1, blocks: 1 }));
+    }
+
+    #[test]
+    fn the_framing_is_the_drivers_choice() {
+        let ram = Ram::new(0x4000);
+        // Header in three pieces, the last shared with the data; data and status share one too in the read.
+        ram.put(HEADER, &header(TYPE_OUT, 8));
+        let data: Vec<u8> = (0..4096).map(|i| i as u8).collect();
+        ram.put(HEADER + 16, &data);
+        let mut write = chain(&[
+            (HEADER, 3, false),
+            (HEADER + 3, 9, false),
+            (HEADER + 12, 1004, false),
+            (HEADER + 1016, 3096, false),
+            (STATUS, 1, true),
+        ]);
+        let parsed = parse(&ram, &mut write, CAPACITY).unwrap();
+        assert_eq!(parsed.operation, Ok(Operation::Write { block: 1, blocks: 1 }));
+        let mut out = vec![0; 4096];
+        write.gather(&ram, 0, &mut out).unwrap();
+        assert_eq!(out, data);
+        ram.put(HEADER, &header(TYPE_IN, 8));
+        let mut read = chain(&[(HEADER, 16, false), (DATA, 4097, true)]);
+        let parsed = parse(&ram, &mut read, CAPACITY).unwrap();
+        assert_eq!(parsed.operation, Ok(Operation::Read { block: 1, blocks: 1 }));
+        assert_eq!(parsed.status_address, DATA + 4096);
+        assert_eq!(parsed.answer(&ram, Status::Ok, 4096), 4097);
+        assert_eq!(parsed.answer(&ram, Status::IoError, 4096), 0, "a failed read promises no bytes");
+    }
+
+    #[test]
+    fn the_configuration_says_what_is_served() {
+        let words = config(0x1_0000_0000);
+        assert_eq!((words[0], words[1]), (0, 8));
+        assert_eq!((words[3], words[5]), (SEG_MAX, BLOCK_BYTES));
+        assert_eq!(words[9], 262_144);
+    }
+}

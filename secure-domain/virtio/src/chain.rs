@@ -148,3 +148,61 @@ impl Chain {
         if left == 0 { Ok(()) } else { Err(OutOfRange { address: 0, len: left }) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Ram;
+
+    proptest! {
+        #[test]
+        fn gather_and_scatter_agree_with_one_flat_buffer(
+            lens in prop::collection::vec(1u32..50, 1..20),
+            offset in 0u32..400,
+            len in 0usize..400,
+        ) {
+            let ram = Ram::new(0x2000);
+            let mut chain = Chain::new();
+            // Segments lie apart in memory, in reverse order.
+            let places: Vec<u64> = (0..lens.len()).map(|i| Ram::BASE + 100 * (lens.len() - i) as u64).collect();
+            for (&len, &address) in lens.iter().zip(&places) {
+                chain.push(Segment { address, len, writable: true }).unwrap();
+            }
+            let total: u32 = lens.iter().sum();
+            let flat: Vec<u8> = (0..total).map(|i| i as u8).collect();
+            chain.scatter(&ram, 0, &flat).unwrap();
+            let mut out = vec![0; len];
+            let result = chain.gather(&ram, offset, &mut out);
+            if offset as usize + len <= total as usize {
+                prop_assert!(result.is_ok());
+                prop_assert_eq!(&out[..], &flat[offset as usize..offset as usize + len]);
+            } else if len > 0 {
+                prop_assert!(result.is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_wraps_is_out_of_range() {
+        let mut chain = Chain::new();
+        chain.push(Segment { address: u64::MAX - 3, len: 100, writable: true }).unwrap();
+        assert!(chain.gather(&Ram::new(16), 10, &mut [0; 4]).is_err());
+    }
+
+    #[test]
+    fn a_front_that_is_too_long_changes_nothing() {
+        let ram = Ram::new(64);
+        let mut chain = Chain::new();
+        chain.push(Segment { address: Ram::BASE, len: 8, writable: false }).unwrap();
+        chain.push(Segment { address: Ram::BASE + 8, len: 8, writable: true }).unwrap();
+        assert_eq!(chain.take_front(&ram, &mut [0; 9]), Ok(false));
+        assert_eq!(chain.len_bytes(), 16);
+        assert_eq!(chain.take_front(&ram, &mut [0; 8]), Ok(true));
+        assert_eq!((chain.len_bytes(), chain.segments().len()), (8, 1));
+        assert_eq!(chain.take_last_writable(), Some(Ram::BASE + 15));
+    }
+}

@@ -263,3 +263,273 @@ fn walk_indirect(memory: &impl GuestMemory, descriptor: Descriptor, chain: &mut 
     }
     Err(Error::Loop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, vec, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Buffer, Driver, Ram};
+
+    const BOTH: QueueFeatures = QueueFeatures { indirect: true, event_idx: true };
+    const SIZE: u32 = 8;
+    /// Behind the rings.
+    const FREE: u64 = Ram::BASE + 0x1000;
+
+    fn world(features: QueueFeatures) -> (Ram, Driver, Queue) {
+        let driver = Driver::new(Ram::BASE, SIZE, features.event_idx);
+        let queue = Queue::new(driver.config, features).unwrap();
+        (Ram::new(0x4000), driver, queue)
+    }
+
+    /// What popping a single descriptor table says. The chain begins at descriptor 0.
+    fn pop(table: &[(u64, u32, u16, u16)], indirect: &[(u64, u32, u16, u16)]) -> Result<Vec<Segment>, Error> {
+        let (ram, mut driver, mut queue) = world(BOTH);
+        for (at, entries) in [(Ram::BASE, table), (FREE, indirect)] {
+            for (index, &(address, len, flags, next)) in entries.iter().enumerate() {
+                Driver::write_descriptor(&ram, at, index as u16, address, len, flags, next);
+            }
+        }
+        driver.make_available(&ram, 0);
+        let mut chain = Chain::new();
+        queue.pop(&ram, &mut chain)?.expect("one chain is available").abandon();
+        Ok(chain.segments().to_vec())
+    }
+
+    #[test]
+    fn impossible_queues_are_refused() {
+        let good = Driver::new(Ram::BASE, 8, true).config;
+        for size in [0, 3, 2048, u32::MAX] {
+            assert_eq!(Queue::new(QueueConfig { size, ..good }, BOTH).err(), Some(Error::QueueSize(size)));
+        }
+        let bad = [
+            QueueConfig { descriptor_table: 8, ..good },
+            QueueConfig { available_ring: 1, ..good },
+            QueueConfig { used_ring: 2, ..good },
+            QueueConfig { descriptor_table: u64::MAX - 15, ..good },
+        ];
+        for config in bad {
+            assert!(matches!(Queue::new(config, BOTH), Err(Error::RingAlignment(_))), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_ring_outside_memory_is_an_error() {
+        let config = QueueConfig { available_ring: Ram::BASE + 0x4000, ..Driver::new(Ram::BASE, 8, true).config };
+        let mut queue = Queue::new(config, BOTH).unwrap();
+        assert!(matches!(queue.pop(&Ram::new(0x4000), &mut Chain::new()), Err(Error::Ring(_))));
+    }
+
+    #[test]
+    fn an_index_that_jumps_is_an_error() {
+        let (ram, driver, mut queue) = world(BOTH);
+        ram.put(driver.config.available_ring + 2, &9u16.to_le_bytes());
+        let error = queue.pop(&ram, &mut Chain::new()).unwrap_err();
+        assert_eq!(error, Error::IndexJump { index: 9, expected: 0 });
+    }
+
+    #[test]
+    fn malformed_chains_are_errors() {
+        let data = FREE + 0x100;
+        let (next, write, indirect) = (DESC_NEXT, DESC_WRITE, DESC_INDIRECT);
+        assert_eq!(pop(&[(data, 1, next, 8)], &[]), Err(Error::DescriptorIndex(8)));
+        assert_eq!(pop(&[(data, 1, next, 0)], &[]), Err(Error::Loop));
+        assert_eq!(pop(&[(data, 1, next, 1), (data, 1, next, 0)], &[]), Err(Error::Loop));
+        assert_eq!(pop(&[(data, 0, 0, 0)], &[]), Err(Error::ZeroLength));
+        assert_eq!(pop(&[(data, u32::MAX, next, 1), (data, 1, 0, 0)], &[]), Err(Error::TooLong));
+        let backwards = [(data, 1, next | write, 1), (data, 1, 0, 0)];
+        assert_eq!(pop(&backwards, &[]), Err(Error::ReadableAfterWritable));
+        // Indirect: with a successor, of odd or no length, nested, leaving its table, looping.
+        assert_eq!(pop(&[(FREE, 16, indirect | next, 1)], &[(data, 1, 0, 0)]), Err(Error::Indirect));
+        for len in [0, 1, 17, 16 << 17] {
+            assert_eq!(pop(&[(FREE, len, indirect, 0)], &[(data, 1, 0, 0)]), Err(Error::Indirect));
+        }
+        assert_eq!(pop(&[(FREE, 16, indirect, 0)], &[(FREE, 16, indirect, 0)]), Err(Error::Indirect));
+        assert_eq!(pop(&[(FREE, 32, indirect, 0)], &[(data, 1, next, 2)]), Err(Error::DescriptorIndex(2)));
+        let looping = [(data, 1, next, 1), (data, 1, next, 0)];
+        assert_eq!(pop(&[(FREE, 32, indirect, 0)], &looping), Err(Error::Loop));
+        assert!(matches!(pop(&[(u64::MAX - 15, 32, indirect, 0)], &[]), Err(Error::Ring(_))));
+        let long = vec![(data, 1, next, 0); 200];
+        let long: Vec<_> = (1..).zip(long).map(|(i, (a, l, f, _))| (a, l, f, i)).collect();
+        assert_eq!(pop(&[(FREE, 16 * 200, indirect, 0)], &long), Err(Error::TooLong));
+    }
+
+    #[test]
+    fn indirect_tables_need_their_feature() {
+        let (ram, mut driver, mut queue) = world(QueueFeatures::default());
+        driver.post_indirect(&ram, FREE, &[(FREE, 4, false)]).unwrap();
+        assert_eq!(queue.pop(&ram, &mut Chain::new()).unwrap_err(), Error::Indirect);
+    }
+
+    #[test]
+    fn an_indirect_descriptor_may_end_a_direct_chain() {
+        let data = FREE + 0x100;
+        let chain = pop(&[(data, 4, DESC_NEXT, 1), (FREE, 16, DESC_INDIRECT, 0)], &[(data, 8, DESC_WRITE, 0)]);
+        let segment = |len, writable| Segment { address: data, len, writable };
+        assert_eq!(chain, Ok(vec![segment(4, false), segment(8, true)]));
+    }
+
+    #[test]
+    fn scattered_indirect_tables_are_followed() {
+        let count = 100u16;
+        let (ram, mut driver, mut queue) = world(BOTH);
+        // Entry i sits at 37 i mod 100, so each step leaves the batch that was read.
+        let place = |i: u16| i * 37 % count;
+        for i in 0..count {
+            let flags = if i + 1 < count { DESC_NEXT } else { 0 };
+            let address = FREE + u64::from(i);
+            Driver::write_descriptor(&ram, FREE, place(i), address, 1, flags, place(i + 1));
+        }
+        Driver::write_descriptor(&ram, Ram::BASE, 0, FREE, 1600, DESC_INDIRECT, 0);
+        driver.make_available(&ram, 0);
+        let mut chain = Chain::new();
+        queue.pop(&ram, &mut chain).unwrap().unwrap().abandon();
+        let addresses: Vec<u64> = chain.segments().iter().map(|segment| segment.address - FREE).collect();
+        assert_eq!(addresses, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn without_event_index_the_flags_decide() {
+        let (ram, mut driver, mut queue) = world(QueueFeatures::default());
+        queue.disable_notifications(&ram).unwrap();
+        driver.post(&ram, &[(FREE, 4, true)]).unwrap();
+        assert!(!driver.kick(&ram));
+        assert!(queue.enable_notifications(&ram).unwrap(), "the entry that came in between is seen");
+        let token = queue.pop(&ram, &mut Chain::new()).unwrap().unwrap();
+        queue.push_used(&ram, token, 0).unwrap();
+        ram.put(driver.config.available_ring, &[1, 0]);
+        assert!(!queue.publish(&ram).unwrap());
+        driver.post(&ram, &[(FREE, 4, true)]).unwrap();
+        assert!(driver.kick(&ram));
+    }
+
+    #[test]
+    fn an_event_index_is_crossed_exactly_when_it_lies_between() {
+        for old in [0u16, 1, 100, u16::MAX - 3, u16::MAX] {
+            for moved in 0..6u16 {
+                for event in (0..10).map(|i| old.wrapping_add(i).wrapping_sub(3)) {
+                    let naive = (0..moved).any(|i| old.wrapping_add(i) == event);
+                    assert_eq!(crossed(event, old, old.wrapping_add(moved)), naive);
+                }
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Move {
+        Post(Vec<(u8, bool)>, bool),
+        Device,
+        Driver,
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let buffers = prop::collection::vec((1u8.., any::<bool>()), 1..5);
+        let post = (buffers, any::<bool>()).prop_map(|(mut buffers, indirect)| {
+            buffers.sort_by_key(|&(_, writable)| writable);
+            Move::Post(buffers, indirect)
+        });
+        prop::collection::vec(prop_oneof![post, Just(Move::Device), Just(Move::Driver)], 0..200)
+    }
+
+    /// A driver and a device that each sleep when they have nothing to do, until the other wakes them.
+    struct Pair {
+        ram: Ram,
+        driver: Driver,
+        queue: Queue,
+        device_awake: bool,
+        driver_awake: bool,
+        posted: BTreeMap<u16, Vec<Segment>>,
+        posts: u64,
+    }
+
+    impl Pair {
+        fn post(&mut self, buffers: &[(u8, bool)], indirect: bool) {
+            let buffers: Vec<Buffer> =
+                buffers.iter().map(|&(len, writable)| (FREE + u64::from(len), u32::from(len), writable)).collect();
+            // Chains come back in order, so a table is free again when its turn comes.
+            let table = FREE + 0x400 + 0x100 * (self.posts % 8);
+            let head = match indirect {
+                true => self.driver.post_indirect(&self.ram, table, &buffers),
+                false => self.driver.post(&self.ram, &buffers),
+            };
+            let Some(head) = head else { return };
+            self.posts += 1;
+            let segments = buffers.iter().map(|&(address, len, writable)| Segment { address, len, writable });
+            self.posted.insert(head, segments.collect());
+            self.device_awake |= self.driver.kick(&self.ram);
+        }
+
+        fn device(&mut self) {
+            if !self.device_awake {
+                return;
+            }
+            let mut chain = Chain::new();
+            match self.queue.pop(&self.ram, &mut chain).unwrap() {
+                Some(token) => {
+                    assert_eq!(self.posted[&token.head], chain.segments());
+                    let written = chain.writable_bytes();
+                    self.queue.push_used(&self.ram, token, written).unwrap();
+                    self.driver_awake |= self.queue.publish(&self.ram).unwrap();
+                }
+                None => self.device_awake = self.queue.enable_notifications(&self.ram).unwrap(),
+            }
+        }
+
+        fn driver(&mut self) {
+            if !self.driver_awake {
+                return;
+            }
+            match self.driver.take_used(&self.ram) {
+                Some((head, written)) => {
+                    let segments = self.posted.remove(&head).expect("only what was posted comes back");
+                    let writable = segments.iter().filter(|segment| segment.writable).map(|segment| segment.len);
+                    assert_eq!(written, writable.sum::<u32>());
+                }
+                None => self.driver_awake = false,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_sleeps_while_work_waits(moves in moves(), indirect: bool, event_idx: bool, start: u16) {
+            let features = QueueFeatures { indirect, event_idx };
+            let (ram, driver, queue) = world(features);
+            let mut pair =
+                Pair { ram, driver, queue, device_awake: false, driver_awake: false, posted: BTreeMap::new(), posts: 0 };
+            // Indices wrap: let the first chains of the test come after `start` others.
+            for _ in 0..start % 40 {
+                pair.post(&[(1, true)], false);
+                (0..3).for_each(|_| pair.device());
+                (0..3).for_each(|_| pair.driver());
+            }
+            for step in moves {
+                match step {
+                    Move::Post(buffers, wish) => pair.post(&buffers, wish && indirect),
+                    Move::Device => pair.device(),
+                    Move::Driver => pair.driver(),
+                }
+            }
+            for _ in 0..100 {
+                pair.device();
+                pair.driver();
+            }
+            prop_assert!(pair.posted.is_empty(), "both sleep and {} chains wait", pair.posted.len());
+        }
+    }
+
+    #[test]
+    fn indices_wrap_after_65536_chains() {
+        let (ram, driver, queue) = world(BOTH);
+        let mut pair =
+            Pair { ram, driver, queue, device_awake: false, driver_awake: false, posted: BTreeMap::new(), posts: 0 };
+        for round in 0..70_000 {
+            pair.post(&[(1, false), (2, true)], round % 2 == 0);
+            (0..2).for_each(|_| pair.device());
+            (0..2).for_each(|_| pair.driver());
+            assert!(pair.posted.is_empty(), "round {round}");
+        }
+    }
+}
