@@ -1,0 +1,25 @@
+//! System registers by their assembler names, for those that `aarch64-cpu` does not define.
+
+/// Reads a system register: `read_sysreg!("ich_vtr_el2")` gives its 64 bits.
+#[macro_export]
+macro_rules! read_sysreg {
+    ($name:expr) => {{
+        let value: u64;
+        // SAFETY: reading a system register that exists at this exception level has no effect on memory; one that does not
+        // exist traps to this level's own vectors, which stop loudly.
+        unsafe { core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack)) };
+        value
+    }};
+}
+
+/// Writes a system register: `write_sysreg!("ich_hcr_el2", value)`. A context synchronisation event is the caller's to add.
+///
+/// # Safety
+/// The new value must keep this exception level's own execution sound: what it maps, where its vectors are, what traps.
+#[macro_export]
+macro_rules! write_sysreg {
+    ($name:expr, $value:expr) => {{
+        let value: u64 = $value;
+        core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack))
+    }};
+}

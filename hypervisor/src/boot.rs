@@ -1,0 +1,508 @@
+//! From the loader's image and device tree to a running system, step by step. Every refusal names what is wrong and where,
+//! turns the machine off, and has written to no disk.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use aarch64::image::{Sections, sections};
+use aarch64::mmio::Mmio;
+use aarch64::pl011::Pl011;
+use aarch64::stage1::{El2Tables, Kind};
+use abi::IRQ_LINES;
+use abi::hypercall::Failure;
+use bundle::image::ImageHeader;
+use bundle::{Bundle, Kind as Entry};
+use console::Speaker;
+use el2::boot::MAX_CORES;
+use el2::context::Confinement;
+use el2::gic_v3::{GicV3, Redistributor};
+use el2::list_registers::Interrupts;
+use el2::memory;
+use el2::{context, pages, tables};
+use machine::board::EarlyConsole;
+use machine::general_tree::{self, General, VirtualDevice};
+use machine::secure_tree::{self, SecureTree, Storage};
+use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Trigger};
+
+use spin::Mutex;
+use stage2::{Access, Attributes, Ipa, MemoryType, Owner, Ownership, PhysAddr, Shareability, Stage2, State};
+use vcpu::control::Domain;
+use vcpu::{El1State, Frame};
+use vgic::{Config, Source, Version, Vgic};
+
+use crate::board::BOARD;
+use crate::log::{CONSOLE, log, set_raw};
+use crate::panic::stop;
+use crate::system::{Core, System};
+use crate::{cpu, mmio, secure};
+
+/// Claims that the ownership table has room for: EL2, the secure domain, the pieces of general memory, the shared pages.
+const CLAIMS: usize = 32;
+
+/// Connects the console that the board file names, so that the first error can be told.
+pub fn early_console() {
+    if let Some(EarlyConsole::Pl011(base)) = BOARD.early_console {
+        // SAFETY: the boot code has mapped the GiB of this address as Device memory.
+        connect(unsafe { Mmio::new(base as usize, Pl011::LEN) });
+    }
+}
+
+fn connect(registers: Mmio) {
+    let uart = Pl011::new(registers);
+    set_raw(uart);
+    CONSOLE.lock().connect(uart);
+}
+
+/// The loader's device tree, copied out of reach of the domains.
+pub fn device_tree(address: usize) -> Vec<u8> {
+    // SAFETY: the boot code has mapped two MiB from the address that the loader gave, and nothing else runs yet.
+    match unsafe { memory::device_tree(address) } {
+        Ok(tree) => tree.to_vec(),
+        Err(error) => stop(format_args!("no device tree at {address:#x} (x0 of the boot loader): {error:?}")),
+    }
+}
+
+/// What the machine is.
+pub struct Found {
+    /// The machine as its tree tells it.
+    pub machine: Machine,
+    /// The storage controller of the secure domain.
+    pub storage: Device,
+    /// The console's UART.
+    pub console: Device,
+    /// Affinity of the core that boots.
+    pub affinity: u64,
+    /// Where the loader left the tree.
+    pub tree: Region,
+}
+
+/// Reads the tree and checks that this build can serve the machine.
+pub fn find_machine(tree: &[u8], address: usize) -> Found {
+    let machine = Machine::read(tree).unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
+    let storage = machine.storage(tree, &BOARD.storage).unwrap_or_else(|error| {
+        stop(format_args!("no storage for the secure domain: {error}"));
+    });
+    let Some(console) = machine.console.clone() else {
+        stop(format_args!("device tree: /chosen/stdout-path names no PL011"));
+    };
+    if machine.psci != machine::Conduit::Smc {
+        stop(format_args!("device tree: firmware is called by HVC, which EL2 cannot do; start Haechi at EL2 under firmware at EL3"));
+    }
+    let affinity = cpu::affinity();
+    if !machine.cpus.contains(&affinity) {
+        stop(format_args!("device tree: the core that boots ({affinity:#x}) is not under /cpus"));
+    }
+    let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
+    Found { machine, storage, console, affinity, tree }
+}
+
+/// EL2's own translation: its image W^X, the devices that it drives, and, until the system runs, all other memory.
+pub struct OwnTables {
+    tables: El2Tables,
+    /// Memory that EL2 maps only while booting.
+    window: Vec<Range<usize>>,
+}
+
+/// Replaces the boot mapping by final tables.
+pub fn own_tables(found: &Found) -> OwnTables {
+    let image = sections();
+    let mut tables = El2Tables::new(&image).unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")));
+    let mut map = |range: &Range<usize>, kind| {
+        tables.map(range, kind).unwrap_or_else(|error| stop(format_args!("stage 1 of EL2, {range:#x?}: {error}")));
+    };
+    map(&pages::register_pages(), Kind::Device);
+    for device in device_regions(found) {
+        map(&range(&device), Kind::Device);
+    }
+    let window = memory_outside(&image, &found.machine);
+    for piece in &window {
+        map(piece, Kind::Data);
+    }
+    // The register pages were zeroed through a cacheable mapping: no line of theirs may stay.
+    aarch64::cache::clean_and_invalidate_to_poc(pages::register_pages());
+    // SAFETY: image, devices and memory are mapped; nothing else has been used.
+    let root = unsafe { tables.activate() };
+    el2::boot::publish_tables(root);
+    OwnTables { tables, window }
+}
+
+impl OwnTables {
+    /// Ends EL2's access to the domains' memory: from here on it can touch its own image and devices alone.
+    pub fn close_window(&mut self) {
+        for piece in &self.window {
+            self.tables.unmap(piece).unwrap_or_else(|error| stop(format_args!("closing {piece:#x?}: {error}")));
+        }
+    }
+}
+
+fn range(region: &Region) -> Range<usize> {
+    region.base() as usize..region.end() as usize
+}
+
+/// Devices that EL2 drives.
+fn device_regions(found: &Found) -> Vec<Region> {
+    let Frames::V3 { distributor, redistributors, .. } = &found.machine.gic.frames else {
+        stop(format_args!("device tree: the interrupt controller is not a GICv3"));
+    };
+    redistributors.iter().copied().chain([*distributor, found.console.registers]).map(|region| region.hull(PAGE)).collect()
+}
+
+/// The machine's memory without this image, in whole 2 MiB blocks where it can be.
+fn memory_outside(image: &Sections, machine: &Machine) -> Vec<Range<usize>> {
+    let own = image.text.start..image.data.end;
+    let pieces = machine.memory.iter().map(range).flat_map(|bank| {
+        [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]
+    });
+    pieces.filter(|piece| piece.start < piece.end).collect()
+}
+
+/// What the loader left in memory.
+pub struct Modules {
+    bundle: Bundle<'static>,
+    region: Region,
+    /// SHA-256 of the secure domain's image, as it will run.
+    measurement: [u8; 32],
+}
+
+/// Finds the boot bundle and checks the image of the secure domain against its digest.
+pub fn modules(found: &Found) -> Modules {
+    let Some(region) = found.machine.initrd else {
+        stop(format_args!("device tree: no boot bundle (/chosen/linux,initrd-start); pass it as the initrd"));
+    };
+    if !found.machine.memory.iter().any(|bank| bank.contains(&region)) {
+        stop(format_args!("boot bundle at {region}: not in memory"));
+    }
+    // SAFETY: inside memory, which is mapped; nothing writes it before the domains run, and `Modules` is gone by then.
+    let bytes = unsafe { memory::bytes(&range(&region)) };
+    let bundle = Bundle::parse(bytes).unwrap_or_else(|error| stop(format_args!("boot bundle at {region}: {error}")));
+    if let Err(error) = bundle.verify(Entry::SecureDomain) {
+        stop(format_args!("boot bundle at {region}: {error}"));
+    }
+    let measurement = *bundle.digest(Entry::SecureDomain).expect("verified just now");
+    Modules { bundle, region, measurement }
+}
+
+impl Modules {
+    fn entry(&self, kind: Entry) -> &'static [u8] {
+        self.bundle.entry(kind).unwrap_or_else(|error| stop(format_args!("boot bundle at {}: {error}", self.region)))
+    }
+
+    fn header(&self, kind: Entry) -> ImageHeader {
+        ImageHeader::parse(self.entry(kind))
+            .unwrap_or_else(|error| stop(format_args!("boot bundle at {}: {}: {error}", self.region, kind.name())))
+    }
+}
+
+/// Shares out the memory.
+pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
+    let image = sections();
+    let kernel = modules.header(Entry::Kernel);
+    let initrd = modules.bundle.describe(Entry::Initrd).ok().and_then(|entry| {
+        Region::new(modules.region.base() + entry.offset as u64, entry.length as u64)
+    });
+    let loaded = Loaded {
+        el2: Region::between(image.text.start as u64, image.data.end as u64).expect("the image is not empty"),
+        dtb: found.tree,
+        bundle: modules.region,
+        initrd,
+        kernel: KernelSize { text_offset: kernel.text_offset, image_size: kernel.image_size },
+        secure_bytes: BOARD.secure_memory_bytes,
+    };
+    MemoryPlan::make(&found.machine, &loaded).unwrap_or_else(|error| stop(format_args!("memory: {error}")))
+}
+
+/// Puts the secure domain's image and tree and the general domain's kernel where the plan says.
+pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan) {
+    let image = modules.entry(Entry::SecureDomain);
+    let needed = modules.header(Entry::SecureDomain).image_size;
+    if needed > plan.secure_tree.base() - plan.secure.base() {
+        stop(format_args!("secure domain: its image needs {needed} bytes and has {}", plan.secure.size()));
+    }
+    let kernel = modules.entry(Entry::Kernel);
+    // SAFETY (both): the plan's regions are mapped memory that no domain uses yet. The kernel may overlap its own source in the
+    // bundle, never another module that is still needed.
+    unsafe {
+        memory::fill(&range(&plan.kernel), kernel);
+        memory::fill(&range(&plan.secure), image);
+    }
+    let tree = secure_tree::write(&SecureTree {
+        memory: Region::between(plan.secure.base(), plan.secure_tree.base()).expect("room for the image"),
+        general: plan.general.clone(),
+        shared_page: pages::shared_address() as u64,
+        storage: Storage { compatible: BOARD.storage.compatible, registers: found.storage.registers, irq_line: 0 },
+        rng_seed: found.machine.seeds.as_ref().map(|seeds| seeds.secure),
+        measurement: modules.measurement,
+        test_huk: BOARD.test_huk,
+    });
+    if tree.len() as u64 > plan.secure_tree.size() {
+        stop(format_args!("secure domain: its device tree of {} bytes does not fit", tree.len()));
+    }
+    // SAFETY: as above.
+    unsafe { memory::fill(&range(&plan.secure_tree), &tree) };
+    aarch64::cache::invalidate_instructions();
+}
+
+/// Stage 2 of both domains, made through the ownership table.
+pub struct Domains {
+    general: Confinement,
+    secure: Confinement,
+}
+
+/// Draws the border: who owns which page, and what each domain's stage 2 maps.
+pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
+    let denied = Denied::new(&found.machine, &BOARD, &found.storage);
+    let ownership = ownership(plan).unwrap_or_else(|error| stop(format_args!("memory ownership: {error:?}")));
+    let pa_range = cpu::pa_range();
+    let bits = stage2::vtcr::ipa_bits(pa_range);
+    tables::invalidate_all();
+
+    let new_tables = |index: usize| {
+        let memory = tables::Memory::new(index);
+        Stage2::new(bits, index as u8 + 1, memory.root(), memory, tables::Tlb::default())
+            .unwrap_or_else(|error| stop(format_args!("stage 2: {error:?}")))
+    };
+    let mut general = Border { tables: new_tables(0), owner: Owner::General, ownership: &ownership };
+    for bank in &plan.general {
+        general.memory(bank, Attributes::RAM);
+    }
+    for window in machine::device_windows(&found.machine, &denied, 1 << bits) {
+        general.device(&window, window.base(), Attributes::DEVICE);
+    }
+    let register_pages = pages::register_pages();
+    let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
+    general.device(&registers, BOARD.channel.base, REGISTER_PAGE);
+
+    let mut secure = Border { tables: new_tables(1), owner: Owner::Secure, ownership: &ownership };
+    secure.memory(&plan.secure, Attributes::RAM);
+    for bank in &plan.general {
+        secure.memory(bank, Attributes::SHARED_RAM);
+    }
+    let shared = Region::new(pages::shared_address() as u64, PAGE).expect("a page");
+    secure.memory(&shared, Attributes::SHARED_RAM);
+    let storage = found.storage.registers.hull(PAGE);
+    secure.device(&storage, storage.base(), Attributes::DEVICE);
+
+    let confine = |border: &Border<'_>, domain| Confinement {
+        control: cpu::control(domain),
+        vtcr_el2: border.tables.vtcr(pa_range),
+        vttbr_el2: border.tables.vttbr(),
+    };
+    let domains = Domains { general: confine(&general, Domain::General), secure: confine(&secure, Domain::Secure) };
+    (domains, denied)
+}
+
+/// The register page as the general domain has it: a device that it can only read.
+const REGISTER_PAGE: Attributes = Attributes {
+    memory: MemoryType::DeviceNGnRE,
+    access: Access::ReadOnly,
+    executable: false,
+    shareability: Shareability::Outer,
+};
+
+/// One domain's stage 2 while it is made.
+struct Border<'a> {
+    tables: Stage2<tables::Memory, tables::Tlb>,
+    owner: Owner,
+    ownership: &'a Ownership<CLAIMS>,
+}
+
+impl Border<'_> {
+    /// Maps memory at its own address, if the domain may have it.
+    fn memory(&mut self, region: &Region, attributes: Attributes) {
+        let at = (Ipa(region.base()), PhysAddr(region.base()), region.size());
+        stage2::map(self.ownership, self.owner, &mut self.tables, at, attributes)
+            .unwrap_or_else(|error| stop(format_args!("stage 2 of {:?}, {region}: {error:?}", self.owner)));
+    }
+
+    /// Maps device registers, or a page that stands for them, at `ipa`. No one owns them: what a domain must not have has been
+    /// left out of `region` by [`Denied`].
+    fn device(&mut self, region: &Region, ipa: u64, attributes: Attributes) {
+        self.tables
+            .map(Ipa(ipa), PhysAddr(region.base()), region.size(), attributes)
+            .unwrap_or_else(|error| stop(format_args!("stage 2 of {:?}, {region}: {error:?}", self.owner)));
+    }
+}
+
+/// Every page of memory with its owner: EL2's, the secure domain's, the general domain's, which the secure domain may read and
+/// write (profile `full`), and EL2's one page that the secure domain shares.
+fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipError> {
+    let mut ownership = Ownership::new();
+    ownership.assign(PhysAddr(plan.el2.base()), plan.el2.size(), Owner::Hypervisor)?;
+    ownership.assign(PhysAddr(plan.secure.base()), plan.secure.size(), Owner::Secure)?;
+    for bank in &plan.general {
+        ownership.assign(PhysAddr(bank.base()), bank.size(), Owner::General)?;
+        ownership.share(PhysAddr(bank.base()), bank.size(), Owner::General, State::SharedRw(Owner::Secure))?;
+    }
+    let shared = PhysAddr(pages::shared_address() as u64);
+    ownership.share(shared, PAGE, Owner::Hypervisor, State::SharedRw(Owner::Secure))?;
+    Ok(ownership)
+}
+
+/// The physical GIC, with this core's part of it awake.
+pub fn interrupts(found: &Found) -> Interrupts {
+    let Frames::V3 { distributor, redistributors, .. } = &found.machine.gic.frames else {
+        stop(format_args!("device tree: the interrupt controller is not a GICv3"));
+    };
+    let Some(first) = redistributors.first() else {
+        stop(format_args!("device tree: the interrupt controller has no redistributors"));
+    };
+    // SAFETY: both regions are mapped as Device memory, and their registers only steer interrupts.
+    let frames = unsafe { [distributor, first].map(|region| Mmio::new(region.base() as usize, region.size() as usize)) };
+    let gic = GicV3::new(frames[0], frames[1]);
+    let mut interrupts =
+        Interrupts { gic, redistributors: [Redistributor::default(); MAX_CORES], affinities: [0; MAX_CORES], closed: None };
+    for (index, affinity) in found.machine.cpus.iter().enumerate() {
+        interrupts.affinities[index] = *affinity;
+        interrupts.redistributors[index] = gic
+            .find(*affinity)
+            .unwrap_or_else(|error| stop(format_args!("interrupt controller, core {affinity:#x}: {error:?}")));
+    }
+    gic.init_distributor().unwrap_or_else(|error| stop(format_args!("interrupt controller: {error:?}")));
+    interrupts
+}
+
+/// Everything that runs shares, put together.
+pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: Interrupts) -> System {
+    let Frames::V3 { distributor, redistributors, .. } = &found.machine.gic.frames else {
+        stop(format_args!("device tree: the interrupt controller is not a GICv3"));
+    };
+    let cores = found.machine.cpus.len();
+    let vgic = Vgic::new(Config {
+        version: Version::V3,
+        cpus: cores,
+        affinities: interrupts.affinities,
+        spis: interrupts.gic.lines().saturating_sub(32) as usize,
+    });
+    assign_sources(found, &vgic, interrupts.gic.lines());
+    let mut lines = [None; IRQ_LINES];
+    lines[0] = Some(found.storage.interrupt.intid);
+    System {
+        cores,
+        vgic,
+
+        features: cpu::features(),
+        map: mmio::Map {
+            distributor: distributor.base(),
+            redistributors: redistributors.first().map_or(0, Region::base),
+            console: found.console.registers.base(),
+            channel: BOARD.channel.base,
+            first_channel_intid: BOARD.channel.first_intid,
+        },
+        console_intid: found.console.interrupt.intid,
+        lines,
+        devices: core::array::from_fn(|index| Mutex::new(crate::devices::VirtualDevice::new(index))),
+        shared: pages::shared(),
+        secure: Mutex::new(secure::SecureDomain::new(plan.secure.base(), plan.secure_tree.base(), domains.secure)),
+        secure_state: secure::State::default(),
+        slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
+        general: domains.general,
+        interrupts,
+    }
+}
+
+/// Which interrupts are the general domain's: every SPI but those of EL2 and the secure domain, and the PPIs of the EL1 timers
+/// and the performance monitors.
+fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
+    /// Performance monitors (BSA, Arm DEN 0094, section 3.6).
+    const PMU: u32 = 23;
+    for intid in 32..lines {
+        vgic.assign(intid, Source::Hardware);
+    }
+    let timers = &found.machine.timers;
+    for intid in [timers.virtual_.intid, timers.physical.intid, PMU] {
+        vgic.assign(intid, Source::Hardware);
+    }
+    vgic.assign(found.storage.interrupt.intid, Source::None);
+    vgic.assign(found.console.interrupt.intid, Source::Virtual);
+    for index in 0..abi::DEVICES as u32 {
+        vgic.assign(BOARD.channel.first_intid + index, Source::Virtual);
+    }
+}
+
+impl Found {
+    /// Index of the core that boots.
+    pub fn boot_index(&self) -> usize {
+        self.machine.cpus.iter().position(|affinity| *affinity == self.affinity).expect("checked when the tree was read")
+    }
+}
+
+/// The interrupts that EL2 and the secure domain have, routed to this core.
+pub fn claim_interrupts(core: &Core, found: &Found) {
+    let redistributor = core.interrupts.redistributors[core.index];
+    for interrupt in [found.storage.interrupt, found.console.interrupt] {
+        core.interrupts.gic.set_edge(redistributor, interrupt.intid, interrupt.trigger == Trigger::Edge);
+        core.interrupts.gic.claim(redistributor, interrupt.intid, found.affinity);
+    }
+    if let Some(uart) = CONSOLE.lock().uart() {
+        uart.enable_receive_interrupt();
+    }
+}
+
+/// The console under the name that the tree gives it, in place of the board's early one.
+pub fn console(found: &Found) {
+    // SAFETY: `own_tables` has mapped it as Device memory.
+    connect(unsafe { Mmio::new(found.console.registers.base() as usize, Pl011::LEN) });
+}
+
+/// Writes the general domain's tree, with the devices that the secure domain offers, and erases the loader's, whose seeds are
+/// no domain's to know.
+pub fn general_tree(core: &Core, found: &Found, tree: &[u8], plan: &MemoryPlan, denied: &Denied) {
+    let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
+    let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
+    let general = General { plan, denied, devices: &devices, bootargs: None };
+    let made = general_tree::write(tree, &found.machine, &general)
+        .unwrap_or_else(|error| stop(format_args!("device tree of the general domain: {error}")));
+    if made.len() as u64 > plan.general_tree.size() {
+        stop(format_args!("device tree of the general domain: {} bytes do not fit", made.len()));
+    }
+    // SAFETY (both): mapped memory of the general domain, which does not run yet; the loader's tree was copied.
+    unsafe {
+        memory::fill(&range(&found.tree), &[]);
+        memory::fill(&range(&plan.general_tree), &made);
+    }
+    log!("general domain: {} virtual disk(s), kernel at {:#x}, device tree at {:#x}", devices.len(), plan.kernel.base(), plan.general_tree.base());
+}
+
+fn virtual_device(index: usize) -> Option<VirtualDevice> {
+    let page = Region::new(BOARD.channel.base + index as u64 * PAGE, PAGE)?;
+    let intid = BOARD.channel.first_intid + index as u32;
+    Some(VirtualDevice { registers: page, interrupt: machine::Interrupt { intid, trigger: Trigger::Level } })
+}
+
+/// Loads a vCPU of the general domain onto this core: at `entry` with `argument` in `x0`, everything else as after a reset.
+pub fn load_vcpu(core: &mut Core, entry: u64, argument: u64) {
+    context::init_core(aarch64::read_sysreg!("mpidr_el1"));
+    el2::list_registers::reset();
+    core.frame = Frame::reset(entry, argument);
+    core.el1 = El1State::reset();
+    context::load(&core.el1, &core.system.general);
+    context::load_timers(&core.el1);
+    let kicks = core.system.vgic.cpu_on(core.index, &mut core.interrupts);
+    core.kick(kicks);
+}
+
+/// Stops before the general domain has run: there is nothing to serve it with.
+pub fn stop_for(failure: Failure) -> ! {
+    CONSOLE.lock().flush(Speaker::Secure);
+    stop(format_args!("the secure domain cannot serve: {}", describe(failure)))
+}
+
+/// What a failure of the secure domain means.
+pub fn describe(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Disk => "no disk that it can drive",
+        Failure::Volume => "no volume on its disk that it can serve",
+        Failure::Panic => "a defect of its own",
+        Failure::SelfTest => "a self-test of its crypto engine failed",
+        Failure::DeviceTree => "its device tree lacks something",
+    }
+}
+
+/// Says what has been found.
+pub fn report(found: &Found, plan: &MemoryPlan) {
+    log!("{} core(s), {} MiB of memory", found.machine.cpus.len(), found.machine.memory_bytes() >> 20);
+    log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
+    log!("storage: {} at {}", found.storage.path, found.storage.registers);
+    // Without a system MMU every bus master of the general domain can reach all memory.
+    log!("DMA isolation: partial (no system MMU is driven: the general domain's bus masters are not confined)");
+}

@@ -1,0 +1,132 @@
+//! Physical interrupts: every one arrives here and goes to its owner.
+
+use abi::Event;
+use console::{Effect, Input, Speaker};
+use el2::{gic_v3, timer};
+
+use crate::log::{CONSOLE, Console};
+use crate::secure;
+use crate::system::Core;
+
+/// The SGI by which one core asks another to look at its virtual GIC. Physical SGIs are all EL2's.
+pub const KICK: u32 = 1;
+
+/// Maintenance interrupt of the virtual CPU interface (BSA, Arm DEN 0094, section 3.6).
+pub const MAINTENANCE: u32 = 25;
+
+/// What an interrupt asks of the core that took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing is left to do.
+    Served,
+    /// The secure domain has an event.
+    Secure,
+    /// The secure domain's timer has fired.
+    Slice,
+    /// The general domain must look: an interrupt of its own, or a kick.
+    General(u32),
+}
+
+/// Takes the pending interrupt of this core and drops its priority. What is the general domain's stays active and is returned.
+pub fn take(core: &mut Core) -> Claim {
+    let Some(intid) = gic_v3::acknowledge() else { return Claim::Served };
+    gic_v3::drop_priority(intid);
+    let system = core.system;
+    match intid {
+        KICK | MAINTENANCE => Claim::General(intid),
+        timer::INTID => {
+            timer::stop();
+            gic_v3::deactivate_local(intid);
+            Claim::Slice
+        }
+        _ if intid == system.console_intid => {
+            console_input(core);
+            core.interrupts.gic.deactivate(intid);
+            Claim::Served
+        }
+        // It stays active, and so quiet, until the secure domain has served it.
+        _ => match system.lines.iter().position(|line| *line == Some(intid)) {
+            Some(line) => {
+                system.shared.raise(Event::irq(line));
+                Claim::Secure
+            }
+            None => Claim::General(intid),
+        },
+    }
+}
+
+/// Hands an interrupt that [`take`] returned to the virtual GIC, whose interface must be open.
+pub fn deliver(core: &mut Core, intid: u32) {
+    let system = core.system;
+    match intid {
+        KICK => {
+            gic_v3::deactivate_local(intid);
+            let kicks = system.vgic.sync(core.index, &mut core.interrupts);
+            core.kick(kicks);
+        }
+        MAINTENANCE => {
+            let kicks = system.vgic.maintenance(core.index, &mut core.interrupts);
+            core.kick(kicks);
+            gic_v3::deactivate_local(intid);
+        }
+        _ if system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) => {}
+        _ => gic_v3::deactivate_local(intid),
+    }
+}
+
+/// Takes and serves an interrupt while the general domain has this core.
+pub fn serve(core: &mut Core) {
+    match take(core) {
+        Claim::Served => {}
+        Claim::Secure => secure::serve(core),
+        Claim::Slice => secure::serve_guaranteed(core),
+        Claim::General(intid) => deliver(core, intid),
+    }
+}
+
+/// Routes the secure domain's interrupts to the core of `index`.
+pub fn route_lines(core: &Core, index: usize) {
+    for intid in core.system.lines.iter().flatten().chain([&core.system.console_intid]) {
+        core.interrupts.gic.set_target(*intid, core.interrupts.affinities[index]);
+    }
+}
+
+/// Keys have arrived: the general domain's go to its UART, as far as it has room; EL2's own are carried out.
+fn console_input(core: &mut Core) {
+    let mut console = CONSOLE.lock();
+    let Some(uart) = console.uart() else { return };
+    uart.acknowledge_receive();
+    // As many as a virtual FIFO holds; a UART that never runs empty cannot keep us here.
+    for _ in 0..console::FIFO_BYTES {
+        let Some(byte) = uart.receive() else { break };
+        key(core, &mut console, byte);
+    }
+}
+
+fn key(core: &mut Core, console: &mut Console, byte: u8) {
+    match console.keyboard.key(byte) {
+        Input::General(byte) => {
+            let line = console.guest.receive(byte);
+            console_line(core, line);
+        }
+        Input::Command(command) => crate::status::answer(core, console, command),
+        Input::Nothing => {}
+    }
+}
+
+/// Carries out what an access to the virtual UART asks for. Called with the console locked, so that bytes and levels keep
+/// their order.
+pub fn console_effect(core: &mut Core, console: &mut Console, effect: Effect) {
+    if let Some(byte) = effect.transmit {
+        console.push(Speaker::General, &[byte]);
+    }
+    console_line(core, effect.line);
+}
+
+fn console_line(core: &mut Core, line: Option<bool>) {
+    if let Some(level) = line {
+        let system = core.system;
+        let kicks = system.vgic.set_level(core.index, system.console_intid, level, &mut core.interrupts);
+        core.kick(kicks);
+    }
+}

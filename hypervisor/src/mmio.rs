@@ -1,0 +1,137 @@
+//! The general domain's emulated devices: an access that stage 2 refused goes to the one at its address, or back as an abort.
+
+use el2::context;
+use vcpu::{Access, Exception, Fault, FaultKind};
+use vgic::Frame as GicFrame;
+
+use crate::devices::{self, Store};
+use crate::run;
+use crate::system::Core;
+use crate::secure;
+
+/// Bytes of the distributor's frame.
+const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
+/// Bytes of one core's redistributor: `RD_base` and `SGI_base`.
+const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
+const PAGE_BYTES: u64 = 4096;
+
+/// Where the emulated devices are.
+#[derive(Clone, Copy, Debug)]
+pub struct Map {
+    /// The distributor.
+    pub distributor: u64,
+    /// The redistributors, one behind the other.
+    pub redistributors: u64,
+    /// The PL011 of the console.
+    pub console: u64,
+    /// The register pages of the virtual devices.
+    pub channel: u64,
+    /// INTID of the first virtual device; the others follow.
+    pub first_channel_intid: u32,
+}
+
+/// What an address belongs to, with the offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Gic(GicFrame, u64),
+    Console(usize),
+    Channel(usize, usize),
+}
+
+impl Map {
+    /// INTID of virtual device `index`.
+    pub fn channel_intid(&self, index: usize) -> u32 {
+        self.first_channel_intid + index as u32
+    }
+
+    /// The device at `address`, if an emulated one is there.
+    fn find(&self, address: u64, cores: usize) -> Option<Target> {
+        let within = |base: u64, len: u64| address.checked_sub(base).filter(|offset| *offset < len);
+        if let Some(offset) = within(self.distributor, DISTRIBUTOR_BYTES) {
+            return Some(Target::Gic(GicFrame::Distributor, offset));
+        }
+        if let Some(offset) = within(self.channel, abi::DEVICES as u64 * PAGE_BYTES) {
+            return Some(Target::Channel((offset / PAGE_BYTES) as usize, (offset % PAGE_BYTES) as usize));
+        }
+        if let Some(offset) = within(self.redistributors, cores as u64 * REDISTRIBUTOR_BYTES) {
+            let frame = GicFrame::Redistributor((offset / REDISTRIBUTOR_BYTES) as usize);
+            return Some(Target::Gic(frame, offset % REDISTRIBUTOR_BYTES));
+        }
+        within(self.console, PAGE_BYTES).map(|offset| Target::Console(offset as usize))
+    }
+}
+
+/// A data abort of the general domain: emulates the access or gives the abort back.
+pub fn data_abort(core: &mut Core, fault: &Fault) {
+    if fault.cache_maintenance {
+        // There is no memory at the address whose cache lines could matter.
+        return core.frame.advance(fault.instruction_bytes);
+    }
+    match emulate(core, fault) {
+        Some(Store::Done) => core.frame.advance(fault.instruction_bytes),
+        Some(Store::Kick) => {
+            core.frame.advance(fault.instruction_bytes);
+            secure::serve(core);
+        }
+        Some(Store::Replay) => secure::serve(core),
+        None => run::inject(core, Exception::data_abort(fault)),
+    }
+}
+
+/// Emulates the access, if a device is there and the hardware has described the instruction.
+fn emulate(core: &mut Core, fault: &Fault) -> Option<Store> {
+    let refused = matches!(fault.kind, FaultKind::Translation | FaultKind::Permission);
+    if !refused || fault.on_stage1_walk {
+        return None;
+    }
+    let ipa = fault.ipa.or_else(|| fault.far.and_then(context::stage1_translate))?;
+    let target = core.system.map.find(ipa.0, core.system.cores)?;
+    let access = fault.access?;
+    Some(if fault.write { store(core, target, &access) } else { load(core, target, &access) })
+}
+
+fn load(core: &mut Core, target: Target, access: &Access) -> Store {
+    let system = core.system;
+    let size = usize::from(access.size_bytes);
+    let value = match target {
+        Target::Gic(frame, offset) => {
+            let read = system.vgic.mmio_read(core.index, frame, offset, size, &mut core.interrupts);
+            core.kick(read.kicks);
+            read.value
+        }
+        Target::Console(offset) => console_load(core, offset, size),
+        // Reads of a register page do not trap; whoever comes here raced with its mapping.
+        Target::Channel(..) => 0,
+    };
+    access.load(&mut core.frame, value);
+    Store::Done
+}
+
+fn store(core: &mut Core, target: Target, access: &Access) -> Store {
+    let system = core.system;
+    let size = usize::from(access.size_bytes);
+    let value = access.store_value(&core.frame);
+    match target {
+        Target::Gic(frame, offset) => {
+            let kicks = system.vgic.mmio_write(core.index, frame, offset, size, value, &mut core.interrupts);
+            core.kick(kicks);
+            Store::Done
+        }
+        Target::Console(offset) => console_store(core, offset, size, value),
+        Target::Channel(index, offset) => devices::store(core, index, offset, size, value),
+    }
+}
+
+fn console_load(core: &mut Core, offset: usize, size: usize) -> u64 {
+    let mut console = crate::log::CONSOLE.lock();
+    let (value, effect) = console.guest.read(offset, size);
+    crate::irq::console_effect(core, &mut console, effect);
+    value
+}
+
+fn console_store(core: &mut Core, offset: usize, size: usize, value: u64) -> Store {
+    let mut console = crate::log::CONSOLE.lock();
+    let effect = console.guest.write(offset, size, value);
+    crate::irq::console_effect(core, &mut console, effect);
+    Store::Done
+}

@@ -1,0 +1,107 @@
+//! The loop of one core: enter the general domain, serve what made it stop, enter it again.
+
+use aarch64::{read_sysreg, write_sysreg};
+use el2::guest::{self, Trap};
+use el2::{context, firmware, gic_v3};
+use vcpu::sysreg::{Action, SgiRegister, decide};
+use vcpu::{Entry, Exception, Exit, SystemAccess};
+
+use crate::system::Core;
+use crate::{calls, irq, mmio, secure};
+
+/// Runs the general domain's vCPU of this core for ever. It has been set up in `core.frame` and the live EL1 registers.
+pub fn run(core: &mut Core) -> ! {
+    loop {
+        match guest::enter(&mut core.frame) {
+            Trap::Synchronous => synchronous(core),
+            Trap::Interrupt => irq::serve(core),
+            Trap::SError => inject_serror(),
+        }
+    }
+}
+
+/// Decodes what the syndrome registers say of the last synchronous exit.
+pub fn decode() -> Exit {
+    Exit::decode(read_sysreg!("esr_el2"), read_sysreg!("far_el2"), read_sysreg!("hpfar_el2"))
+}
+
+fn synchronous(core: &mut Core) {
+    match decode() {
+        Exit::DataAbort(fault) => mmio::data_abort(core, &fault),
+        Exit::SystemRegister(access) => system_register(core, &access),
+        Exit::Wfi { .. } => wait(core),
+        Exit::Wfe { .. } => core.frame.advance(4),
+        Exit::Smc { .. } => {
+            core.frame.advance(4);
+            calls::handle(core);
+        }
+        Exit::Hvc { .. } => calls::handle(core),
+        Exit::InstructionAbort(fault) => inject(core, Exception::instruction_abort(&fault)),
+        Exit::SError { .. } => inject_serror(),
+        Exit::Trapped(_) | Exit::Debug { .. } | Exit::Unknown { .. } => inject(core, Exception::Undefined),
+    }
+}
+
+fn system_register(core: &mut Core, access: &SystemAccess) {
+    let written = core.frame.read(access.rt);
+    match decide(access, written, &core.identification) {
+        Action::Read(value) => core.frame.write(access.rt, value),
+        Action::Ignore => {}
+        Action::Sgi { register, value } => send_sgi(core, register, value),
+        Action::Undefined => return inject(core, Exception::Undefined),
+    }
+    core.frame.advance(4);
+}
+
+fn send_sgi(core: &mut Core, register: SgiRegister, value: u64) {
+    let vgic = &core.system.vgic;
+    let kicks = match register {
+        SgiRegister::Sgi1r => vgic.sgi1r(core.index, value, &mut core.interrupts),
+        SgiRegister::Sgi0r | SgiRegister::Asgi1r => vgic.sgi0r(core.index, value, &mut core.interrupts),
+    };
+    core.kick(kicks);
+}
+
+/// The vCPU has nothing to do: the secure domain gets the core if it wants it, else the core sleeps. Waking up for no reason
+/// is allowed, so there is no need to know what woke it.
+fn wait(core: &mut Core) {
+    core.frame.advance(4);
+    let system = core.system;
+    if system.vgic.has_pending(core.index, &mut core.interrupts) {
+        return;
+    }
+    if secure::wanted(core) {
+        secure::serve(core);
+    } else {
+        firmware::wait_for_interrupt();
+    }
+}
+
+/// Gives the vCPU an exception of its own.
+pub fn inject(core: &mut Core, exception: Exception) {
+    let (vbar, sctlr) = (read_sysreg!("vbar_el1"), read_sysreg!("sctlr_el1"));
+    let entry = Entry::new(exception, core.frame.elr, core.frame.spsr, vbar, sctlr, core.system.features);
+    core.frame.elr = entry.pc;
+    core.frame.spsr = entry.pstate;
+    // SAFETY: registers of the vCPU that is loaded on this core; EL2 does not use them.
+    unsafe {
+        write_sysreg!("elr_el1", entry.elr_el1);
+        write_sysreg!("spsr_el1", entry.spsr_el1);
+        write_sysreg!("esr_el1", entry.esr_el1);
+        if let Some(far) = entry.far_el1 {
+            write_sysreg!("far_el1", far);
+        }
+    }
+}
+
+/// Gives the vCPU a virtual SError: the hardware's was its own.
+fn inject_serror() {
+    context::pend_virtual_serror();
+}
+
+/// Ends what is left of the vCPU on this core before the core goes off.
+pub fn leave(core: &mut Core) {
+    let kicks = core.system.vgic.cpu_off(core.index, &mut core.interrupts);
+    core.kick(kicks);
+    gic_v3::disable_cpu_interface();
+}

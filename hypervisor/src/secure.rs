@@ -1,0 +1,260 @@
+//! The secure domain: when it runs, on which core, and for how long.
+//!
+//! It has one vCPU and no core of its own. A core that finds work for it (a kick, an interrupt of its disk) gives itself
+//! to it at once, by an ordinary function call: [`serve`] swaps the EL1 state, loops over the domain's exits, and swaps back
+//! when the domain waits, when its slice ends, or when an interrupt for the general domain has arrived. Whoever holds the lock
+//! of [`SecureDomain`] has it; a core that finds it taken goes on with the general domain, because the event it raised is seen by
+//! the domain before it sleeps:
+//!
+//! ```text
+//!     this core                          the core that has the domain
+//!     raise(event)          (SeqCst)     domain waits: release the lock   (SeqCst)
+//!     try_lock fails        (SeqCst)     pending() ?  -> take the lock again
+//! ```
+//!
+//! Either the lock was free for the first, or the second sees the event. A domain that was stopped in the middle of its work gets
+//! the next idle moment of any core, and at the latest a slice of its own when the timer of the core that stopped it fires.
+
+use core::sync::atomic::{AtomicBool, Ordering, fence};
+
+use abi::Event;
+use aarch64::time;
+use el2::context::Confinement;
+use el2::guest::{self, Trap};
+use el2::{context, firmware, gic_v3, timer};
+use vcpu::{El1State, Exit, Frame, VectorState};
+
+use crate::irq::{self, Claim};
+use crate::log::log;
+use crate::system::Core;
+use crate::{devices, hypercall};
+
+/// The secure domain's vCPU.
+pub struct SecureDomain {
+    frame: Frame,
+    el1: El1State,
+    vectors: VectorState,
+    confinement: Confinement,
+}
+
+/// How the domain stands, for those who do not have its lock.
+#[derive(Debug, Default)]
+pub struct State {
+    /// It was stopped in the middle of its work.
+    preempted: AtomicBool,
+    /// It has attached its devices: the general domain may start.
+    ready: AtomicBool,
+    /// Everything it has acknowledged is on stable storage.
+    quiesced: AtomicBool,
+    /// It will not run again.
+    stopped: AtomicBool,
+}
+
+impl State {
+    /// Whether it has attached its devices.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether it has stopped for good.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// It has attached its devices.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Everything it has acknowledged is on stable storage.
+    pub fn set_quiesced(&self) {
+        self.quiesced.store(true, Ordering::Release);
+    }
+}
+
+/// Why the domain gave the core back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It waits for an event.
+    Idle,
+    /// Its slice is over.
+    Slice,
+    /// The general domain must look at this interrupt, which [`irq::take`] has taken.
+    Interrupt(u32),
+    /// It has stopped for good.
+    Stopped,
+}
+
+/// Longest time that a shutdown waits for the domain to save everything, in microseconds.
+const QUIESCE_US: u64 = 5_000_000;
+
+/// `ICC_PMR_EL1` that lets only EL2's and the secure domain's interrupts through (`el2::gic_v3`).
+const PRIORITY_MASK_OWN: u64 = 0x80;
+/// `ICC_PMR_EL1` that lets everything through.
+const PRIORITY_MASK_ALL: u64 = 0xff;
+
+impl SecureDomain {
+    /// A domain that will enter its image at `entry` with the address of its tree.
+    pub fn new(entry: u64, tree: u64, confinement: Confinement) -> SecureDomain {
+        SecureDomain {
+            frame: Frame::reset(entry, tree),
+            el1: El1State::reset(),
+            vectors: VectorState::default(),
+            confinement,
+        }
+    }
+}
+
+/// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent.
+pub fn serve(core: &mut Core) {
+    let system = core.system;
+    while wanted(core) {
+        let Some(mut domain) = system.secure.try_lock() else { return };
+        if system.secure_state.is_stopped() {
+            return;
+        }
+        let leave = visit(core, &mut domain);
+        drop(domain);
+        // Orders the release of the lock before the next look at the events: see the essay above.
+        fence(Ordering::SeqCst);
+        match leave {
+            Leave::Idle => {}
+            Leave::Slice => return wake_later(core),
+            Leave::Interrupt(intid) => {
+                irq::deliver(core, intid);
+                return wake_later(core);
+            }
+            Leave::Stopped => return devices::backend_stopped(core),
+        }
+    }
+}
+
+/// As [`serve`], but interrupts of the general domain wait until the slice is over: however many there are, the secure domain
+/// gets on with its work.
+pub fn serve_guaranteed(core: &mut Core) {
+    gic_v3::set_priority_mask(PRIORITY_MASK_OWN);
+    serve(core);
+    gic_v3::set_priority_mask(PRIORITY_MASK_ALL);
+}
+
+/// Whether the domain has something to do.
+pub fn wanted(core: &Core) -> bool {
+    let system = core.system;
+    (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire)) && !system.secure_state.is_stopped()
+}
+
+/// The domain was stopped in its work: it goes on when this core's timer fires, if no idle moment comes first.
+fn wake_later(core: &Core) {
+    if wanted(core) {
+        timer::start(core.system.slice_ticks);
+    }
+}
+
+/// Swaps the domain in, runs it, swaps it out.
+fn visit(core: &mut Core, domain: &mut SecureDomain) -> Leave {
+    let system = core.system;
+    context::save(&mut core.el1);
+    core.interrupts.close();
+    context::switch_vectors(&mut core.vectors, &domain.vectors);
+    context::load(&domain.el1, &domain.confinement);
+    system.secure_state.preempted.store(false, Ordering::Relaxed);
+    timer::start(system.slice_ticks);
+
+    let leave = run(core, &mut domain.frame);
+
+    timer::stop();
+    if !matches!(leave, Leave::Idle) {
+        system.secure_state.preempted.store(true, Ordering::Release);
+    }
+    context::save(&mut domain.el1);
+    context::switch_vectors(&mut domain.vectors, &core.vectors);
+    context::load(&core.el1, &system.general);
+    context::load_timers(&core.el1);
+    core.interrupts.open();
+    leave
+}
+
+/// Runs the domain until it gives the core back. Bounded by its slice.
+fn run(core: &mut Core, frame: &mut Frame) -> Leave {
+    loop {
+        let leave = match guest::enter(frame) {
+            Trap::Synchronous => exit(core, frame),
+            Trap::Interrupt => interrupt(core),
+            Trap::SError => Some(crash(core, frame, format_args!("an SError"))),
+        };
+        if let Some(leave) = leave {
+            return leave;
+        }
+    }
+}
+
+fn interrupt(core: &mut Core) -> Option<Leave> {
+    match irq::take(core) {
+        Claim::Served | Claim::Secure => None,
+        Claim::Slice => Some(Leave::Slice),
+        Claim::General(intid) => Some(Leave::Interrupt(intid)),
+    }
+}
+
+fn exit(core: &mut Core, frame: &mut Frame) -> Option<Leave> {
+    match run_exit() {
+        Exit::Hvc { .. } => hypercall::handle(core, frame),
+        // Idle by another name: an event may come, and it asks again.
+        Exit::Wfi { .. } | Exit::Wfe { .. } => {
+            frame.advance(4);
+            Some(Leave::Idle)
+        }
+        // It has no other reason to come here: a defect of its own.
+        exit => Some(crash(core, frame, format_args!("{exit:?}"))),
+    }
+}
+
+/// Decodes what the syndrome registers say of the last synchronous exit.
+fn run_exit() -> Exit {
+    crate::run::decode()
+}
+
+/// Ends the domain: what it did cannot be continued from.
+fn crash(core: &Core, frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
+    log!("the secure domain is stopped: {what} at {:#x}", frame.elr);
+    stop(core)
+}
+
+/// Ends the domain; its devices ask for a reset that nobody will complete, and the general domain goes on without them.
+pub fn stop(core: &Core) -> Leave {
+    core.system.secure_state.stopped.store(true, Ordering::Release);
+    Leave::Stopped
+}
+
+/// Before the general domain exists: runs the secure domain until it is ready or has stopped, sleeping while its disk works.
+pub fn start(core: &mut Core) {
+    while !core.system.secure_state.is_ready() && !core.system.secure_state.is_stopped() {
+        core.system.secure_state.preempted.store(true, Ordering::Release);
+        serve(core);
+        idle_unless(core, |core| core.system.secure_state.is_ready());
+    }
+    timer::stop();
+}
+
+/// Before power goes: has the domain bring everything it has acknowledged to stable storage, with a deadline. True if it did.
+pub fn quiesce(core: &mut Core) -> bool {
+    let system = core.system;
+    let quiesced = |core: &Core| core.system.secure_state.quiesced.load(Ordering::Acquire);
+    let deadline = time::counter() + time::ticks(QUIESCE_US);
+    system.shared.raise(Event::SHUTDOWN);
+    while !quiesced(core) && !system.secure_state.is_stopped() && time::counter() < deadline {
+        serve_guaranteed(core);
+        idle_unless(core, quiesced);
+    }
+    quiesced(core)
+}
+
+/// Sleeps until an interrupt, at most a slice, then serves it; not at all if `done` or the domain has something to do.
+fn idle_unless(core: &mut Core, done: impl Fn(&Core) -> bool) {
+    if done(core) || core.system.secure_state.is_stopped() || wanted(core) {
+        return;
+    }
+    timer::start(core.system.slice_ticks);
+    firmware::wait_for_interrupt();
+    irq::serve(core);
+}

@@ -1,0 +1,46 @@
+//! What the operator sees who presses the escape key: how cores, domains and devices stand.
+
+use core::fmt::Write;
+
+use console::{Command, Speaker};
+
+use crate::log::Console;
+use crate::system::Core;
+
+struct Lines<'a>(&'a mut Console);
+
+impl Write for Lines<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.push(Speaker::Hypervisor, text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Answers `command` on the console, which the caller holds.
+pub fn answer(core: &Core, console: &mut Console, command: Command) {
+    let mut out = Lines(console);
+    // Writing to the console cannot fail.
+    let _ = match command {
+        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, Ctrl-] sends Ctrl-]"),
+        Command::Status => status(core, &mut out),
+    };
+}
+
+fn status(core: &Core, out: &mut Lines<'_>) -> core::fmt::Result {
+    let system = core.system;
+    let secure = &system.secure_state;
+    writeln!(out, "core {} of {} answers", core.index, system.cores)?;
+    writeln!(
+        out,
+        "secure domain: {}, events {:#x}",
+        if secure.is_stopped() { "stopped" } else { "running" },
+        system.shared.events.load(core::sync::atomic::Ordering::Relaxed)
+    )?;
+    for (index, view) in system.shared.devices.iter().enumerate() {
+        let status = view.status.load(core::sync::atomic::Ordering::Relaxed);
+        if status != 0 {
+            writeln!(out, "virtual device {index}: status {status:#x}")?;
+        }
+    }
+    Ok(())
+}

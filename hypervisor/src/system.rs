@@ -1,0 +1,98 @@
+//! What all cores share, and what each has of its own.
+
+use abi::{DEVICES, IRQ_LINES, SharedPage};
+use el2::boot::MAX_CORES;
+use el2::context::Confinement;
+use el2::list_registers::Interrupts;
+
+use spin::{Mutex, Once};
+use vcpu::{El1State, Features, Frame, IdRegisters, VectorState};
+use vgic::Vgic;
+
+use crate::devices::VirtualDevice;
+use crate::secure::SecureDomain;
+
+/// The system, once boot has put it together.
+static SYSTEM: Once<System> = Once::new();
+
+/// Shared by all cores. Locks are taken one at a time, except that `devices` may be held while the vGIC takes its own.
+pub struct System {
+    /// Cores that exist, 1 to [`MAX_CORES`].
+    pub cores: usize,
+    /// The physical GIC and where each core's part of it is.
+    pub interrupts: Interrupts,
+    /// The general domain's GIC.
+    pub vgic: Vgic,
+
+    /// Stage 2 and traps of the general domain.
+    pub general: Confinement,
+    /// What injected exceptions depend on.
+    pub features: Features,
+    /// Where the general domain's emulated devices are.
+    pub map: crate::mmio::Map,
+    /// INTID of the console's UART.
+    pub console_intid: u32,
+    /// Physical interrupt of each of the secure domain's lines.
+    pub lines: [Option<u32>; IRQ_LINES],
+    /// The virtual devices.
+    pub devices: [Mutex<VirtualDevice>; DEVICES],
+    /// What EL2 tells the secure domain.
+    pub shared: &'static SharedPage,
+    /// The secure domain: whoever holds the lock has it on its core.
+    pub secure: Mutex<SecureDomain>,
+    /// How the secure domain stands, without its lock.
+    pub secure_state: crate::secure::State,
+    /// Ticks of one slice of the secure domain.
+    pub slice_ticks: u64,
+}
+
+/// Publishes the system; called once, before another core or a domain runs.
+pub fn publish(system: System) -> &'static System {
+    SYSTEM.call_once(|| system)
+}
+
+/// The system.
+pub fn get() -> &'static System {
+    SYSTEM.get().expect("no domain runs before boot has published the system")
+}
+
+/// One physical core and the general domain's vCPU on it.
+pub struct Core {
+    /// Index of the core and of its vCPU.
+    pub index: usize,
+    /// The system.
+    pub system: &'static System,
+    /// This core's view of the GIC.
+    pub interrupts: Interrupts,
+    /// General registers of the vCPU.
+    pub frame: Frame,
+    /// EL1 registers of the vCPU while the secure domain has the core.
+    pub el1: El1State,
+    /// Vector registers of the vCPU while the secure domain has the core.
+    pub vectors: VectorState,
+    /// This core's identification registers as the vCPU may see them.
+    pub identification: IdRegisters,
+}
+
+impl Core {
+    /// Core `index`, with nothing loaded.
+    pub fn new(system: &'static System, index: usize) -> Core {
+        assert!(index < system.cores && index < MAX_CORES);
+        Core {
+            index,
+            system,
+            interrupts: system.interrupts.clone(),
+            frame: Frame::default(),
+            el1: El1State::reset(),
+            vectors: VectorState::default(),
+            identification: crate::cpu::identification(),
+        }
+    }
+
+    /// Interrupts the cores of `kicks`, so that they look at their virtual GIC.
+    pub fn kick(&self, kicks: vgic::Kicks) {
+        for cpu in (0..self.system.cores).filter(|cpu| kicks.0 & 1 << cpu != 0) {
+            el2::gic_v3::send_sgi(crate::irq::KICK, self.interrupts.affinities[cpu]);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From EL2's entry to a volume that is offered, step by step. What cannot go on says why and gives up; the disk has not been
+//! written to then.
+
+use core::ops::Range;
+
+use aarch64::heap::BootHeap;
+use aarch64::image::sections;
+use aarch64::stage1::{El1Tables, Kind};
+use aarch64::time;
+use abi::hypercall::Failure;
+use abi::{Event, SharedPage};
+use block::BlockDevice as _;
+use block::virtio_blk::VirtioBlk;
+use el1::guest_memory::GuestWindow;
+use el1::hypercall::{attach, fail, irq_done, ready, version, wait};
+use el1::memory::{self, DeviceRegisters, DmaRegion};
+use keystore::RootKey;
+use machine::Region;
+use machine::secure_tree::{self, SecureTree};
+use volume::{Service, Volume, mount::Options, mount::mount};
+
+use crate::log::log;
+
+/// The disk that this build drives.
+pub type Disk = VirtioBlk<DeviceRegisters, DmaRegion>;
+
+/// Longest device tree that EL2 writes.
+const MAX_TREE_BYTES: usize = 64 * 1024;
+/// Bytes of the heap: page tables, the entry cache, request slots.
+const HEAP_BYTES: usize = 16 << 20;
+/// Bytes of the DMA region: rings and buffers.
+const DMA_BYTES: usize = 16 << 20;
+/// How long the disk may take for one request of the mount, in microseconds.
+const DISK_PATIENCE_US: u64 = 10_000_000;
+/// Largest queue that is offered.
+const QUEUE_SIZE: u16 = 256;
+/// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.2, section 6): the driver uses its platform's DMA interface, as a confined device needs.
+const ACCESS_PLATFORM: u64 = 1 << 33;
+
+/// Reads the tree that EL2 wrote for this domain.
+pub fn device_tree(address: usize) -> SecureTree<'static> {
+    let found = version();
+    if found != abi::VERSION {
+        log!("hypervisor speaks version {found} of the contract, this is {}", abi::VERSION);
+        fail(Failure::DeviceTree);
+    }
+    // SAFETY: EL2 placed the tree there, in this domain's memory, and the boot code mapped it.
+    let bytes = unsafe { memory::bytes(address..address + MAX_TREE_BYTES) };
+    secure_tree::read(bytes).unwrap_or_else(|error| {
+        log!("{error}");
+        fail(Failure::DeviceTree)
+    })
+}
+
+/// What this domain's memory is divided into.
+pub struct Memory {
+    /// The page that EL2 shares.
+    pub shared: &'static SharedPage,
+    /// The general domain's memory.
+    pub general: GuestWindow,
+    /// Memory that the disk reads and writes.
+    pub dma: DmaRegion,
+}
+
+fn range(region: &Region) -> Range<usize> {
+    region.base() as usize..region.end() as usize
+}
+
+/// Divides the memory behind the image and replaces the boot mapping by one that is W^X.
+pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
+    let image = sections();
+    let own = range(&tree.memory);
+    let heap_range = image.data.end..image.data.end + HEAP_BYTES;
+    let dma = heap_range.end..heap_range.end + DMA_BYTES;
+    if dma.end > own.end {
+        log!("memory of {} bytes is too small: image, heap and buffers need {}", own.len(), dma.end - own.start);
+        fail(Failure::DeviceTree);
+    }
+    // SAFETY: behind the image, in this domain's own memory, which the boot code has mapped; used by nothing else.
+    unsafe { heap.init(heap_range.start, heap_range.len()) };
+    let mut tables = El1Tables::new(&image).expect("an image can be mapped");
+    let shared = tree.shared_page as usize;
+    let data = [heap_range.start..own.end + MAX_TREE_BYTES, shared..shared + 4096];
+    let general = tree.general.iter().map(range);
+    let mapped = data.into_iter().chain(general).try_for_each(|data| tables.map(&data, Kind::Data));
+    let mapped = mapped.and_then(|()| tables.map(&range(&tree.storage.registers), Kind::Device));
+    if let Err(error) = mapped {
+        log!("stage 1: {error}");
+        fail(Failure::DeviceTree);
+    }
+    // SAFETY: the image, its stack and its data are mapped, and all that the tree names.
+    unsafe { tables.activate() };
+    core::mem::forget(tables);
+    // SAFETY (each): mapped just now as the constructors ask; the ranges are disjoint.
+    unsafe {
+        Memory {
+            shared: memory::shared_page(tree.shared_page),
+            general: GuestWindow::new(tree.general.iter().map(|bank| bank.base()..bank.end())),
+            dma: DmaRegion::new(dma),
+        }
+    }
+}
+
+/// Brings the disk up.
+pub fn disk(tree: &SecureTree<'static>, dma: DmaRegion) -> Disk {
+    // SAFETY: mapped as Device memory; EL2 gives the controller to no one else.
+    let registers = unsafe { DeviceRegisters::new(&range(&tree.storage.registers)) };
+    let disk = VirtioBlk::new(registers, dma).unwrap_or_else(|error| {
+        log!("disk at {:#x}: {error}", tree.storage.registers.base());
+        fail(Failure::Disk)
+    });
+    log!("disk: {} MiB", disk.blocks() >> 8);
+    disk
+}
+
+/// Mounts the volume on the disk.
+pub fn volume(disk: Disk, tree: &SecureTree<'static>, shared: &'static SharedPage) -> Volume<Disk> {
+    let Some(huk) = &tree.test_huk else {
+        log!("this board has no hardware unique key");
+        fail(Failure::DeviceTree);
+    };
+    let root = RootKey::from_huk(huk);
+    let deadline = time::counter() + time::ticks(DISK_PATIENCE_US);
+    let line = tree.storage.irq_line as usize;
+    let idle = || {
+        wait();
+        if shared.take().contains(Event::irq(line)) {
+            irq_done(line);
+        }
+        time::counter() < deadline
+    };
+    match mount(disk, &root, Options::default(), idle) {
+        Ok(volume) => {
+            log!("volume: {} MiB, {}", volume.blocks() >> 8, volume.superblock().suite.name());
+            volume
+        }
+        Err(error) => {
+            log!("disk: {error}");
+            fail(if matches!(error, volume::Error::Disk { .. } | volume::Error::DiskSilent { .. }) {
+                Failure::Disk
+            } else {
+                Failure::Volume
+            })
+        }
+    }
+}
+
+/// Offers the volume as virtual device 0.
+pub fn offer(volume: Volume<Disk>) -> Service<Disk> {
+    let service = Service::new(volume);
+    let features = Service::<Disk>::features() | ACCESS_PLATFORM;
+    attach(0, virtio::blk::DEVICE_ID, features, 1, QUEUE_SIZE, &service.config());
+    ready();
+    service
+}
