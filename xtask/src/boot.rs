@@ -12,6 +12,11 @@ use crate::{files, kernel, paths};
 /// Linux' arguments when nothing is added: the console of QEMU's board, the root on the one disk it sees.
 pub const DEFAULT_ARGUMENTS: &str = "console=ttyAMA0 root=/dev/vda rw";
 
+/// Linux' arguments: the default ones, and more.
+pub fn arguments(more: Option<&str>) -> String {
+    [Some(DEFAULT_ARGUMENTS), more].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
 /// Packs the boot bundle into `target/haechi/boot.bundle`, or leaves it when it is made of the same files already.
 ///
 /// # Errors

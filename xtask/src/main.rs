@@ -1,12 +1,19 @@
 //! The one tool behind `./x`: reads the command line and hands over to a verb.
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use xtask::verbs;
 
 /// Haechi: a type-1 hypervisor with a secure storage domain. `./x run` boots Linux over it in QEMU.
 #[derive(Parser)]
-#[command(name = "./x", bin_name = "./x", disable_version_flag = true, max_term_width = 120)]
+#[command(
+    name = "./x",
+    bin_name = "./x",
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
 struct Door {
     #[command(subcommand)]
     verb: Verb,
@@ -16,27 +23,92 @@ struct Door {
 enum Verb {
     /// Boot Linux over Haechi in QEMU, its root on a sealed disk
     Run(verbs::run::Arguments),
-    /// Compile the firmware into flat images (target/haechi/*.img)
-    Build(verbs::build::Arguments),
+    /// Run all tests: host, fuzz targets for a moment, the system in QEMU
+    Test(verbs::test::Arguments),
+    /// Check formatting, lints, tidiness and host tests
+    Check,
+    /// Measure, with the deterministic rig
+    Bench(verbs::bench::Arguments),
+    /// Feed a fuzz target; without a target, list them
+    Fuzz(verbs::fuzz::Arguments),
+    /// Print what the firmware takes in memory, and source lines and `unsafe` of each package
+    Sizes,
     /// Make sealed disks, and look at them
     Disk(verbs::disk::Arguments),
+    /// Compile the firmware into flat images (target/haechi/*.img)
+    Build(verbs::build::Arguments),
     /// Make the Linux guest's kernels, initrd and root filesystem
     Images,
+    /// Print every verb with its flags, or those of one verb
+    Help {
+        /// The verb
+        verb: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
-    let door = Door::parse();
-    let done = match &door.verb {
-        Verb::Run(arguments) => verbs::run::run(arguments),
-        Verb::Build(arguments) => verbs::build::run(arguments),
-        Verb::Disk(arguments) => verbs::disk::run(arguments),
-        Verb::Images => verbs::images::run(),
+    let door = match Door::try_parse() {
+        Ok(door) => door,
+        Err(error) => return refuse(&error),
     };
-    match done {
+    match perform(&door.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("x: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn perform(verb: &Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Run(arguments) => verbs::run::run(arguments),
+        Verb::Test(arguments) => verbs::test::run(arguments),
+        Verb::Check => verbs::check::run(),
+        Verb::Bench(arguments) => verbs::bench::run(arguments),
+        Verb::Fuzz(arguments) => verbs::fuzz::run(arguments),
+        Verb::Sizes => verbs::sizes::run(),
+        Verb::Disk(arguments) => verbs::disk::run(arguments),
+        Verb::Build(arguments) => verbs::build::run(arguments),
+        Verb::Images => verbs::images::run(),
+        Verb::Help { verb } => help(verb.as_deref()),
+    }
+}
+
+/// A wrong command line becomes one sentence; `--help` is printed as it is.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp) {
+        print!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        eprint!("{error}");
+        return ExitCode::from(2);
+    }
+    let text = error.to_string();
+    let sentence = text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    eprintln!("x: {} (./x help lists verbs and flags)", sentence.trim_start_matches("error: ").trim());
+    ExitCode::from(2)
+}
+
+fn help(verb: Option<&str>) -> anyhow::Result<()> {
+    let mut door = Door::command();
+    door.build();
+    if let Some(name) = verb {
+        let Some(found) = door.find_subcommand_mut(name) else {
+            anyhow::bail!("there is no verb `{name}` (./x help lists them)");
+        };
+        println!("{}", found.render_long_help());
+        return Ok(());
+    }
+    println!("{}", door.render_long_help());
+    for command in door.get_subcommands_mut() {
+        let name = command.get_name().to_owned();
+        println!(
+            "--- ./x {name} {}\n\n{}",
+            "-".repeat(72_usize.saturating_sub(name.len())),
+            command.render_long_help()
+        );
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Running other programs: found where users' `PATH` ends too soon, quoted as a shell would read it, failing with a sentence.
 use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -54,6 +55,15 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("`{}` failed ({status})", shown(command));
     }
     Ok(())
+}
+
+/// Becomes the program, so that signals and the exit code are its own. Comes back only when it could not be started.
+///
+/// # Errors
+/// When the program is missing.
+pub fn replace(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(not_started(command, &error))
 }
 
 fn not_started(command: &Command, error: &std::io::Error) -> anyhow::Error {

@@ -1,6 +1,5 @@
 //! `./x run`: Linux over Haechi in QEMU, or directly on QEMU for comparison.
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -20,8 +19,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
     /// More kernel arguments, after `console=ttyAMA0 root=/dev/vda rw`
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    append: String,
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    append: Option<String>,
     /// Physical disk, already sealed; kept between runs [default: target/haechi/disk.img]
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
@@ -115,7 +114,7 @@ fn machine(arguments: &Arguments) -> Machine {
         cpu: arguments.cpu.clone(),
         gic: arguments.gic,
         virtualization: !arguments.no_hypervisor,
-        append: format!("{} {}", boot::DEFAULT_ARGUMENTS, arguments.append).trim_end().to_owned(),
+        append: boot::arguments(arguments.append.as_deref()),
         gdb: arguments.gdb,
         extra: arguments.qemu_arg.clone(),
         ..Machine::new(Path::new(""))
@@ -199,6 +198,5 @@ fn start(arguments: &Arguments, machine: &Machine) -> Result<()> {
         progress::note("Waiting for a debugger: gdb-multiarch -ex 'target remote :1234'");
     }
     progress::note("Starting QEMU; Ctrl-A x ends it.");
-    let error = machine.command().exec();
-    bail!("{} could not be started: {error}", qemu::PROGRAM)
+    process::replace(&mut machine.command())
 }

@@ -1,0 +1,140 @@
+//! What the house agreed on and no compiler checks: the direction of dependencies, where `unsafe` may be, that every
+//! directory is named in the README, that every file says what it is.
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::workspace::Package;
+use crate::{files, paths, process, source};
+
+/// Crates that touch the machine.
+const MACHINE: [&str; 3] = ["aarch64", "el1", "el2"];
+/// Programs: nothing depends on them.
+const BINARIES: [&str; 3] = ["hypervisor", "secure-domain", "probe"];
+/// Packages that run on the host only: no firmware depends on them.
+const HOST: [&str; 4] = ["xtask", "fuzz", "tests-qemu", "board-configs"];
+/// Where `unsafe` may be: the machine crates, the SIMD kernels, the guest that misbehaves, the binaries' entry points.
+const UNSAFE: [&str; 7] = [
+    "hypervisor/aarch64/",
+    "hypervisor/el2/",
+    "hypervisor/src/main.rs",
+    "secure-domain/el1/",
+    "secure-domain/crypto/src/simd",
+    "secure-domain/src/main.rs",
+    "guest-images/probe/",
+];
+
+/// Everything that is not as agreed, one sentence each.
+///
+/// # Errors
+/// When the sources cannot be read.
+pub fn complaints(packages: &[Package]) -> Result<Vec<String>> {
+    let mut found = arrows(packages);
+    for package in packages {
+        for file in package.sources(packages)? {
+            found.extend(source_file(&paths::shown(&file), &fs::read_to_string(&file)?));
+        }
+        found.extend(purity(package));
+    }
+    found.extend(unnamed_directories(packages));
+    found.extend(marks()?);
+    Ok(found)
+}
+
+fn is_pure(name: &str) -> bool {
+    !MACHINE.contains(&name) && !BINARIES.contains(&name) && !HOST.contains(&name)
+}
+
+/// Pure crates depend on pure crates; machine crates on those and each other; nobody on a program.
+fn arrows(packages: &[Package]) -> Vec<String> {
+    let allowed = |from: &str, to: &str| match from {
+        _ if HOST.contains(&from) => !BINARIES.contains(&to) && !MACHINE.contains(&to),
+        _ if BINARIES.contains(&from) || MACHINE.contains(&from) => is_pure(to) || MACHINE.contains(&to),
+        _ => is_pure(to),
+    };
+    let arrows = packages.iter().flat_map(|package| package.depends.iter().map(move |to| (&package.name, to)));
+    let wrong = arrows.filter(|(from, to)| !allowed(from, to));
+    wrong.map(|(from, to)| format!("`{from}` must not depend on `{to}`: arrows point towards purity")).collect()
+}
+
+fn purity(package: &Package) -> Option<String> {
+    if !is_pure(&package.name) {
+        return None;
+    }
+    let file = format!("{}/src/lib.rs", package.directory);
+    let text = fs::read_to_string(paths::workspace().join(&file)).unwrap_or_default();
+    let unsafe_is_barred = text.contains("#![forbid(unsafe_code)]") || package.name == "crypto";
+    let pure = text.contains("#![no_std]") && unsafe_is_barred;
+    (!pure).then(|| format!("{file} lacks #![no_std] or #![forbid(unsafe_code)], which a pure crate has"))
+}
+
+fn source_file(file: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if !text.starts_with("//!") {
+        found.push(format!("{file} does not begin with a `//!` line that says what it is"));
+    }
+    if source::count(text).unsafes > 0 && !UNSAFE.iter().any(|place| file.starts_with(place)) {
+        found.push(format!("{file} has `unsafe`, which lives in: {}", UNSAFE.join(" ")));
+    }
+    found
+}
+
+fn unnamed_directories(packages: &[Package]) -> Vec<String> {
+    let Ok(readme) = fs::read_to_string(paths::workspace().join("README.md")) else {
+        return vec!["README.md is missing".to_owned()];
+    };
+    let top = ["docs", "guest-images", "xtask", ".ci", ".cargo"];
+    let directories = packages.iter().map(|package| package.directory.as_str()).chain(top);
+    let name = |directory: &str| Path::new(directory).file_name().map(|name| format!("{}/", name.to_string_lossy()));
+    let unnamed = directories.filter(|directory| name(directory).is_some_and(|name| !readme.contains(&name)));
+    unnamed.map(|directory| format!("README.md does not name the directory {directory}/")).collect()
+}
+
+/// Notes to oneself that were left behind.
+fn marks() -> Result<Vec<String>> {
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    let tracked = process::text(process::command("git").args(["-C"]).arg(paths::workspace()).arg("ls-files"));
+    let names: Vec<String> = match tracked {
+        Ok(text) => text.lines().map(str::to_owned).collect(),
+        Err(_) => files::walk(&paths::workspace().join("xtask"))?.iter().map(|path| paths::shown(path)).collect(),
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let Ok(text) = fs::read_to_string(paths::workspace().join(&name)) else { continue };
+        let marked = |line: &str| line.split(|c: char| !c.is_alphanumeric()).any(|word| marks.contains(&word));
+        let lines = text.lines().enumerate().filter(|(_, line)| marked(line));
+        found.extend(lines.map(|(at, _)| format!("{name}:{} has a note to oneself; do it, or open an issue", at + 1)));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, depends: &[&str]) -> Package {
+        let depends = depends.iter().map(|name| (*name).to_owned()).collect();
+        Package { name: name.into(), directory: name.into(), depends }
+    }
+
+    #[test]
+    fn arrow_from_purity_to_the_machine_is_refused() {
+        let wrong =
+            [("vgic", "aarch64"), ("stage2", "el2"), ("el1", "xtask"), ("xtask", "el2"), ("volume", "secure-domain")];
+        for (from, to) in wrong {
+            assert_eq!(arrows(&[package(from, &[to])]).len(), 1, "{from} -> {to}");
+        }
+        for (from, to) in [("vgic", "abi"), ("el2", "aarch64"), ("hypervisor", "el2"), ("xtask", "volume")] {
+            assert!(arrows(&[package(from, &[to])]).is_empty(), "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn unsafe_outside_its_places_is_refused() {
+        let text = "//! Doc.\nfn f() { unsafe { g() } }\n";
+        assert_eq!(source_file("hypervisor/stage2/src/lib.rs", text).len(), 1);
+        assert!(source_file("hypervisor/el2/src/entry.rs", text).is_empty());
+        assert_eq!(source_file("hypervisor/el2/src/entry.rs", "fn f() {}\n").len(), 1);
+    }
+}

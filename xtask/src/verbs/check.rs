@@ -1,0 +1,40 @@
+//! `./x check`: formatting, lints on host and firmware, tidiness, host tests.
+use anyhow::{Result, bail};
+
+use crate::gate::Gate;
+use crate::toolchain::{HARD_FLOAT, SOFT_FLOAT, Toolchain};
+use crate::{board, tidy, workspace};
+
+/// Runs all of them, whichever fail.
+///
+/// # Errors
+/// When one failed.
+pub fn run() -> Result<()> {
+    let (board, _) = board::find(None)?;
+    let toolchain = Toolchain::ensure()?;
+    let mut gate = Gate::default();
+    let mut cargo = |what: &str, arguments: &str| {
+        let mut command = toolchain.cargo();
+        command.args(arguments.split_whitespace()).env("HAECHI_BOARD", &board);
+        gate.command(what, &mut command);
+    };
+    cargo("Formatting", "fmt --all --check");
+    cargo("Lints on the host", "clippy --quiet --workspace --all-targets --profile host -- -D warnings");
+    let el2 = format!(
+        "clippy --quiet --package hypervisor --package el2 --package probe --target {SOFT_FLOAT} -- -D warnings"
+    );
+    cargo("Lints of the hypervisor and the probe", &el2);
+    let el1 = format!("clippy --quiet --package secure-domain --package el1 --target {HARD_FLOAT} -- -D warnings");
+    cargo("Lints of the secure domain", &el1);
+    gate.note("Tidiness (./x check repeats it)", tidiness());
+    super::test::host_tests(&mut gate, &toolchain, &[]);
+    gate.end()
+}
+
+fn tidiness() -> Result<()> {
+    let complaints = tidy::complaints(&workspace::packages()?)?;
+    if !complaints.is_empty() {
+        bail!("{}", complaints.join("\n"));
+    }
+    Ok(())
+}

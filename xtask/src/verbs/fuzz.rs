@@ -1,0 +1,23 @@
+//! `./x fuzz`: hands over to the runner in `xtask/fuzz`, which knows the targets.
+use anyhow::Result;
+
+use crate::{process, toolchain::Toolchain};
+
+/// What can be asked of `./x fuzz`; the runner reads it.
+#[derive(clap::Args, Debug)]
+#[command(disable_help_flag = true)]
+pub struct Arguments {
+    /// [TARGET|all] [--runs N] [--seed S] [--time SECONDS] [--first I] [--input FILE]; without any it lists the targets
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+/// Runs the runner.
+///
+/// # Errors
+/// When an input fails.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut cargo = Toolchain::ensure()?.cargo();
+    cargo.args(["run", "--quiet", "--profile", "host", "--package", "fuzz", "--"]).args(&arguments.arguments);
+    process::replace(&mut cargo)
+}

@@ -1,0 +1,85 @@
+//! `./x sizes`: memory that the firmware takes, source lines and `unsafe` of every package.
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use object::{Object, ObjectSection, SectionKind};
+
+use crate::source::{self, Count};
+use crate::{board, firmware, workspace};
+
+/// Builds the firmware and prints two tables.
+///
+/// # Errors
+/// When the firmware cannot be built, or a source cannot be read.
+pub fn run() -> Result<()> {
+    let (board, _) = board::find(None)?;
+    firmware::build(&board)?;
+    println!("{:<16} {:>9} {:>9} {:>9} {:>9}   bytes", "firmware", "text", "rodata", "data", "bss");
+    for name in ["hypervisor", "secure-domain"] {
+        let elf = firmware::elf(name).context("a firmware package has an ELF file")?;
+        let size = Size::of(&elf)?;
+        println!("{name:<16} {:>9} {:>9} {:>9} {:>9}", size.text, size.rodata, size.data, size.bss);
+    }
+    println!("\n{:<28} {:>7} {:>7} {:>7}   lines", "package", "code", "tests", "unsafe");
+    print_sources()
+}
+
+fn print_sources() -> Result<()> {
+    let packages = workspace::packages()?;
+    let (mut at_el2, mut all) = (Count::default(), Count::default());
+    for package in &packages {
+        let mut count = Count::default();
+        for file in package.sources(&packages)? {
+            count += of_file(&file, &fs::read_to_string(&file)?);
+        }
+        println!("{:<28} {:>7} {:>7} {:>7}", package.directory, count.code, count.tests, count.unsafes);
+        if package.directory.starts_with("hypervisor") {
+            at_el2 += count;
+        }
+        all += count;
+    }
+    for (name, count) in [("hypervisor and its crates", at_el2), ("all", all)] {
+        println!("{name:<28} {:>7} {:>7} {:>7}", count.code, count.tests, count.unsafes);
+    }
+    Ok(())
+}
+
+/// Files that hold nothing but tests count as such.
+fn of_file(file: &Path, text: &str) -> Count {
+    let count = source::count(text);
+    let is_test =
+        |name: &std::ffi::OsStr| ["tests", "tests.rs", "model.rs", "examples"].iter().any(|known| name == *known);
+    match file.iter().any(is_test) {
+        true => Count { code: 0, tests: count.code + count.tests, unsafes: 0 },
+        false => count,
+    }
+}
+
+/// Bytes of memory by kind.
+#[derive(Default)]
+struct Size {
+    text: u64,
+    rodata: u64,
+    data: u64,
+    bss: u64,
+}
+
+impl Size {
+    fn of(elf: &Path) -> Result<Self> {
+        let bytes = fs::read(elf).with_context(|| format!("{} cannot be read", elf.display()))?;
+        let file = object::File::parse(bytes.as_slice())?;
+        let mut size = Self::default();
+        for section in file.sections().filter(|section| section.address() != 0 || section.size() != 0) {
+            let place = match section.kind() {
+                SectionKind::Text => &mut size.text,
+                SectionKind::ReadOnlyData | SectionKind::ReadOnlyString => &mut size.rodata,
+                SectionKind::Data => &mut size.data,
+                SectionKind::UninitializedData => &mut size.bss,
+                _ => continue,
+            };
+            *place += section.size();
+        }
+        Ok(size)
+    }
+}

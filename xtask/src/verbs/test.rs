@@ -1,0 +1,69 @@
+//! `./x test`: tests on the host, every fuzz target for a moment, the whole system in QEMU.
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::gate::Gate;
+use crate::toolchain::Toolchain;
+use crate::{board, boot, firmware, images};
+
+/// What can be asked of `./x test`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Only this part
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Unit and model tests of the pure crates
+    Host,
+    /// Each fuzz target over its corpus and some thousand inputs
+    Fuzz,
+    /// The system in QEMU
+    System,
+}
+
+/// Runs the parts; the last line counts all tests.
+///
+/// # Errors
+/// When a test failed.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let toolchain = Toolchain::ensure()?;
+    let filter: Vec<&str> = arguments.filter.iter().map(String::as_str).collect();
+    let wanted = |part| arguments.only.is_none_or(|only| only == part);
+    let mut gate = Gate::default();
+    if wanted(Part::Host) {
+        host_tests(&mut gate, &toolchain, &filter);
+    }
+    if wanted(Part::Fuzz) && filter.is_empty() {
+        let mut cargo = toolchain.cargo();
+        cargo.args("run --quiet --profile host --package fuzz -- all --runs 5000 --time 2".split(' '));
+        gate.tests("Fuzz targets", &mut cargo);
+    }
+    if wanted(Part::System) {
+        gate.note("Images for the system tests", prepare());
+        let mut cargo = toolchain.cargo();
+        cargo.args(["test", "--quiet", "--profile", "host", "--package", "tests-qemu", "--"]).args(&filter);
+        gate.tests("System tests in QEMU", &mut cargo);
+    }
+    gate.end()
+}
+
+/// The tests of everything that runs on the host.
+pub fn host_tests(gate: &mut Gate, toolchain: &Toolchain, filter: &[&str]) {
+    let mut cargo = toolchain.cargo();
+    cargo.args(["test", "--quiet", "--profile", "host", "--"]).args(filter);
+    gate.tests("Host tests", &mut cargo);
+}
+
+/// All that the system tests start from, so that no test waits for a build.
+pub(super) fn prepare() -> Result<()> {
+    let (board, _) = board::find(None)?;
+    let made = firmware::build(&board)?;
+    firmware::build_probe(&board)?;
+    let images = images::ensure()?;
+    boot::pack(&made, images.default_kernel(), Some(&images.initrd)).map(drop)
+}
