@@ -98,6 +98,11 @@ impl Queue {
         Ok(Queue { config, features, next_available: 0, seen_available: 0, next_used: 0, published_used: 0 })
     }
 
+    /// Where the driver has put it.
+    pub fn config(&self) -> &QueueConfig {
+        &self.config
+    }
+
     /// Takes the next available chain into `chain` (which it clears first). `None`: nothing waits.
     pub fn pop(&mut self, memory: &impl GuestMemory, chain: &mut Chain) -> Result<Option<Token>, Error> {
         chain.clear();

@@ -61,6 +61,8 @@ pub struct Service<D> {
     slots: Box<[Slot]>,
     free: Vec<u32>,
     phase: Phase,
+    /// The ring was malformed; only a reset helps.
+    broken: bool,
     event: Option<Event>,
 }
 
@@ -69,7 +71,7 @@ impl<D: BlockDevice> Service<D> {
     pub fn new(volume: Volume<D>) -> Service<D> {
         let slots = (0..MAX_REQUESTS).map(|_| Slot { chain: Chain::new(), request: None }).collect();
         let free = (0..MAX_REQUESTS as u32).rev().collect();
-        Service { volume, queue: None, slots, free, phase: Phase::Serving, event: None }
+        Service { volume, queue: None, slots, free, phase: Phase::Serving, broken: false, event: None }
     }
 
     /// The feature bits to offer the driver.
@@ -98,9 +100,13 @@ impl<D: BlockDevice> Service<D> {
     }
 
     /// The driver has set DRIVER_OK with its queue at `config` and these features. Looks at the ring at once, because the driver
-    /// may have rung before.
+    /// may have rung before. Called again for a queue that is being served (another status bit changed), or before the reset
+    /// that a malformed ring asked for, it starts nothing.
     pub fn start(&mut self, memory: &impl GuestMemory, config: QueueConfig, driver_features: u64) -> Outcome {
-        self.reset();
+        if self.broken || self.queue.as_ref().is_some_and(|queue| *queue.config() == config) {
+            return self.run(memory);
+        }
+        self.forget();
         if self.phase == Phase::Quiet {
             self.phase = Phase::Serving;
         }
@@ -109,13 +115,19 @@ impl<D: BlockDevice> Service<D> {
                 self.queue = Some(queue);
                 self.run(memory)
             }
-            Err(error) => self.broken(error),
+            Err(error) => self.fail(error),
         }
     }
 
     /// The driver has reset the device. On return no memory of the driver will be touched: payloads were copied when they
     /// were taken, so nothing under way reaches it. If a quiesce is under way, call [`Service::resume`] afterwards.
     pub fn reset(&mut self) {
+        self.forget();
+        self.broken = false;
+    }
+
+    /// Forgets the queue and every request.
+    fn forget(&mut self) {
         self.queue = None;
         self.volume.cancel_all();
         for index in 0..self.slots.len() as u32 {
@@ -158,12 +170,13 @@ impl<D: BlockDevice> Service<D> {
     }
 
     fn run(&mut self, memory: &impl GuestMemory) -> Outcome {
-        self.rounds(memory).unwrap_or_else(|error| self.broken(error))
+        self.rounds(memory).unwrap_or_else(|error| self.fail(error))
     }
 
     /// The driver's ring cannot be served any more.
-    fn broken(&mut self, error: virtio::Error) -> Outcome {
-        self.reset();
+    fn fail(&mut self, error: virtio::Error) -> Outcome {
+        self.forget();
+        self.broken = true;
         self.event = Some(Event::Ring(error));
         Outcome { needs_reset: true, again: self.phase == Phase::Draining, ..Outcome::default() }
     }

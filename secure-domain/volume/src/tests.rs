@@ -6,4 +6,5 @@ mod crash;
 mod format;
 mod model;
 mod refusal;
+mod ring;
 mod world;

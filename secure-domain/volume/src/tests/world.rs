@@ -160,7 +160,7 @@ impl World {
         let pieces = (0..len).step_by(piece as usize);
         buffers.extend(pieces.map(|at| (start + u64::from(at), piece.min(len - at), kind == TYPE_IN)));
         buffers.push((area + 16, 1, true));
-        let head = if piece % 3 == 0 && buffers.len() < 8 {
+        let head = if piece.is_multiple_of(3) && buffers.len() < 8 {
             self.driver.post(&self.ram, &buffers)
         } else {
             self.driver.post_indirect(&self.ram, area + 64, &buffers)
