@@ -308,16 +308,9 @@ impl Vgic {
     where
         H: ListRegisters + Physical,
     {
-        let (first, change): (u32, &dyn Fn(&mut Target<'_>, &mut H) -> Effect) = match register {
-            Register::Bits(kind, index) => {
-                (index as u32 * 32, &move |target: &mut Target<'_>, hw: &mut H| target.write_bits(kind, value, hw))
-            }
-            Register::Priority(first) => {
-                (first, &move |target: &mut Target<'_>, hw: &mut H| target.write_priorities(first, size, value, hw))
-            }
-            Register::Config(first) => {
-                (first, &move |target: &mut Target<'_>, hw: &mut H| target.write_config(first, value, hw))
-            }
+        let first = match register {
+            Register::Bits(_, index) => index as u32 * 32,
+            Register::Priority(first) | Register::Config(first) => first,
             _ => return Kicks::NONE,
         };
         let mut shared = self.shared.lock();
@@ -326,13 +319,13 @@ impl Vgic {
         if index == 0 {
             let mut state = self.cpus[owner].state.lock();
             let mut target = Target { bank: &mut state.private, places: None, index, cpu: owner, sgis_by_bits };
-            let effect = change(&mut target, hw);
+            let effect = target.write(register, size, value, hw);
             drop(state);
             self.spread_private(cpu, owner, effect, &mut shared, hw)
         } else {
             let Shared { bank, route, home, .. } = &mut *shared;
             let mut target = Target { bank, places: Some((route, home)), index, cpu, sgis_by_bits };
-            let effect = change(&mut target, hw);
+            let effect = target.write(register, size, value, hw);
             self.spread_shared(cpu, index, effect, &mut shared, hw)
         }
     }
@@ -479,11 +472,20 @@ impl Target<'_> {
             };
             held |= u32::from(may) << bit;
         }
-        held
+        held & !self.bank.word(Fact::Spilled, self.index)
     }
 
     fn is_routed(&self, intid: u32) -> bool {
         self.places.as_ref().is_none_or(|(route, _)| route[intid as usize] != NONE)
+    }
+
+    fn write<H: Physical>(&mut self, register: Register, size: usize, value: u32, hw: &mut H) -> Effect {
+        match register {
+            Register::Bits(kind, _) => self.write_bits(kind, value, hw),
+            Register::Priority(first) => self.write_priorities(first, size, value, hw),
+            Register::Config(first) => self.write_config(first, value, hw),
+            _ => Effect::default(),
+        }
     }
 
     fn write_bits<H: Physical>(&mut self, kind: Bits, value: u32, hw: &mut H) -> Effect {

@@ -37,6 +37,13 @@ mod refill;
 mod registers;
 mod v2;
 
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use spin::mutex::SpinMutex as Mutex;
@@ -337,34 +344,32 @@ impl Vgic {
     }
 
     /// EL2 on the core of `cpu` has acknowledged physical interrupt `intid` and dropped its priority, without deactivating it.
-    /// False: the interrupt is not the guest's, and the caller deactivates it.
+    /// `None`: the interrupt is not the guest's, and the caller deactivates it.
     #[must_use = "an interrupt that is not the guest's stays active until the caller deactivates it"]
-    pub fn physical_interrupt<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, hw: &mut H) -> bool {
+    pub fn physical_interrupt<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, hw: &mut H) -> Option<Kicks> {
         let offer = if intid < 32 {
             let mut guard = self.cpus[cpu].state.lock();
             let State { private, lists } = &mut *guard;
             if !private.is(Fact::Hardware, intid) {
-                return false;
+                return None;
             }
             self.accept_physical(cpu, intid, private, lists, hw)
         } else {
             let mut shared = self.shared.lock();
             if intid >= 1020 || !shared.bank.is(Fact::Hardware, intid) {
-                return false;
+                return None;
             }
             let lists = &mut self.cpus[cpu].state.lock().lists;
             let offer = self.accept_physical(cpu, intid, &mut shared.bank, lists, hw);
-            if offer == Offer::Held {
-                shared.home[intid as usize] = cpu as u8;
-            }
+            // It was not active, so whichever list register held it is done with it.
+            shared.home[intid as usize] = if offer == Offer::Held { cpu as u8 } else { NONE };
             offer
         };
-        if offer == Offer::Full {
-            self.cpus[cpu].inbox.push(intid, REVISE);
-            // What a refill finds routed elsewhere goes through the physical GIC, which needs no kick of ours.
-            let _ = self.refill(cpu, hw);
+        if offer != Offer::Full {
+            return Some(Kicks::NONE);
         }
-        true
+        self.cpus[cpu].inbox.push(intid, REVISE);
+        Some(self.refill(cpu, hw))
     }
 
     #[inline]

@@ -125,6 +125,9 @@ impl Lists {
         if !self.online || !bank.forwarded(intid, ctlr) || bank.is(Fact::Spilled, intid) {
             return Offer::Refused;
         }
+        if !self.ready.is_empty() {
+            return Offer::Full;
+        }
         if let Some(slot) = self.slot_of(bank, intid) {
             let value = hw.read(slot);
             if value.is_pending() || (value.is_active() && !value.is_hardware()) {
@@ -135,7 +138,7 @@ impl Lists {
             return Offer::Held;
         }
         let empty = hw.empty();
-        if empty == 0 || !self.ready.is_empty() {
+        if empty == 0 {
             return Offer::Full;
         }
         self.load(bank, intid, empty.trailing_zeros() as usize % MAX_LIST_REGISTERS, hw);

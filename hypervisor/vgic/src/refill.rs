@@ -52,6 +52,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         self.count_eois();
         self.fold();
         self.load();
+        self.split_doubles();
         self.reload_spilled();
         self.set_maintenance();
     }
@@ -90,8 +91,11 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         }
     }
 
-    /// An offline vCPU is home only to interrupts that are active: nobody would answer for others.
+    /// An offline vCPU holds nothing, and is home only to interrupts that are active: nobody would answer for others.
     fn forget_stale_homes(&mut self) {
+        for intid in 0..32 {
+            self.private.set_slot(intid, NONE);
+        }
         for intid in 32..INTIDS as u32 {
             if !self.shared.bank.is(Fact::Spilled, intid) {
                 self.forget_home(intid);
@@ -195,10 +199,13 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         }
     }
 
-    /// Hands a pending interrupt to the vCPU that it is routed to.
+    /// Hands a pending interrupt to the vCPU that it is routed to; the physical GIC does so itself.
     fn requeue(&mut self, intid: u32) {
         if self.is_here(intid) {
             self.lists.ready.insert(intid);
+        } else if self.shared.bank.is(Fact::Hardware, intid) {
+            self.shared.bank.set(Fact::Latch, intid, false);
+            self.give_back(intid);
         } else {
             self.vgic.push(self.shared.route[intid as usize], intid, 0, &mut self.kicks);
         }
@@ -319,6 +326,23 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         }
     }
 
+    /// While others wait, an active and pending list register would become pending at its EOI and hide that a better one waits: its
+    /// pending state waits like the others, and its EOI calls.
+    fn split_doubles(&mut self) {
+        if self.lists.ready.is_empty() {
+            return;
+        }
+        for slot in 0..self.hw.count().min(MAX_LIST_REGISTERS) {
+            let value = self.hw.read(slot);
+            if value.is_pending() && value.is_active() {
+                self.unlatch(u32::from(self.lists.held[slot]), value);
+                let value = value.with_state(false, true).with_eoi(true);
+                self.lists.seen[slot] = value;
+                self.hw.write(slot, value);
+            }
+        }
+    }
+
     fn place_pending(&mut self, intid: u32, slot: usize) {
         if intid < 32 {
             self.lists.load(&mut *self.private, intid, slot, self.hw);
@@ -360,6 +384,9 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
             self.activate_if_asked(intid);
         }
         let bank = self.bank(intid);
+        // Fold has served those that concern a list register; others came too late for theirs.
+        bank.set(Fact::DropPending, intid, false);
+        bank.set(Fact::DropActive, intid, false);
         let waits = bank.pending(intid) && bank.forwarded(intid, ctlr) && !bank.is(Fact::Spilled, intid);
         if held || intid < 32 {
             return waits && !held;

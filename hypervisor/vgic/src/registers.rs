@@ -87,7 +87,7 @@ impl Register {
             0xF00 => Register::Sgi,
             0xF10..0xF20 => Register::ClearSgiPending(offset as u32 - 0xF10),
             0xF20..0xF30 => Register::SetSgiPending(offset as u32 - 0xF20),
-            0x6100..0x7FE0 => Register::Router((offset as u32 - 0x6000) / 8, offset % 8 != 0),
+            0x6100..0x7FE0 => Register::Router((offset as u32 - 0x6000) / 8, !offset.is_multiple_of(8)),
             _ if (identification..identification + 0x30).contains(&offset) => {
                 Register::Identification(offset - identification)
             }
