@@ -1,21 +1,33 @@
 //! The targets, one file each: a function that takes bytes and must not panic.
 
+pub mod blk_request;
 pub mod bundle;
 pub mod channel_registers;
 pub mod exit_decode;
 pub mod image_header;
 pub mod machine_tree;
 pub mod pl011;
+pub mod service;
+pub mod superblock;
+pub mod virtio_blk;
+pub mod virtqueue;
+pub mod vgic_mmio;
 
 /// A target: its name on the command line, and the function that reads foreign bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const ALL: &[Target] = &[
+    ("blk_request", blk_request::run),
     ("bundle", bundle::run),
     ("channel_registers", channel_registers::run),
     ("exit_decode", exit_decode::run),
     ("image_header", image_header::run),
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
+    ("service", service::run),
+    ("superblock", superblock::run),
+    ("virtio_blk", virtio_blk::run),
+    ("virtqueue", virtqueue::run),
+    ("vgic_mmio", vgic_mmio::run),
 ];
