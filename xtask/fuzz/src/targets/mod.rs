@@ -9,9 +9,9 @@ pub mod machine_tree;
 pub mod pl011;
 pub mod service;
 pub mod superblock;
+pub mod vgic_mmio;
 pub mod virtio_blk;
 pub mod virtqueue;
-pub mod vgic_mmio;
 
 /// A target: its name on the command line, and the function that reads foreign bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -27,7 +27,7 @@ pub const ALL: &[Target] = &[
     ("pl011", pl011::run),
     ("service", service::run),
     ("superblock", superblock::run),
+    ("vgic_mmio", vgic_mmio::run),
     ("virtio_blk", virtio_blk::run),
     ("virtqueue", virtqueue::run),
-    ("vgic_mmio", vgic_mmio::run),
 ];
