@@ -1,0 +1,99 @@
+//! What the device tree tells the probe of its machine.
+
+use arrayvec::ArrayVec;
+use fdt::Fdt;
+use fdt::node::FdtNode;
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// First address.
+    pub(crate) base: usize,
+    /// Bytes.
+    pub(crate) size: usize,
+}
+
+impl Range {
+    /// Whether `address` lies in it.
+    pub(crate) fn holds(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base) < self.size
+    }
+}
+
+/// A GICv3.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GicFrames {
+    /// `GICD_*`.
+    pub(crate) distributor: Range,
+    /// `GICR_*` of all cores.
+    pub(crate) redistributors: Range,
+}
+
+/// What the probe needs to know.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    /// The PL011.
+    pub(crate) console: Option<Range>,
+    /// Its own memory.
+    pub(crate) memory: ArrayVec<Range, 16>,
+    /// The interrupt controller, if it is a GICv3.
+    pub(crate) gic: Option<GicFrames>,
+    /// virtio-mmio transports.
+    pub(crate) transports: ArrayVec<Range, 64>,
+    /// `MPIDR_EL1` affinities of the cores, its own first.
+    pub(crate) cores: ArrayVec<u64, 16>,
+    /// Whether PSCI is called by HVC and not by SMC.
+    pub(crate) psci_by_hvc: bool,
+}
+
+impl Machine {
+    /// Reads the tree.
+    pub(crate) fn read(tree: &Fdt<'_>) -> Machine {
+        let mut machine = Machine::default();
+        for node in tree.all_nodes() {
+            machine.take(&node);
+        }
+        machine
+    }
+
+    fn take(&mut self, node: &FdtNode<'_, '_>) {
+        let mut ranges = node
+            .reg()
+            .into_iter()
+            .flatten()
+            .map(|region| Range { base: region.starting_address as usize, size: region.size.unwrap_or(0) });
+        let is = |name: &str| node.compatible().is_some_and(|all| all.all().any(|one| one == name));
+        let kind = node.property("device_type").and_then(|kind| kind.as_str());
+        if kind == Some("memory") {
+            ranges.take(self.memory.remaining_capacity()).for_each(|bank| self.memory.push(bank));
+        } else if kind == Some("cpu") {
+            ranges.take(self.cores.remaining_capacity()).for_each(|core| self.cores.push(core.base as u64));
+        } else if is("arm,pl011") && self.console.is_none() {
+            self.console = ranges.next();
+        } else if is("arm,gic-v3") {
+            self.gic = ranges
+                .next()
+                .zip(ranges.next())
+                .map(|(distributor, redistributors)| GicFrames { distributor, redistributors });
+        } else if is("virtio,mmio") {
+            ranges.take(self.transports.remaining_capacity()).for_each(|one| self.transports.push(one));
+        } else if is("arm,psci-1.0") || is("arm,psci-0.2") {
+            self.psci_by_hvc = node.property("method").and_then(|method| method.as_str()) == Some("hvc");
+        }
+    }
+
+    /// Whether `address` lies in the probe's own memory.
+    pub(crate) fn owns(&self, address: usize) -> bool {
+        self.memory.iter().any(|bank| bank.holds(address))
+    }
+}
+
+/// The value of the word `name=` on the command line.
+pub(crate) fn word<'a>(bootargs: &'a str, name: &str) -> Option<&'a str> {
+    bootargs.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// A hexadecimal number, with or without `0x`.
+pub(crate) fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+}
