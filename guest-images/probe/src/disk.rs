@@ -162,6 +162,11 @@ impl Disk {
         Some(Disk { base, made: 0 })
     }
 
+    /// Whether EL2 keeps the register page; otherwise it is QEMU's own device.
+    pub(crate) fn is_haechis(&self) -> bool {
+        self.read(register::VENDOR_ID) == VENDOR
+    }
+
     /// Address of the register page.
     pub(crate) fn base(&self) -> usize {
         self.base

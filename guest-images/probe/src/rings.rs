@@ -63,7 +63,9 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
         return probe.report.note("no virtual disk: class rings is left out");
     };
     let foreign = probe.machine.memory.iter().map(|bank| (bank.base + bank.size) as u64).min().unwrap_or(0);
-    let places = Places { foreign, registers: disk.base() as u64 };
+    // QEMU's own device stands still for ever when it is told to read into itself.
+    let registers = if disk.is_haechis() { disk.base() as u64 } else { 0 };
+    let places = Places { foreign, registers };
     disk.start();
     let got = disk.read_well();
     probe.report.case("good_read", "status_0", got, got == Answer::Status(0));
