@@ -49,6 +49,7 @@ pub fn early_console() {
 
 fn connect(registers: Mmio) {
     let uart = Pl011::new(registers);
+    uart.enable_transmit();
     set_raw(uart);
     CONSOLE.lock().connect(uart);
 }
@@ -111,6 +112,9 @@ pub fn own_tables(found: &Found) -> OwnTables {
         tables.map(range, kind).unwrap_or_else(|error| stop(format_args!("stage 1 of EL2, {range:#x?}: {error}")));
     };
     map(&pages::register_pages(), Kind::Device);
+    for guard in el2::boot::guard_pages() {
+        map(&guard, Kind::Hole);
+    }
     for device in device_regions(found) {
         map(&range(&device), Kind::Device);
     }
@@ -130,7 +134,7 @@ impl OwnTables {
     /// Ends EL2's access to the domains' memory: from here on it can touch its own image and devices alone.
     pub fn close_window(&mut self) {
         for piece in &self.window {
-            self.tables.unmap(piece).unwrap_or_else(|error| stop(format_args!("closing {piece:#x?}: {error}")));
+            self.tables.map(piece, Kind::Hole).unwrap_or_else(|error| stop(format_args!("closing {piece:#x?}: {error}")));
         }
     }
 }

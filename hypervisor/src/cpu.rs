@@ -78,14 +78,16 @@ pub fn control(domain: Domain) -> Control {
     .control()
 }
 
-/// The identification registers as the general domain reads them on this core.
-pub fn identification() -> IdRegisters {
+/// The identification registers as `domain` reads them on this core. The secure domain has no interrupts, no keys and no
+/// performance monitors.
+pub fn identification(domain: Domain) -> IdRegisters {
     let raw = raw();
+    let general = domain == Domain::General;
     IdRegisters::new(&raw, Filter {
         pa_range: shown_pa_range(),
-        gic: true,
-        pointer_authentication: pointer_authentication(&raw),
-        pmu: pmu_version(&raw) != 0,
+        gic: general,
+        pointer_authentication: general && pointer_authentication(&raw),
+        pmu: general && pmu_version(&raw) != 0,
     })
 }
 

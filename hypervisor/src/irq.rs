@@ -69,8 +69,10 @@ pub fn deliver(core: &mut Core, intid: u32) {
             core.kick(kicks);
             gic_v3::deactivate_local(intid);
         }
-        _ if system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) => {}
-        _ => gic_v3::deactivate_local(intid),
+        _ => match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
+            Some(kicks) => core.kick(kicks),
+            None => gic_v3::deactivate_local(intid),
+        },
     }
 }
 

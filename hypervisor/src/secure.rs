@@ -18,16 +18,19 @@
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 use abi::Event;
+use abi::hypercall::Failure;
 use aarch64::time;
 use el2::context::Confinement;
 use el2::guest::{self, Trap};
 use el2::{context, firmware, gic_v3, timer};
-use vcpu::{El1State, Exit, Frame, VectorState};
+use vcpu::control::Domain;
+use vcpu::sysreg::{Action, decide};
+use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
 
 use crate::irq::{self, Claim};
 use crate::log::log;
 use crate::system::Core;
-use crate::{devices, hypercall};
+use crate::{boot, cpu, devices, hypercall};
 
 /// The secure domain's vCPU.
 pub struct SecureDomain {
@@ -35,6 +38,7 @@ pub struct SecureDomain {
     el1: El1State,
     vectors: VectorState,
     confinement: Confinement,
+    identification: IdRegisters,
 }
 
 /// How the domain stands, for those who do not have its lock.
@@ -101,6 +105,7 @@ impl SecureDomain {
             el1: El1State::reset(),
             vectors: VectorState::default(),
             confinement,
+            identification: cpu::identification(Domain::Secure),
         }
     }
 }
@@ -160,7 +165,7 @@ fn visit(core: &mut Core, domain: &mut SecureDomain) -> Leave {
     system.secure_state.preempted.store(false, Ordering::Relaxed);
     timer::start(system.slice_ticks);
 
-    let leave = run(core, &mut domain.frame);
+    let leave = run(core, domain);
 
     timer::stop();
     if !matches!(leave, Leave::Idle) {
@@ -175,12 +180,12 @@ fn visit(core: &mut Core, domain: &mut SecureDomain) -> Leave {
 }
 
 /// Runs the domain until it gives the core back. Bounded by its slice.
-fn run(core: &mut Core, frame: &mut Frame) -> Leave {
+fn run(core: &mut Core, domain: &mut SecureDomain) -> Leave {
     loop {
-        let leave = match guest::enter(frame) {
-            Trap::Synchronous => exit(core, frame),
+        let leave = match guest::enter(&mut domain.frame) {
+            Trap::Synchronous => exit(core, domain),
             Trap::Interrupt => interrupt(core),
-            Trap::SError => Some(crash(core, frame, format_args!("an SError"))),
+            Trap::SError => Some(crash(core, &domain.frame, format_args!("an SError"))),
         };
         if let Some(leave) = leave {
             return leave;
@@ -196,22 +201,26 @@ fn interrupt(core: &mut Core) -> Option<Leave> {
     }
 }
 
-fn exit(core: &mut Core, frame: &mut Frame) -> Option<Leave> {
-    match run_exit() {
+fn exit(core: &mut Core, domain: &mut SecureDomain) -> Option<Leave> {
+    let frame = &mut domain.frame;
+    match crate::run::decode() {
         Exit::Hvc { .. } => hypercall::handle(core, frame),
         // Idle by another name: an event may come, and it asks again.
         Exit::Wfi { .. } | Exit::Wfe { .. } => {
             frame.advance(4);
             Some(Leave::Idle)
         }
+        Exit::SystemRegister(access) => match decide(&access, frame.read(access.rt), &domain.identification) {
+            Action::Read(value) => {
+                frame.write(access.rt, value);
+                frame.advance(4);
+                None
+            }
+            _ => Some(crash(core, frame, format_args!("{access:?}"))),
+        },
         // It has no other reason to come here: a defect of its own.
         exit => Some(crash(core, frame, format_args!("{exit:?}"))),
     }
-}
-
-/// Decodes what the syndrome registers say of the last synchronous exit.
-fn run_exit() -> Exit {
-    crate::run::decode()
 }
 
 /// Ends the domain: what it did cannot be continued from.
@@ -234,6 +243,9 @@ pub fn start(core: &mut Core) {
         idle_unless(core, |core| core.system.secure_state.is_ready());
     }
     timer::stop();
+    if core.system.secure_state.is_stopped() {
+        boot::stop_for(Failure::Panic);
+    }
 }
 
 /// Before power goes: has the domain bring everything it has acknowledged to stable storage, with a deadline. True if it did.

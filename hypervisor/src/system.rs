@@ -6,6 +6,7 @@ use el2::context::Confinement;
 use el2::list_registers::Interrupts;
 
 use spin::{Mutex, Once};
+use vcpu::control::Domain;
 use vcpu::{El1State, Features, Frame, IdRegisters, VectorState};
 use vgic::Vgic;
 
@@ -85,7 +86,7 @@ impl Core {
             frame: Frame::default(),
             el1: El1State::reset(),
             vectors: VectorState::default(),
-            identification: crate::cpu::identification(),
+            identification: crate::cpu::identification(Domain::General),
         }
     }
 

@@ -12,6 +12,9 @@ const ICR: usize = 0x44;
 
 const FR_RXFE: u32 = 1 << 4;
 const FR_TXFF: u32 = 1 << 5;
+const CR_UARTEN: u32 = 1 << 0;
+const CR_TXE: u32 = 1 << 8;
+const CR_RXE: u32 = 1 << 9;
 const INT_RX: u32 = 1 << 4;
 const INT_RT: u32 = 1 << 6;
 
@@ -33,6 +36,11 @@ impl Pl011 {
         Pl011 { registers }
     }
 
+    /// Turns the transmitter on, if firmware has not.
+    pub fn enable_transmit(&self) {
+        self.registers.write32(CR, self.registers.read32(CR) | CR_UARTEN | CR_TXE);
+    }
+
     /// Sends one byte; drops it if the FIFO does not drain within a bounded number of polls.
     pub fn send(&self, byte: u8) {
         for _ in 0..TRANSMIT_POLLS {
@@ -52,7 +60,7 @@ impl Pl011 {
     pub fn enable_receive_interrupt(&self) {
         self.registers.write32(LCR_H, self.registers.read32(LCR_H) | 0x70); // 8 bits, FIFOs on
         self.registers.write32(IFLS, 0); // interrupt at 1/8 full
-        self.registers.write32(CR, 0x301); // UARTEN | TXE | RXE
+        self.registers.write32(CR, CR_UARTEN | CR_TXE | CR_RXE);
         self.registers.write32(ICR, 0x7ff);
         self.registers.write32(IMSC, INT_RX | INT_RT);
     }

@@ -1,18 +1,22 @@
 //! From the loader's jump to Rust: the boot core and, later, every other core.
 //!
 //! The boot core arrives with the MMU off and the device tree's address in `x0` (Linux, Documentation/arch/arm64/booting.rst).
-//! It relocates the image, maps the GiB blocks that hold the image and the device tree, turns the MMU on and calls Rust. Those
+//! It relocates the image, maps the GiB blocks that hold the image, the device tree and the early console, turns the MMU on and calls Rust. Those
 //! blocks are read-write-execute; `aarch64::stage1` replaces them before any foreign byte is acted upon.
 //!
 //! Another core arrives from PSCI `CPU_ON` with its index in `x0` and takes over the boot core's final tables at once.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Cores that this build can run on.
 pub const MAX_CORES: usize = 8;
 
-/// Bytes of one core's EL2 stack.
-pub const STACK_BYTES: usize = 16 * 1024;
+/// Bytes of one core's EL2 stack, with the guard page at its low end.
+pub const STACK_BYTES: usize = 128 * 1024;
+
+/// Bytes at the low end of each stack that the final tables do not map, so that an overflow faults instead of spreading.
+const GUARD_BYTES: usize = 4096;
 
 /// `TTBR0_EL2` of the final tables, read by other cores before their MMU is on.
 #[unsafe(no_mangle)]
@@ -25,7 +29,18 @@ struct Stacks([[u8; STACK_BYTES]; MAX_CORES]);
 #[unsafe(no_mangle)]
 static mut EL2_STACKS: Stacks = Stacks([[0; STACK_BYTES]; MAX_CORES]);
 
-/// Four page tables for the boot mapping: one root, and a level 1 table per 512 GiB that image and device tree touch.
+/// Where an exception of EL2 itself is reported from, since the stack may be what broke. One for all cores: the first report
+/// stops the machine.
+#[unsafe(no_mangle)]
+static mut EL2_EMERGENCY_STACK: [u128; 512] = [0; 512];
+
+/// The guard pages of all stacks.
+pub fn guard_pages() -> impl Iterator<Item = Range<usize>> {
+    let start = (&raw const EL2_STACKS).addr();
+    (0..MAX_CORES).map(move |core| start + core * STACK_BYTES).map(|low| low..low + GUARD_BYTES)
+}
+
+/// Five page tables for the boot mapping: one root, and a level 1 table per 512 GiB that image and device tree touch.
 #[repr(C, align(4096))]
 struct BootTables([[u64; 512]; 5]);
 
@@ -68,6 +83,12 @@ macro_rules! entry {
             "adrp x9, EL2_BOOT_TABLES",
             "add  x9, x9, :lo12:EL2_BOOT_TABLES",
             "add  x10, x9, #4096",
+            "mov  x5, #0x441", // AF | RES1 | attribute 0 | block, never executed
+            "movk x5, #0x40, lsl #48",
+            "mov  x1, #{console_low}",
+            "movk x1, #{console_high}, lsl #16",
+            "bl   el2_map_gib",
+            "mov  x5, #0x745", // AF | inner shareable | RES1 | attribute 1 | block
             "adrp x1, _image_start",
             "bl   el2_map_gib",
             "adrp x1, _image_end",
@@ -163,7 +184,7 @@ macro_rules! entry {
             "isb",
             "ret",
             "",
-            // Maps the GiB around x1, read-write-execute, Normal write-back. Uses x2..x5; x9, x10 as above.
+            // Maps the GiB around x1 with attributes x5. Uses x2..x4; x9, x10 as above.
             "el2_map_gib:",
             "ubfx x2, x1, #39, #9",
             "ldr  x3, [x9, x2, lsl #3]",
@@ -174,7 +195,6 @@ macro_rules! entry {
             "1:   and  x3, x3, #~0xfff",
             "ubfx x2, x1, #30, #9",
             "and  x4, x1, #0xffffffffc0000000",
-            "mov  x5, #0x745", // AF | inner shareable | RES1 | attribute 1 | block
             "orr  x4, x4, x5",
             "str  x4, [x3, x2, lsl #3]",
             "ret",

@@ -86,6 +86,9 @@ global_asm!(
     "mrs  x1, esr_el2",
     "mrs  x2, elr_el2",
     "mrs  x3, far_el2",
+    "adrp x4, EL2_EMERGENCY_STACK",
+    "add  x4, x4, :lo12:EL2_EMERGENCY_STACK",
+    "add  sp, x4, #2, lsl #12", // its end, 8 KiB up
     "b    el2_unexpected_exception",
     ".endm",
     "",
