@@ -1,3 +1,334 @@
-//! PSCI state machine over cores.
+//! PSCI 1.1 (Arm DEN 0022) over up to eight cores, and the calls of the SMC Calling Convention 1.1 (Arm DEN 0028) that a guest expects.
+//!
+//! Three functions: [`decode`] reads a call, [`Psci::decide`] says what is to be done and moves the state, the binary does it. A core
+//! is off, about to be on, or on:
+//!
+//! ```text
+//!        CPU_ON by any core           begin() by itself
+//!  Off ---------------------> OnPending -----------------> On
+//!   ^                                                       |
+//!   +------------------ stopped() by itself <-- CPU_OFF ----+
+//! ```
+//!
+//! `CPU_ON` claims the core with one compare-and-swap, so of two callers one wins and the other hears `ON_PENDING`; the entry point is
+//! published with the state after it. `CPU_OFF` leaves the state alone: the core itself reports [`Psci::stopped`] once nothing of the
+//! guest is left on it, and only then `AFFINITY_INFO` says OFF and another `CPU_ON` may succeed (DEN 0022, `CPU_OFF`).
 #![no_std]
 #![forbid(unsafe_code)]
+
+mod call;
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+pub use call::{Call, Workaround, decode};
+use call::{id, normalise, workaround};
+
+/// Most cores.
+pub const MAX_CORES: usize = 8;
+
+/// The version that `PSCI_VERSION` returns: 1.1.
+pub const PSCI_VERSION: u32 = 0x1_0001;
+
+/// The version that `SMCCC_VERSION` returns: 1.1.
+pub const SMCCC_VERSION: u32 = 0x1_0001;
+
+/// Affinity fields of `MPIDR_EL1`: Aff3 39:32, Aff2 23:16, Aff1 15:8, Aff0 7:0.
+pub const AFFINITY_MASK: u64 = 0xFF_00FF_FFFF;
+
+/// What a call returns in `x0` when it did not succeed (DEN 0022, Return error codes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Error {
+    /// No such function.
+    NotSupported = -1,
+    /// An argument is out of range.
+    InvalidParameters = -2,
+    /// The call does not fit the state.
+    Denied = -3,
+    /// The core is on.
+    AlreadyOn = -4,
+    /// The core is about to be on.
+    OnPending = -5,
+    /// The entry point is not in memory of the guest.
+    InvalidAddress = -9,
+}
+
+/// What the binary does for a call. Where it returns to the caller, it does so with the stated `x0`; `x1..x3` may be kept.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Return this in `x0`.
+    Return(u64),
+    /// Core `cpu` has been claimed: wake it, so that it calls [`Psci::begin`]; return 0.
+    Wake {
+        /// Index of the core.
+        cpu: usize,
+    },
+    /// Take the guest off this core, call [`Psci::stopped`], wait for [`Psci::begin`]. Does not return to the caller.
+    Off,
+    /// Wait for an interrupt as `WFI` does, then return 0.
+    Standby,
+    /// Switch the machine off. Does not return.
+    SystemOff,
+    /// Reset the machine; a warm reset may keep memory. Does not return.
+    SystemReset {
+        /// `SYSTEM_WARM_RESET` was asked for.
+        warm: bool,
+    },
+    /// Suspend to RAM. Every other core is off. Afterwards this core starts at `start`; a failure returns to the caller.
+    SystemSuspend(Start),
+    /// Carry out this mitigation (relay it to firmware, if that has it) and return as it does.
+    Workaround(Workaround, u64),
+}
+
+impl Decision {
+    fn ok(value: u32) -> Decision {
+        Decision::Return(value.into())
+    }
+}
+
+impl From<Error> for Decision {
+    fn from(error: Error) -> Decision {
+        Decision::Return(error as i64 as u64)
+    }
+}
+
+/// Where a core enters the guest: EL1h, MMU and interrupts off (DEN 0022, Initial core configuration).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Program counter, intermediate physical.
+    pub entry: u64,
+    /// `x0`.
+    pub context: u64,
+}
+
+/// What the guest's machine has.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Cores, 1 to [`MAX_CORES`].
+    pub cores: usize,
+    /// Affinity of each, as in [`AFFINITY_MASK`].
+    pub affinities: [u64; MAX_CORES],
+    /// `SYSTEM_SUSPEND` works.
+    pub system_suspend: bool,
+    /// `SYSTEM_RESET2` with `SYSTEM_WARM_RESET` works.
+    pub warm_reset: bool,
+    /// What `SMCCC_ARCH_FEATURES` answers for `SMCCC_ARCH_WORKAROUND_1`, `_2`, `_3`: firmware's answer, or -1 for not supported.
+    pub workarounds: [i32; 3],
+}
+
+/// State of one core, in [`AFFINITY_INFO`'s](Call::AffinityInfo) words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// In the guest, or not out of it yet.
+    On,
+    /// Out of the guest.
+    Off,
+    /// Claimed by a `CPU_ON`.
+    OnPending,
+}
+
+const OFF: u8 = 0;
+/// Claimed; the entry point is being written.
+const CLAIMED: u8 = 1;
+/// The entry point is written.
+const PENDING: u8 = 2;
+const ON: u8 = 3;
+
+#[derive(Debug)]
+struct Core {
+    state: AtomicU8,
+    entry: AtomicU64,
+    context: AtomicU64,
+}
+
+impl Core {
+    const fn new() -> Core {
+        Core { state: AtomicU8::new(OFF), entry: AtomicU64::new(0), context: AtomicU64::new(0) }
+    }
+}
+
+/// The state machine. Every method may be called by every core at any time.
+#[derive(Debug)]
+pub struct Psci {
+    config: Config,
+    cores: [Core; MAX_CORES],
+}
+
+impl Psci {
+    /// All cores off.
+    ///
+    /// # Panics
+    /// If `config.cores` is not 1 to [`MAX_CORES`].
+    pub const fn new(config: Config) -> Psci {
+        assert!(config.cores >= 1 && config.cores <= MAX_CORES);
+        Psci { config, cores: [const { Core::new() }; MAX_CORES] }
+    }
+
+    /// Claims core `cpu` and leaves `start` for it: `CPU_ON` by the guest, or by the binary for the first core.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyOn`] or [`Error::OnPending`]: it was not off.
+    pub fn claim(&self, cpu: usize, start: Start) -> Result<(), Error> {
+        let core = &self.cores[cpu];
+        match core.state.compare_exchange(OFF, CLAIMED, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {
+                core.entry.store(start.entry, Ordering::Relaxed);
+                core.context.store(start.context, Ordering::Relaxed);
+                core.state.store(PENDING, Ordering::Release);
+                Ok(())
+            }
+            Err(ON) => Err(Error::AlreadyOn),
+            Err(_) => Err(Error::OnPending),
+        }
+    }
+
+    /// Core `cpu`, which is out of the guest, asks whether to enter it. If so it is on from now.
+    pub fn begin(&self, cpu: usize) -> Option<Start> {
+        let core = &self.cores[cpu];
+        if core.state.load(Ordering::Acquire) != PENDING {
+            return None;
+        }
+        let start = Start { entry: core.entry.load(Ordering::Relaxed), context: core.context.load(Ordering::Relaxed) };
+        core.state.store(ON, Ordering::Release);
+        Some(start)
+    }
+
+    /// Core `cpu` has left the guest for good (after [`Decision::Off`]).
+    pub fn stopped(&self, cpu: usize) {
+        self.cores[cpu].state.store(OFF, Ordering::Release);
+    }
+
+    /// The state of core `cpu`.
+    pub fn power(&self, cpu: usize) -> Power {
+        match self.cores[cpu].state.load(Ordering::Acquire) {
+            OFF => Power::Off,
+            ON => Power::On,
+            _ => Power::OnPending,
+        }
+    }
+
+    /// What is to be done for `call` of core `cpu`. `is_memory` tells whether an entry point is in memory of the guest.
+    pub fn decide(&self, cpu: usize, call: Call, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+        match call {
+            Call::PsciVersion => Decision::ok(PSCI_VERSION),
+            Call::SmcccVersion => Decision::ok(SMCCC_VERSION),
+            Call::PsciFeatures(function) => self.psci_features(function),
+            Call::SmcccArchFeatures(function) => Decision::Return(i64::from(self.arch_features(function)) as u64),
+            Call::MigrateInfoType => Decision::ok(MIGRATION_NOT_REQUIRED),
+            Call::CpuSuspend { power_state } => cpu_suspend(power_state),
+            Call::CpuOff => Decision::Off,
+            Call::CpuOn { target, entry, context } => self.cpu_on(target, Start { entry, context }, is_memory),
+            Call::AffinityInfo { target, level } => self.affinity_info(target, level),
+            Call::SystemOff => Decision::SystemOff,
+            Call::SystemReset => Decision::SystemReset { warm: false },
+            Call::SystemReset2 { kind, .. } => self.system_reset2(kind),
+            Call::SystemSuspend { entry, context } => self.system_suspend(cpu, Start { entry, context }, is_memory),
+            Call::SmcccArchWorkaround(it, argument) if self.answer(it) >= 0 => Decision::Workaround(it, argument),
+            Call::SmcccArchWorkaround(..) | Call::Unknown(_) => Error::NotSupported.into(),
+        }
+    }
+
+    /// The core with exactly this affinity.
+    fn core_with_affinity(&self, affinity: u64) -> Option<usize> {
+        self.config.affinities[..self.config.cores].iter().position(|it| it & AFFINITY_MASK == affinity)
+    }
+
+    fn cpu_on(&self, target: u64, start: Start, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+        let Some(cpu) = self.core_with_affinity(target) else { return Error::InvalidParameters.into() };
+        if !is_memory(start.entry) || !start.entry.is_multiple_of(4) {
+            return Error::InvalidAddress.into();
+        }
+        match self.claim(cpu, start) {
+            Ok(()) => Decision::Wake { cpu },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// On if any core below the affinity is on, pending if any is about to be, else off (DEN 0022, `AFFINITY_INFO`).
+    fn affinity_info(&self, target: u64, level: u32) -> Decision {
+        let ignored = match level {
+            0 => 0,
+            1 => 0xFF,
+            2 => 0xFFFF,
+            3 => 0xFF_FFFF,
+            _ => return Error::InvalidParameters.into(),
+        };
+        let cores = self.config.affinities[..self.config.cores].iter().enumerate();
+        let named = cores.filter(|(_, it)| **it & AFFINITY_MASK & !ignored == target & !ignored);
+        let states = named.map(|(cpu, _)| match self.power(cpu) {
+            Power::On => 0,
+            Power::OnPending => 1,
+            Power::Off => 2,
+        });
+        match states.min() {
+            None => Error::InvalidParameters.into(),
+            Some(0) => Decision::ok(AFFINITY_ON),
+            Some(1) => Decision::ok(AFFINITY_ON_PENDING),
+            Some(_) => Decision::ok(AFFINITY_OFF),
+        }
+    }
+
+    fn system_reset2(&self, kind: u32) -> Decision {
+        if !self.config.warm_reset {
+            return Error::NotSupported.into();
+        }
+        if kind == SYSTEM_WARM_RESET { Decision::SystemReset { warm: true } } else { Error::InvalidParameters.into() }
+    }
+
+    fn system_suspend(&self, cpu: usize, start: Start, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+        if !self.config.system_suspend {
+            return Error::NotSupported.into();
+        }
+        if !is_memory(start.entry) || !start.entry.is_multiple_of(4) {
+            return Error::InvalidAddress.into();
+        }
+        let others_off = (0..self.config.cores).all(|other| other == cpu || self.power(other) == Power::Off);
+        if others_off { Decision::SystemSuspend(start) } else { Error::Denied.into() }
+    }
+
+    /// 0 for what there is; the flags of `CPU_SUSPEND` are zero too: original format, platform-coordinated (DEN 0022, `PSCI_FEATURES`).
+    fn psci_features(&self, function: u32) -> Decision {
+        use id::*;
+        let exists = match normalise(function) {
+            Some((PSCI_VERSION | CPU_SUSPEND | CPU_OFF | CPU_ON | AFFINITY_INFO | MIGRATE_INFO_TYPE, _)) => true,
+            Some((SYSTEM_OFF | SYSTEM_RESET | PSCI_FEATURES | SMCCC_VERSION, _)) => true,
+            Some((SYSTEM_SUSPEND, _)) => self.config.system_suspend,
+            Some((SYSTEM_RESET2, _)) => self.config.warm_reset,
+            _ => false,
+        };
+        if exists { Decision::ok(0) } else { Error::NotSupported.into() }
+    }
+
+    fn arch_features(&self, function: u32) -> i32 {
+        match function {
+            id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES => 0,
+            _ => workaround(function).map_or(-1, |it| self.answer(it)),
+        }
+    }
+
+    fn answer(&self, it: Workaround) -> i32 {
+        self.config.workarounds[it as usize]
+    }
+}
+
+/// `AFFINITY_INFO` of a core that is on.
+const AFFINITY_ON: u32 = 0;
+/// `AFFINITY_INFO` of a core that is off.
+const AFFINITY_OFF: u32 = 1;
+/// `AFFINITY_INFO` of a core that is about to be on.
+const AFFINITY_ON_PENDING: u32 = 2;
+/// `MIGRATE_INFO_TYPE`: no Trusted OS that needs migration.
+const MIGRATION_NOT_REQUIRED: u32 = 2;
+/// `SYSTEM_RESET2` reset type.
+const SYSTEM_WARM_RESET: u32 = 0;
+/// Reserved bits of `power_state` in the original format: 31:26 and 23:17 (DEN 0022, `CPU_SUSPEND`, `power_state`).
+const POWER_STATE_RESERVED: u32 = 0xFCFE_0000;
+
+/// A powerdown request is carried out as standby, which PSCI allows: its wake-up returns to the caller (DEN 0022, `CPU_SUSPEND`).
+fn cpu_suspend(power_state: u32) -> Decision {
+    if power_state & POWER_STATE_RESERVED != 0 { Error::InvalidParameters.into() } else { Decision::Standby }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@ const PRIORITY_MASK: u8 = 0xF8;
 
 /// `GICD_CTLR.EnableGrp0` and `EnableGrp1`.
 pub(crate) const CTLR_GROUPS: u32 = 0b11;
-/// `GICD_CTLR.ARE` and `DS`, read as one (GIC IHI 0069, section 12.9.4, single Security state).
+/// `GICD_CTLR.ARE` and `DS`, read as one (GIC IHI 0069, `GICD_CTLR` when only one Security state is
+/// supported).
 const CTLR_ARE_DS: u32 = 1 << 4 | 1 << 6;
 /// `GICD_CTLR.RWP`.
 const CTLR_RWP: u32 = 1 << 31;
@@ -154,7 +155,7 @@ impl Vgic {
         }
     }
 
-    /// `RD_base` of vCPU `owner` (GIC IHI 0069, section 12.11).
+    /// `RD_base` of vCPU `owner` (GIC IHI 0069, the `GICR` register map).
     fn read_redistributor(&self, owner: usize, offset: u64, size: usize) -> u64 {
         match (offset, size) {
             (0x00, 4) if self.cpus[owner].is_online() && self.cpus[owner].inbox.revision_waits() => {

@@ -260,7 +260,7 @@ impl Vgic {
         true
     }
 
-    /// A trapped write of `ICC_SGI1R_EL1` by vCPU `cpu` (GIC IHI 0069, section 12.2.15 and table 12-14): generates an SGI of either group.
+    /// A trapped write of `ICC_SGI1R_EL1` by vCPU `cpu` (GIC IHI 0069, `ICC_SGI1R_EL1` and Forwarding an SGI to a target PE): generates an SGI of either group.
     pub fn sgi1r<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
         self.generate(cpu, value, true, hw)
     }
@@ -466,7 +466,7 @@ impl Vgic {
         if usize::from(target) == cpu { self.refill(cpu, hw) } else { kicks }
     }
 
-    /// The maintenance interrupt of this core (GIC IHI 0069, section 6.4). It is level-sensitive: after this its cause is gone.
+    /// The maintenance interrupt of this core (GIC IHI 0069, `ICH_MISR_EL2`). It is level-sensitive: after this its cause is gone.
     pub fn maintenance<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
         self.refill(cpu, hw)
     }

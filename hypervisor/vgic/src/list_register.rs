@@ -1,7 +1,7 @@
 //! List registers: how EL2 hands virtual interrupts to the virtual CPU interface.
 //!
-//! One format inside this crate, that of `ICH_LR<n>_EL2` (GIC IHI 0069, section 12.4.8). A GICv2 binary converts with
-//! [`ListRegister::to_gich`] and [`ListRegister::from_gich`] (GIC IHI 0048, section 5.3.11), because the two hold the same facts.
+//! One format inside this crate, that of `ICH_LR<n>_EL2` (GIC IHI 0069). A GICv2 binary converts with
+//! [`ListRegister::to_gich`] and [`ListRegister::from_gich`] (GIC IHI 0048, `GICH_LR<n>`), because the two hold the same facts.
 
 /// Most list registers that the architecture knows (`ICH_VTR_EL2.ListRegs` has 5 bits, but only 16 registers exist).
 pub const MAX_LIST_REGISTERS: usize = 16;
@@ -123,7 +123,7 @@ impl ListRegister {
         (self.0 >> Self::PRIORITY_SHIFT) as u8
     }
 
-    /// The value of `GICH_LR<n>` (GIC IHI 0048, section 5.3.11): HW 31, Grp1 30, State 29:28, Priority 27:23, PhysicalID 19:10
+    /// The value of `GICH_LR<n>` (GIC IHI 0048): HW 31, Grp1 30, State 29:28, Priority 27:23, PhysicalID 19:10
     /// or EOI 19 with CPUID 12:10, VirtualID 9:0.
     pub const fn to_gich(self) -> u32 {
         let state = (self.0 >> 62) as u32;

@@ -121,7 +121,7 @@ impl Machine {
         }
     }
 
-    /// Whether the maintenance interrupt of `core` is asserted (GIC IHI 0069, section 6.4).
+    /// Whether the maintenance interrupt of `core` is asserted (GIC IHI 0069, `ICH_MISR_EL2`).
     pub(crate) fn maintenance(&self, core: usize) -> bool {
         let interface = &self.cores[core];
         let ended = interface.lrs.iter().any(|it| !it.is_pending() && !it.is_active() && it.has_eoi());

@@ -15,7 +15,7 @@
 //!    (`EOIcount`) and `LRENPIE` calls. With EOImode 0 interrupts end in the order of their priority, so the count tells which;
 //!    with EOImode 1 `TDIR` traps `ICC_DIR_EL1`, which names it. (Without `TDIR` the order of priority is the best guess left.)
 //!
-//! (GIC IHI 0069, sections 12.4.5 `ICH_HCR_EL2`, 12.4.8 `ICH_LR<n>_EL2`, 4.6 and 6.2 on the use of list registers.)
+//! (GIC IHI 0069, `ICH_HCR_EL2`, `ICH_MISR_EL2`, `ICH_LR<n>_EL2` and Usage model for the List registers.)
 
 use crate::bank::{Bank, Fact, Interrupts, NONE, bits};
 use crate::inbox::{REVISE, SURVEY};

@@ -1,7 +1,7 @@
 //! The registers: which facts a trapped access reads or changes.
 //!
 //! Widths: 32 bits everywhere; bytes also in `IPRIORITYR`, `ITARGETSR` and the GICv2 SGI-pending registers; 64 bits also in `IROUTER`
-//! and `GICR_TYPER`. Anything else, an unaligned access and any unknown offset is RAZ/WI (GIC IHI 0069, section 12.1.3).
+//! and `GICR_TYPER`. Anything else, an unaligned access and any unknown offset is RAZ/WI (GIC IHI 0069, GIC memory-mapped register access).
 
 /// What an offset in `GICD` or in the SGI frame of `GICR` names. INTIDs and words count from the start of the register array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Bits {
 
 impl Register {
     /// The register at `offset`; `identification` is where the frame's `PIDR4` is (GICv3 0xFFD0, GICv2 0xFD0).
-    /// (GIC IHI 0069, tables 12-25 and 12-29; GIC IHI 0048, table 4-1.)
+    /// (GIC IHI 0069, the `GICD` and `GICR` register maps; GIC IHI 0048, the distributor register map.)
     #[inline]
     pub(crate) fn decode(offset: u64, size: usize, identification: u64) -> Register {
         let bytes_allowed = matches!(offset, 0x400..0xC00 | 0xF10..0xF30);
@@ -97,7 +97,7 @@ impl Register {
 }
 
 /// `PIDR4`..`PIDR7`, `PIDR0`..`PIDR3`, `CIDR0`..`CIDR3`: `PIDR2` has the architecture version in 7:4 and the JEDEC bit; the component class is that
-/// of a CoreLink component (GIC IHI 0069, section 12.1.4).
+/// of a CoreLink component (GIC IHI 0069, identification registers).
 pub(crate) fn identification(offset: u64, architecture: u32) -> u32 {
     match offset {
         0x18 => architecture << 4 | 1 << 3,

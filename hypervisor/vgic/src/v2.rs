@@ -1,5 +1,5 @@
-//! What only GICv2 has: targets by CPU interface number, and SGIs that keep their requester (GIC IHI 0048, sections 4.3.12, 4.3.15
-//! to 4.3.17). The guest's CPU interface is `GICV`, mapped by stage 2; its list registers are `GICH_LR`, to which
+//! What only GICv2 has: targets by CPU interface number, and SGIs that keep their requester (GIC IHI 0048, `GICD_ITARGETSR<n>`, `GICD_SGIR`,
+//! `GICD_CPENDSGIR<n>`, `GICD_SPENDSGIR<n>`). The guest's CPU interface is `GICV`, mapped by stage 2; its list registers are `GICH_LR`, to which
 //! [`crate::ListRegister::to_gich`] converts.
 
 use crate::bank::{Fact, Interrupts, NONE};
