@@ -7,6 +7,7 @@ pub mod exit_decode;
 pub mod image_header;
 pub mod machine_tree;
 pub mod pl011;
+pub mod psci_calls;
 pub mod service;
 pub mod superblock;
 pub mod vgic_mmio;
@@ -25,6 +26,7 @@ pub const ALL: &[Target] = &[
     ("image_header", image_header::run),
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
+    ("psci_calls", psci_calls::run),
     ("service", service::run),
     ("superblock", superblock::run),
     ("vgic_mmio", vgic_mmio::run),
