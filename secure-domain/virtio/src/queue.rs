@@ -80,6 +80,8 @@ pub struct Queue {
     next_used: u16,
     /// The used index as last published.
     published_used: u16,
+    /// A doorbell was asked for at this available index.
+    armed: Option<u16>,
 }
 
 impl Queue {
@@ -95,7 +97,9 @@ impl Queue {
                 return Err(Error::RingAlignment(address));
             }
         }
-        Ok(Queue { config, features, next_available: 0, seen_available: 0, next_used: 0, published_used: 0 })
+        // The driver has zeroed the ring: without EVENT_IDX that asks for every doorbell (section 2.7.10).
+        let armed = (!features.event_idx).then_some(0);
+        Ok(Queue { config, features, next_available: 0, seen_available: 0, next_used: 0, published_used: 0, armed })
     }
 
     /// Where the driver has put it.
@@ -149,7 +153,7 @@ impl Queue {
     /// Tells the driver that doorbells are not needed while the device is at work. With EVENT_IDX nothing is to be written: the
     /// event index lies behind already.
     pub fn disable_notifications(&mut self, memory: &impl GuestMemory) -> Result<(), Error> {
-        if !self.features.event_idx {
+        if !self.features.event_idx && self.armed.take().is_some() {
             memory.store_release(self.config.used_ring, USED_NO_NOTIFY)?;
         }
         Ok(())
@@ -158,6 +162,11 @@ impl Queue {
     /// Asks for a doorbell at the next available entry. `true`: one came in between and no doorbell may follow, so the
     /// caller looks again (virtio 1.2, section 2.7.10.1).
     pub fn enable_notifications(&mut self, memory: &impl GuestMemory) -> Result<bool, Error> {
+        if self.armed == Some(self.next_available) {
+            // Asked for before, and looked at since: a doorbell will follow.
+            return Ok(false);
+        }
+        self.armed = Some(self.next_available);
         if self.features.event_idx {
             let event = self.config.used_ring + 4 + 8 * u64::from(self.config.size);
             memory.store_release(event, self.next_available)?;

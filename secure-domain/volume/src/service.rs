@@ -183,15 +183,16 @@ impl<D: BlockDevice> Service<D> {
 
     fn rounds(&mut self, memory: &impl GuestMemory) -> Result<Outcome, virtio::Error> {
         let mut outcome = Outcome::default();
-        for round in 0..MAX_ROUNDS {
-            let accepted = self.accept(memory)?;
+        for round in 1..=MAX_ROUNDS {
+            let parked = self.accept(memory)?;
             let mut window = Window { memory, slots: &self.slots };
             outcome.again = self.volume.advance(&mut window);
             let answered = self.answer(memory, &mut outcome)?;
-            if !accepted && !answered && !self.drain() {
+            // Another round is worth it only if answers made room for what is parked.
+            if !(parked && answered) && !self.drain() {
                 break;
             }
-            outcome.again |= round + 1 == MAX_ROUNDS;
+            outcome.again |= round == MAX_ROUNDS;
         }
         if let Some(queue) = &mut self.queue {
             outcome.interrupt = queue.publish(memory)?;
@@ -199,27 +200,25 @@ impl<D: BlockDevice> Service<D> {
         Ok(outcome)
     }
 
-    /// Takes what the ring holds while slots are free. Returns whether something was taken.
+    /// Takes what the ring holds while slots are free. Returns whether it left the ring because none was.
     fn accept(&mut self, memory: &impl GuestMemory) -> Result<bool, virtio::Error> {
         let Some(queue) = &mut self.queue else { return Ok(false) };
         if self.phase != Phase::Serving {
             return Ok(false);
         }
-        let mut accepted = false;
         queue.disable_notifications(memory)?;
         // Bounded: every turn but the last fills a slot.
         while let Some(&index) = self.free.last() {
             if !self.volume.has_room() {
-                break;
+                return Ok(true);
             }
             let slot = &mut self.slots[index as usize];
             let Some(token) = queue.pop(memory, &mut slot.chain)? else {
                 if queue.enable_notifications(memory)? {
                     continue;
                 }
-                break;
+                return Ok(false);
             };
-            accepted = true;
             let request = blk::parse(memory, &mut slot.chain, self.volume.blocks())?;
             match operation(&request) {
                 Some(operation) if self.volume.submit(index, operation).is_ok() => {
@@ -232,7 +231,7 @@ impl<D: BlockDevice> Service<D> {
                 }
             }
         }
-        Ok(accepted)
+        Ok(true)
     }
 
     /// Answers what the volume has finished. Returns whether it was anything.
