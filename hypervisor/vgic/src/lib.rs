@@ -50,7 +50,7 @@ use spin::mutex::SpinMutex as Mutex;
 
 use bank::{Bank, Fact, Interrupts, NONE};
 use inbox::{Inbox, REVISE};
-use lists::{Lists, Offer};
+use lists::{Lists, NOBODY, Offer};
 use refill::Refill;
 
 pub use list_register::{
@@ -517,9 +517,9 @@ impl Vgic {
             return true;
         }
         let state = self.cpus[cpu].state.lock();
-        let empty = hw.empty();
-        let waits = |slot: usize| empty >> slot & 1 == 0 && hw.read(slot).is_pending();
-        !state.lists.ready.is_empty() || (0..hw.count()).any(waits)
+        let mut held = state.lists.held[..hw.count().min(MAX_LIST_REGISTERS)].iter().enumerate();
+        let waits = |(slot, held): (usize, &u16)| *held != NOBODY && hw.read(slot).is_pending();
+        !state.lists.ready.is_empty() || held.any(waits)
     }
 
     #[inline]

@@ -27,6 +27,7 @@ pub trait ListRegisters {
     /// Writes list register `index` (< `count`).
     fn write(&mut self, index: usize, value: ListRegister);
     /// `ICH_ELRSR_EL2` or `GICH_ELRSR0`: bit *n* is set while list register *n* can be used.
+    /// It may lag behind a `write` of this core; no ISB is asked for.
     fn empty(&self) -> u32;
     /// `ICH_HCR_EL2` or `GICH_HCR`.
     fn hcr(&self) -> u32;
@@ -91,6 +92,11 @@ impl ListRegister {
     /// Active, or active and pending.
     pub const fn is_active(self) -> bool {
         self.0 & Self::ACTIVE != 0
+    }
+
+    /// In no state.
+    pub const fn is_idle(self) -> bool {
+        self.0 & (Self::PENDING | Self::ACTIVE) == 0
     }
 
     /// Linked to a physical interrupt.

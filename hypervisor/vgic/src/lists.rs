@@ -137,12 +137,25 @@ impl Lists {
             }
             return Offer::Held;
         }
-        let empty = hw.empty();
-        if empty == 0 {
-            return Offer::Full;
-        }
-        self.load(bank, intid, empty.trailing_zeros() as usize % MAX_LIST_REGISTERS, hw);
+        let Some(slot) = self.free_slot(hw) else { return Offer::Full };
+        self.load(bank, intid, slot, hw);
         Offer::Held
+    }
+
+    /// A list register that is free. What `ELRSR` says is checked by reading it: without an ISB `ELRSR` may lag behind a write
+    /// of this core, and a read of the register itself does not (Arm ARM DDI 0487, Synchronization requirements for System registers).
+    #[inline]
+    fn free_slot<H: ListRegisters>(&self, hw: &H) -> Option<usize> {
+        let mut empty = hw.empty();
+        for _ in 0..MAX_LIST_REGISTERS {
+            let slot = empty.trailing_zeros() as usize;
+            let held = self.held.get(slot)?;
+            if *held == NOBODY || hw.read(slot).is_idle() {
+                return Some(slot);
+            }
+            empty &= empty - 1;
+        }
+        None
     }
 
     /// Puts a pending interrupt into list register `slot`, which is free.
