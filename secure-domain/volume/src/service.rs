@@ -189,7 +189,8 @@ impl<D: BlockDevice> Service<D> {
             outcome.again = self.volume.advance(&mut window);
             let answered = self.answer(memory, &mut outcome)?;
             // Another round is worth it only if answers made room for what is parked.
-            if !(parked && answered) && !self.drain() {
+            let more = parked && answered || self.drain();
+            if !more {
                 break;
             }
             outcome.again |= round == MAX_ROUNDS;
