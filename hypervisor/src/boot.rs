@@ -24,6 +24,7 @@ use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Trigger};
 
+use psci::Psci;
 use spin::Mutex;
 use stage2::{Access, Attributes, Ipa, MemoryType, Owner, Ownership, PhysAddr, Shareability, Stage2, State};
 use vcpu::control::Domain;
@@ -383,6 +384,8 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
     System {
         cores,
         vgic,
+        psci: psci(&interrupts, cores, found.boot_index()),
+        general_memory: plan.general.to_vec(),
 
         features: cpu::features(),
         map: mmio::Map {
@@ -402,6 +405,21 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
         general: domains.general,
         interrupts,
     }
+}
+
+/// The general domain's cores: the one that boots is on.
+fn psci(interrupts: &Interrupts, cores: usize, boot: usize) -> Psci {
+    let psci = Psci::new(psci::Config {
+        cores,
+        affinities: interrupts.affinities,
+        system_suspend: false,
+        warm_reset: false,
+        workarounds: [-1; 3],
+    });
+    let nowhere = psci::Start { entry: 0, context: 0 };
+    let started = psci.claim(boot, nowhere).is_ok() && psci.begin(boot).is_some();
+    assert!(started, "a core that nobody has claimed can be started");
+    psci
 }
 
 /// Which interrupts are the general domain's: every SPI but those of EL2 and the secure domain, and the PPIs of the EL1 timers

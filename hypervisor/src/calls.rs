@@ -1,13 +1,51 @@
-//! Calls of the general domain (placeholder until psci lands).
-use crate::system::{Core, System};
+//! What the general domain asks of its firmware, which is EL2: PSCI and the SMC Calling Convention.
+
+use el2::firmware;
+use psci::{Decision, decode};
+
+use crate::log::log;
+use crate::system::Core;
+use crate::{panic, run, secure, smp};
+
+/// PSCI `SYSTEM_RESET` (Arm DEN 0022, section 5.10).
+const SYSTEM_RESET: u32 = 0x8400_0009;
+
+/// Carries out the call in the vCPU's registers, which has been stepped over.
 pub fn handle(core: &mut Core) {
-    match core.frame.x[0] as u32 {
-        0x8400_0000 => core.frame.x[0] = 0x10001,
-        0x8400_0008 | 0x8400_0009 => {
-            crate::log::log!("off: quiesced {}", crate::secure::quiesce(core));
-            crate::panic::off()
+    let system = core.system;
+    let [x0, x1, x2, x3, ..] = core.frame.x;
+    let is_memory = |address: u64| system.general_memory.iter().any(|bank| (bank.base()..bank.end()).contains(&address));
+    match system.psci.decide(core.index, decode(x0 as u32, [x1, x2, x3]), is_memory) {
+        Decision::Return(value) => core.frame.x[0] = value,
+        Decision::Wake { cpu } => {
+            smp::start(core, cpu);
+            core.frame.x[0] = 0;
         }
-        _ => core.frame.x[0] = u64::MAX,
+        Decision::Off => smp::stop(core),
+        Decision::Standby => {
+            run::idle(core);
+            core.frame.x[0] = 0;
+        }
+        Decision::SystemOff => {
+            save_everything(core);
+            log!("off");
+            panic::off()
+        }
+        Decision::SystemReset { .. } => {
+            save_everything(core);
+            log!("reset");
+            // SAFETY: nothing of ours waits for being written.
+            unsafe { firmware::call(SYSTEM_RESET, [0; 3]) };
+            panic::stop(format_args!("the firmware refused to reset the machine"))
+        }
+        // Neither is offered (`boot::system`), so the state machine does not decide it.
+        Decision::SystemSuspend(_) | Decision::Workaround(..) => core.frame.x[0] = psci::Error::NotSupported as i64 as u64,
     }
 }
-pub fn started(_: &System, _: usize) -> Option<(u64, u64)> { None }
+
+/// Before power goes: the secure domain brings what it has acknowledged to stable storage.
+fn save_everything(core: &mut Core) {
+    if !secure::quiesce(core) && !core.system.secure_state.is_stopped() {
+        log!("the secure domain has not saved everything in time");
+    }
+}

@@ -93,15 +93,26 @@ pub fn route_lines(core: &Core, index: usize) {
     }
 }
 
-/// Keys have arrived: the general domain's go to its UART, as far as it has room; EL2's own are carried out.
+/// Keys have arrived.
 fn console_input(core: &mut Core) {
     let mut console = CONSOLE.lock();
+    if let Some(uart) = console.uart() {
+        uart.acknowledge_receive();
+        feed(core, &mut console);
+    }
+}
+
+/// Moves keys from the physical UART on: the general domain's to its UART as far as it has room, EL2's own are carried out.
+/// What finds no room stays in the physical FIFO until the general domain has read, for which no interrupt comes.
+pub fn feed(core: &mut Core, console: &mut Console) {
     let Some(uart) = console.uart() else { return };
-    uart.acknowledge_receive();
-    // As many as a virtual FIFO holds; a UART that never runs empty cannot keep us here.
-    for _ in 0..console::FIFO_BYTES {
-        let Some(byte) = uart.receive() else { break };
-        key(core, &mut console, byte);
+    // A UART that never runs empty cannot keep us here.
+    for _ in 0..2 * console::FIFO_BYTES {
+        if !console.guest.has_room() {
+            return;
+        }
+        let Some(byte) = uart.receive() else { return };
+        key(core, console, byte);
     }
 }
 

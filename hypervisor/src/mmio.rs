@@ -5,9 +5,9 @@ use vcpu::{Access, Exception, Fault, FaultKind};
 use vgic::Frame as GicFrame;
 
 use crate::devices::{self, Store};
-use crate::run;
+use crate::log::CONSOLE;
 use crate::system::Core;
-use crate::secure;
+use crate::{irq, run, secure};
 
 /// Bytes of the distributor's frame.
 const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
@@ -123,15 +123,16 @@ fn store(core: &mut Core, target: Target, access: &Access) -> Store {
 }
 
 fn console_load(core: &mut Core, offset: usize, size: usize) -> u64 {
-    let mut console = crate::log::CONSOLE.lock();
+    let mut console = CONSOLE.lock();
     let (value, effect) = console.guest.read(offset, size);
-    crate::irq::console_effect(core, &mut console, effect);
+    irq::console_effect(core, &mut console, effect);
+    irq::feed(core, &mut console);
     value
 }
 
 fn console_store(core: &mut Core, offset: usize, size: usize, value: u64) -> Store {
-    let mut console = crate::log::CONSOLE.lock();
+    let mut console = CONSOLE.lock();
     let effect = console.guest.write(offset, size, value);
-    crate::irq::console_effect(core, &mut console, effect);
+    irq::console_effect(core, &mut console, effect);
     Store::Done
 }

@@ -29,7 +29,10 @@ fn synchronous(core: &mut Core) {
     match decode() {
         Exit::DataAbort(fault) => mmio::data_abort(core, &fault),
         Exit::SystemRegister(access) => system_register(core, &access),
-        Exit::Wfi { .. } => wait(core),
+        Exit::Wfi { .. } => {
+            core.frame.advance(4);
+            idle(core);
+        }
         Exit::Wfe { .. } => core.frame.advance(4),
         Exit::Smc { .. } => {
             core.frame.advance(4);
@@ -64,8 +67,7 @@ fn send_sgi(core: &mut Core, register: SgiRegister, value: u64) {
 
 /// The vCPU has nothing to do: the secure domain gets the core if it wants it, else the core sleeps. Waking up for no reason
 /// is allowed, so there is no need to know what woke it.
-fn wait(core: &mut Core) {
-    core.frame.advance(4);
+pub fn idle(core: &mut Core) {
     let system = core.system;
     if system.vgic.has_pending(core.index, &mut core.interrupts) {
         return;

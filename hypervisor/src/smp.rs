@@ -1,38 +1,72 @@
 //! Cores other than the one that boots: started and stopped at the general domain's wish.
 
+use aarch64::time;
+use el2::boot as entry;
 use el2::boot::MAX_CORES;
-use el2::{boot as entry, firmware};
+use el2::{firmware, timer};
+use psci::Power;
 
 use crate::log::log;
 use crate::system::{self, Core};
-use crate::{boot, calls, run};
+use crate::{boot, cpu, irq, run, secure};
 
 /// PSCI `CPU_ON`, 64-bit (Arm DEN 0022, section 5.6).
 const CPU_ON: u32 = 0xc400_0003;
 /// PSCI `CPU_OFF` (section 5.5).
 const CPU_OFF: u32 = 0x8400_0002;
+/// `ALREADY_ON` (section 5.2.2).
+const ALREADY_ON: i64 = -4;
 
-/// Asks the firmware to start core `index`, which will look for its vCPU's entry in the PSCI state. Returns the firmware's answer.
-pub fn start(core: &Core, index: usize) -> i64 {
+/// How long a core may take from leaving the guest to being off for the firmware, in microseconds.
+const TURN_OFF_US: u64 = 100_000;
+/// Slices that a core which goes off first gives to the secure domain's unfinished work.
+const LAST_SLICES: usize = 100;
+
+/// Has the firmware start core `index`, whose entry the PSCI state holds. A core that has left the guest but is not off yet for
+/// the firmware answers "already on" for a moment.
+pub fn start(core: &Core, index: usize) {
     let target = core.interrupts.affinities[index];
-    // SAFETY: the core enters `_secondary_start`, whose stack and tables are its own and final.
-    unsafe { firmware::call(CPU_ON, [target, entry::secondary_entry(), index as u64]) }
+    let deadline = time::counter() + time::ticks(TURN_OFF_US);
+    loop {
+        // SAFETY: the core enters `_secondary_start`, whose stack and tables are its own and final.
+        let answer = unsafe { firmware::call(CPU_ON, [target, entry::secondary_entry(), index as u64]) };
+        if answer != ALREADY_ON || time::counter() > deadline {
+            if answer != 0 {
+                log!("core {index}: the firmware does not start it: {answer}");
+                core.system.psci.stopped(index);
+            }
+            return;
+        }
+    }
 }
 
-/// Turns this core off for good; a later [`start`] begins anew.
+/// Turns this core off; a later [`start`] begins anew.
 pub fn stop(core: &mut Core) -> ! {
+    let system = core.system;
+    for _ in 0..LAST_SLICES {
+        if !secure::wanted(core) {
+            break;
+        }
+        secure::serve_guaranteed(core);
+    }
+    timer::stop();
+    let other = (0..system.cores).find(|index| *index != core.index && system.psci.power(*index) == Power::On);
+    if let Some(other) = other {
+        irq::route_lines(core, other);
+    }
     run::leave(core);
+    system.psci.stopped(core.index);
     // SAFETY: the vCPU has left the core, no lock is held, and what others read of it is in coherent memory.
     let answer = unsafe { firmware::call(CPU_OFF, [0; 3]) };
     panic!("the firmware refused to turn the core off: {answer}");
 }
 
-/// This core's part of the interrupt controller and of the traps.
+/// This core's part of the interrupt controller.
 pub fn init_core(core: &Core, affinity: u64) {
     let ready = core.interrupts.gic.init_core(affinity);
     ready.unwrap_or_else(|error| panic!("core {affinity:#x}: interrupt controller: {error:?}"));
     let redistributor = core.interrupts.redistributors[core.index];
-    for intid in [crate::irq::KICK, crate::irq::MAINTENANCE, el2::timer::INTID] {
+    for intid in [irq::KICK, irq::MAINTENANCE, timer::INTID] {
         core.interrupts.gic.claim(redistributor, intid, affinity);
     }
 }
@@ -42,11 +76,8 @@ pub extern "C" fn secondary(index: usize) -> ! {
     assert!(index < MAX_CORES, "the firmware started core {index}, which nobody asked for");
     let system = system::get();
     let mut core = Core::new(system, index);
-    init_core(&core, crate::cpu::affinity());
-    let Some((entry, context)) = calls::started(system, index) else {
-        log!("core {index} was started without anybody's wish");
-        stop(&mut core);
-    };
-    boot::load_vcpu(&mut core, entry, context);
+    init_core(&core, cpu::affinity());
+    let start = system.psci.begin(index).expect("a core is started after its entry has been published");
+    boot::load_vcpu(&mut core, start.entry, start.context);
     run::run(&mut core)
 }

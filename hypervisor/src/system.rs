@@ -1,9 +1,13 @@
 //! What all cores share, and what each has of its own.
 
+use alloc::vec::Vec;
+
 use abi::{DEVICES, IRQ_LINES, SharedPage};
 use el2::boot::MAX_CORES;
 use el2::context::Confinement;
 use el2::list_registers::Interrupts;
+use machine::Region;
+use psci::Psci;
 
 use spin::{Mutex, Once};
 use vcpu::control::Domain;
@@ -25,6 +29,10 @@ pub struct System {
     /// The general domain's GIC.
     pub vgic: Vgic,
 
+    /// The general domain's cores.
+    pub psci: Psci,
+    /// The general domain's memory.
+    pub general_memory: Vec<Region>,
     /// Stage 2 and traps of the general domain.
     pub general: Confinement,
     /// What injected exceptions depend on.
