@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::debian::{self, Debian};
 use crate::modules::{Set, Tree as ModuleTree};
-use crate::stamp::{Stamp, describe, describe_tree};
+use crate::stamp::{Stamp, contents};
 use crate::{files, initrd, kernel, paths, progress, rootfs};
 
 /// Raised when the making of images changes in code, so that older ones are made anew.
@@ -70,7 +70,7 @@ pub fn ensure() -> Result<Images> {
         series.iter().map(|(name, _)| Kernel { series: name.clone(), image: out.join(format!("linux-{name}")) });
     let images = Images { kernels: kernels.collect(), initrd: out.join("initrd.img"), rootfs: out.join("rootfs.ext4") };
 
-    let stamp = Stamp::new(&images.rootfs, format!("{RECIPE_VERSION}\n{}", describe_tree(&recipe)?));
+    let stamp = Stamp::new(&images.rootfs, format!("{RECIPE_VERSION}\n{}", contents(&recipe)?));
     if stamp.is_fresh() && images.are_there() {
         return Ok(images);
     }
@@ -85,8 +85,8 @@ pub fn ensure() -> Result<Images> {
 
 fn make(images: &Images, recipe: &Path) -> Result<()> {
     let mut debian = Debian::open()?;
-    let kernels = progress::step("Fetching Debian kernels", || fetch_kernels(&mut debian, recipe))?;
-    let packages = progress::step("Fetching Debian packages", || fetch_packages(&mut debian, recipe))?;
+    let kernels = fetch_kernels(&mut debian, recipe)?;
+    let packages = fetch_packages(&mut debian, recipe)?;
     for (kernel, package) in images.kernels.iter().zip(&kernels) {
         files::replace(&kernel.image, &kernel_image(package)?)?;
     }
@@ -126,38 +126,39 @@ fn kernel_patterns(recipe: &Path) -> Result<Vec<(String, String)>> {
 }
 
 fn fetch_kernels(debian: &mut Debian, recipe: &Path) -> Result<Vec<Package>> {
-    kernel_patterns(recipe)?
-        .into_iter()
-        .map(|(series, pattern)| {
-            let tree = paths::debian_cache().join(format!("linux-{series}"));
-            let stamp = Stamp::new(&tree, pattern.clone());
-            if !stamp.is_fresh() {
-                stamp.clear()?;
-                let name = debian.newest(&pattern)?;
-                let package = debian.download(&name, &tree.with_extension("debs"))?;
-                files::fresh_directory(&tree)?;
-                debian::unpack(&package, &tree)?;
-                stamp.set()?;
-            }
-            Ok(Package { series, tree })
-        })
-        .collect()
+    let package = |(series, pattern): (String, String)| {
+        let tree = paths::debian_cache().join(format!("linux-{series}"));
+        fetch(&tree, &format!("Fetching Debian's Linux {series}"), &pattern, |debs| {
+            let name = debian.newest(&pattern)?;
+            Ok(vec![debian.download(&name, debs)?])
+        })?;
+        Ok(Package { series, tree })
+    };
+    kernel_patterns(recipe)?.into_iter().map(package).collect()
 }
 
 fn fetch_packages(debian: &mut Debian, recipe: &Path) -> Result<PathBuf> {
-    let list = recipe.join("rootfs/packages.txt");
     let tree = paths::debian_cache().join("userspace");
-    let stamp = Stamp::new(&tree, describe(&list)?);
-    if !stamp.is_fresh() {
-        stamp.clear()?;
-        let packages = debian.download_closure(&files::list(&list)?, &tree.with_extension("debs"))?;
-        files::fresh_directory(&tree)?;
-        for package in packages {
-            debian::unpack(&package, &tree)?;
-        }
-        stamp.set()?;
-    }
+    let packages = files::list(&recipe.join("rootfs/packages.txt"))?;
+    fetch(&tree, "Fetching Debian packages", &packages.join("\n"), |debs| debian.download_closure(&packages, debs))?;
     Ok(tree)
+}
+
+/// Downloads packages and unpacks them into `tree`, unless that was done for the same `wish`.
+fn fetch(tree: &Path, what: &str, wish: &str, download: impl FnOnce(&Path) -> Result<Vec<PathBuf>>) -> Result<()> {
+    let stamp = Stamp::new(tree, wish.to_owned());
+    if stamp.is_fresh() && tree.is_dir() {
+        return Ok(());
+    }
+    stamp.clear()?;
+    let mut debs = tree.as_os_str().to_owned();
+    debs.push(".debs");
+    progress::step(what, || {
+        let packages = download(Path::new(&debs))?;
+        files::fresh_directory(tree)?;
+        packages.iter().try_for_each(|package| debian::unpack(package, tree))
+    })?;
+    stamp.set()
 }
 
 fn kernel_image(package: &Package) -> Result<Vec<u8>> {

@@ -55,14 +55,15 @@ pub fn describe(path: &Path) -> Result<String> {
     Ok(format!("{} {} {}\n", path.display(), meta.len(), changed.as_nanos()))
 }
 
-/// Describes every file below a directory, in order of name.
+/// The contents of every file below a directory, with their names, in order of name; Markdown is for people only.
 ///
 /// # Errors
-/// When the directory cannot be read.
-pub fn describe_tree(directory: &Path) -> Result<String> {
+/// When a file cannot be read.
+pub fn contents(directory: &Path) -> Result<String> {
     let mut text = String::new();
-    for path in crate::files::walk(directory)? {
-        text += &describe(&path)?;
+    for path in crate::files::walk(directory)?.iter().filter(|path| path.extension().is_none_or(|kind| kind != "md")) {
+        let contents = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        text += &format!("== {}\n{contents}", path.strip_prefix(directory)?.display());
     }
     Ok(text)
 }
