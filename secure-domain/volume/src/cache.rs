@@ -215,3 +215,72 @@ fn mask(first: usize, count: usize) -> u128 {
     debug_assert!(count >= 1 && first + count <= ENTRIES_PER_BLOCK as usize);
     (u128::MAX >> (ENTRIES_PER_BLOCK as usize - count)) << first
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::State;
+
+    const ENTRY: Entry = Entry { version: 1, tag: [1; 16], state: State::Zero };
+
+    /// A cache of two slots with blocks 0 and 1 of a table of four.
+    fn full() -> Cache {
+        let mut cache = Cache::new(4, 2);
+        for table in 0..2 {
+            let Victim::Clean(slot) = cache.victim() else { panic!("an empty slot is clean") };
+            cache.begin_load(slot, table);
+            assert_eq!(cache.lookup(table), Lookup::Loading);
+            cache.finish_load(slot, Some(&[0; BLOCK_BYTES]));
+        }
+        cache
+    }
+
+    #[test]
+    fn locked_loading_and_storing_slots_are_not_evicted() {
+        let mut cache = full();
+        let (Lookup::Ready(a), Lookup::Ready(b)) = (cache.lookup(0), cache.lookup(1)) else { panic!("loaded") };
+        assert!(cache.lock(a, 0, 1));
+        cache.set_entry(b, 0, &ENTRY);
+        cache.begin_store(b);
+        assert_eq!(cache.victim(), Victim::None);
+        cache.finish_store(b, true);
+        assert_eq!(cache.victim(), Victim::Clean(b));
+        cache.begin_load(b, 2);
+        assert_eq!((cache.lookup(1), cache.victim()), (Lookup::Missing, Victim::None));
+        cache.finish_load(b, None);
+        assert_eq!(cache.lookup(2), Lookup::Missing);
+    }
+
+    #[test]
+    fn a_dirty_slot_is_stored_before_it_is_reused() {
+        let mut cache = full();
+        for slot in 0..2 {
+            cache.set_entry(slot, 5, &ENTRY);
+        }
+        let Victim::Dirty(slot) = cache.victim() else { panic!("all are dirty") };
+        cache.begin_store(slot);
+        // Changed while it is stored: dirty again, whatever becomes of the store.
+        cache.set_entry(slot, 6, &ENTRY);
+        cache.finish_store(slot, true);
+        assert!(cache.dirty().contains(slot));
+        cache.begin_store(slot);
+        cache.finish_store(slot, false);
+        assert!(cache.dirty().contains(slot), "a failed store keeps the changes");
+    }
+
+    #[test]
+    fn a_locked_block_is_locked_for_everyone_and_its_neighbours_are_not() {
+        let mut cache = full();
+        assert!(cache.lock(0, 10, 5));
+        assert!(!cache.lock(0, 14, 1) && !cache.lock(0, 0, 128) && !cache.lock(0, 5, 6));
+        assert!(cache.lock(0, 15, 113) && cache.lock(0, 0, 10) && cache.lock(1, 10, 5));
+        cache.unlock(0, 10, 5);
+        assert!(cache.lock(0, 10, 5));
+    }
+
+    #[test]
+    #[should_panic(expected = "only what is locked")]
+    fn what_is_not_locked_cannot_be_unlocked() {
+        full().unlock(0, 0, 1);
+    }
+}

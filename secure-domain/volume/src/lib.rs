@@ -1,9 +1,10 @@
 //! The sealed volume: on-disk format and engine.
 //!
-//! The walk of a write: [`service`] takes it from the ring and [`engine`] issues it in runs of up to 32 blocks: copies the
-//! payload once into a DMA buffer, takes fresh [`versions`], [`seal`]s in place, hands the buffer to the disk; the completion
-//! puts the new [`entry`] records into the [`cache`] of the entry table; `service` answers through the used ring. The format is
-//! `docs/volume-format.md`; [`superblock`], [`entry`] and [`geometry`] are its records.
+//! The walk of a write: `service.rs` takes it from the ring; `engine.rs` issues it in runs of up to 32 blocks; `engine/write.rs`
+//! copies a run's payload once into a DMA buffer, takes fresh numbers from `versions.rs`, seals in place with `seal.rs` and hands
+//! the buffer to the disk; the completion puts the new `entry.rs` records into the `cache.rs` of the entry table; `service.rs`
+//! answers through the used ring. The format is `docs/volume-format.md`; [`superblock`], [`entry`] and [`geometry`] are its
+//! records.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -42,12 +42,17 @@ pub fn mount<D: BlockDevice>(
         if block >= disk.blocks() {
             return Err(Error::TooSmall { have: disk.blocks(), need: PLACES.len() as u64 });
         }
-        let buffer = wait(&mut disk, block, Action::Read, &mut idle)?;
-        found[index] = match &buffer {
-            Some(buffer) => Superblock::parse(block, disk.bytes(buffer), root),
-            None => Ok(None),
+        found[index] = match wait(&mut disk, block, Action::Read, &mut idle) {
+            Ok(None) => Ok(None),
+            Ok(Some(buffer)) => {
+                let superblock = Superblock::parse(block, disk.bytes(&buffer), root);
+                disk.release(buffer);
+                superblock
+            }
+            // A place that cannot be read counts as damaged; the other may serve.
+            Err(error @ Error::Disk { .. }) => Err(error),
+            Err(error) => return Err(error),
         };
-        buffer.into_iter().for_each(|buffer| disk.release(buffer));
     }
     let (current, place, damaged) = Superblock::choose(found)?;
     let need = current.geometry.disk_blocks();
@@ -103,8 +108,9 @@ fn wait<D: BlockDevice>(
     // Bounded by the caller's patience.
     loop {
         if let Some(completion) = disk.poll() {
-            completion.result.map_err(|error| Error::Disk { block, error })?;
-            return Ok(completion.buffer);
+            let Err(error) = completion.result else { return Ok(completion.buffer) };
+            completion.buffer.into_iter().for_each(|buffer| disk.release(buffer));
+            return Err(Error::Disk { block, error });
         }
         if !idle() {
             return Err(Error::DiskSilent { block });

@@ -137,6 +137,18 @@ fn one_damaged_superblock_is_reported_and_survived() {
 }
 
 #[test]
+fn a_superblock_that_cannot_be_read_counts_as_damaged() {
+    // The older one fails: what a mount has to write cannot be written.
+    let mut disk = RamDisk::new(sealed(filled(7), 10, SUITE), 8, 1);
+    disk.bad_blocks.insert(1);
+    assert!(matches!(mounted(disk, 4), Err(Error::Disk { block: 1, .. })));
+    // Both fail: the disk is named, not the format.
+    let mut disk = RamDisk::new(sealed(filled(7), 10, SUITE), 8, 1);
+    disk.bad_blocks.extend([0, 1]);
+    assert!(matches!(mounted(disk, 4), Err(Error::Disk { block: 0, .. })));
+}
+
+#[test]
 fn a_flipped_bit_costs_its_block_alone() {
     let plain: Vec<u8> = (1..=200).flat_map(filled).collect();
     let image = sealed(plain, 200, SUITE);
