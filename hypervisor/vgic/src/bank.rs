@@ -62,6 +62,7 @@ pub(crate) trait Interrupts {
     }
 
     /// Reads a fact and clears it.
+    #[inline(always)]
     fn take(&mut self, fact: Fact, intid: u32) -> bool {
         let was = self.is(fact, intid);
         if was {
@@ -71,17 +72,29 @@ pub(crate) trait Interrupts {
     }
 
     /// Pending outside of the list registers.
+    #[inline(always)]
     fn pending(&self, intid: u32) -> bool {
         self.is(Fact::Latch, intid) || (self.is(Fact::Line, intid) && !self.is(Fact::Edge, intid))
     }
 
+    /// Forwarded, and not active without a list register.
+    #[inline(always)]
+    fn deliverable(&self, intid: u32, ctlr: u32) -> bool {
+        let word = (intid / 32) as usize;
+        let group1 = self.word(Fact::Group1, word);
+        let groups = group1 & (ctlr >> 1 & 1).wrapping_neg() | !group1 & (ctlr & 1).wrapping_neg();
+        (self.word(Fact::Enabled, word) & !self.word(Fact::Spilled, word) & groups) >> (intid % 32) & 1 != 0
+    }
+
     /// Enabled, and its group is forwarded by `GICD_CTLR` value `ctlr` (bit 0 Group 0, bit 1 Group 1).
+    #[inline(always)]
     fn forwarded(&self, intid: u32, ctlr: u32) -> bool {
         self.is(Fact::Enabled, intid) && ctlr >> self.is(Fact::Group1, intid) as u32 & 1 != 0
     }
 }
 
-/// Facts about `WORDS` * 32 = `INTIDS` interrupts, indexed by INTID.
+/// Facts about `WORDS` * 32 = `INTIDS` interrupts, indexed by INTID. Indexes wrap, so that no access can panic; callers
+/// stay below `INTIDS`.
 #[derive(Debug)]
 pub(crate) struct Bank<const WORDS: usize, const INTIDS: usize> {
     facts: [[u32; WORDS]; FACTS],
@@ -109,49 +122,48 @@ impl<const WORDS: usize, const INTIDS: usize> Bank<WORDS, INTIDS> {
 }
 
 impl<const WORDS: usize, const INTIDS: usize> Interrupts for Bank<WORDS, INTIDS> {
-    #[inline]
+    #[inline(always)]
     fn is(&self, fact: Fact, intid: u32) -> bool {
-        self.facts[fact as usize][(intid / 32) as usize] >> (intid % 32) & 1 != 0
+        self.word(fact, (intid / 32) as usize) >> (intid % 32) & 1 != 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, fact: Fact, intid: u32, value: bool) {
-        let word = &mut self.facts[fact as usize][(intid / 32) as usize];
+        let word = self.word_mut(fact, (intid / 32) as usize);
         let bit = 1 << (intid % 32);
         *word = if value { *word | bit } else { *word & !bit };
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&self, fact: Fact, word: usize) -> u32 {
-        self.facts[fact as usize][word]
+        self.facts[fact as usize][word % WORDS]
     }
 
-    #[inline]
+    #[inline(always)]
     fn word_mut(&mut self, fact: Fact, word: usize) -> &mut u32 {
-        &mut self.facts[fact as usize][word]
+        &mut self.facts[fact as usize][word % WORDS]
     }
 
-    #[inline]
-    fn set_priority(&mut self, intid: u32, priority: u8) {
-        self.priority[intid as usize] = priority;
-    }
-
-    #[inline]
+    #[inline(always)]
     fn priority(&self, intid: u32) -> u8 {
-        self.priority[intid as usize]
+        self.priority[intid as usize % INTIDS]
     }
 
-    #[inline]
+    fn set_priority(&mut self, intid: u32, priority: u8) {
+        self.priority[intid as usize % INTIDS] = priority;
+    }
+
+    #[inline(always)]
     fn slot(&self, intid: u32) -> u8 {
-        self.slot[intid as usize]
+        self.slot[intid as usize % INTIDS]
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_slot(&mut self, intid: u32, slot: u8) {
-        self.slot[intid as usize] = slot;
+        self.slot[intid as usize % INTIDS] = slot;
     }
 
-    #[inline]
+    #[inline(always)]
     fn requesters(&mut self, intid: u32) -> &mut u8 {
         &mut self.requesters[intid as usize % 16]
     }

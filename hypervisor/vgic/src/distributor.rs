@@ -115,7 +115,7 @@ impl Vgic {
                 let waits = if self.revision_waits(cpu) { CTLR_RWP } else { 0 };
                 Read::from(self.ctlr() | CTLR_ARE_DS | waits)
             }
-            Register::Type => Read::from(typer_v3(&self.config)),
+            Register::Type => Read::from(self.typer),
             Register::Implementer => Read::from(IIDR),
             Register::Identification(offset) => Read::from(identification(offset, 3)),
             Register::Router(intid, upper) => self.read_router(intid, upper, size),
@@ -130,7 +130,7 @@ impl Vgic {
     {
         match register {
             Register::Control => Read::from(self.ctlr()),
-            Register::Type => Read::from(lines(&self.config) | (self.config.cpus as u32 - 1) << 5),
+            Register::Type => Read::from(self.typer),
             Register::Implementer => Read::from(IIDR),
             Register::Identification(offset) => Read::from(identification(offset, 2)),
             Register::Targets(first) => self.read_targets(cpu, first, size),
@@ -462,18 +462,13 @@ impl Target<'_> {
         self.index as u32 * 32 + bit
     }
 
-    /// Interrupts that a list register may hold.
-    fn held(&self) -> u32 {
-        let mut held = 0;
-        for bit in 0..32 {
-            let intid = self.index as u32 * 32 + bit;
-            let may = match &self.places {
-                Some((_, home)) => home[intid as usize] != NONE,
-                None => self.bank.slot(intid) != NONE,
-            };
-            held |= u32::from(may) << bit;
-        }
-        held & !self.bank.word(Fact::Spilled, self.index)
+    /// Those of `named` that a list register may hold.
+    fn held(&self, named: u32) -> u32 {
+        let may = |bit: &u32| match &self.places {
+            Some((_, home)) => home[self.intid(*bit) as usize] != NONE,
+            None => self.bank.slot(self.intid(*bit)) != NONE,
+        };
+        bits(named & !self.bank.word(Fact::Spilled, self.index)).filter(may).fold(0, |all, bit| all | 1 << bit)
     }
 
     fn is_routed(&self, intid: u32) -> bool {
@@ -516,7 +511,7 @@ impl Target<'_> {
 
     /// Something about `changed` interrupts is different now.
     fn reconsider(&self, changed: u32) -> Effect {
-        Effect { raise: changed & self.bank.pending_word(self.index), revise: changed & self.held() }
+        Effect { raise: changed & self.bank.pending_word(self.index), revise: self.held(changed) }
     }
 
     fn enable<H: Physical>(&mut self, new: u32, hw: &mut H) -> Effect {
@@ -538,7 +533,7 @@ impl Target<'_> {
                 give_back(self.bank, self.cpu, intid, hw);
             }
         }
-        Effect { raise: 0, revise: gone & self.held() }
+        Effect { raise: 0, revise: self.held(gone) }
     }
 
     fn set_pending<H: Physical>(&mut self, named: u32, hw: &mut H) -> Effect {
@@ -551,7 +546,7 @@ impl Target<'_> {
     }
 
     fn clear_pending<H: Physical>(&mut self, named: u32, hw: &mut H) -> Effect {
-        let held = named & self.held();
+        let held = self.held(named);
         for bit in bits(named & self.bank.word(Fact::Hardware, self.index)) {
             let intid = self.intid(bit);
             hw.apply(self.cpu, intid, Change::Pending(false));
@@ -567,12 +562,12 @@ impl Target<'_> {
     fn set_active(&mut self, named: u32) -> Effect {
         let new = named & !self.bank.word(Fact::Spilled, self.index);
         *self.bank.word_mut(Fact::MakeActive, self.index) |= new;
-        Effect { raise: new, revise: new & self.held() }
+        Effect { raise: new, revise: self.held(new) }
     }
 
     fn clear_active<H: Physical>(&mut self, named: u32, hw: &mut H) -> Effect {
         let spilled = named & self.bank.word(Fact::Spilled, self.index);
-        let held = named & !spilled & self.held();
+        let held = self.held(named & !spilled);
         *self.bank.word_mut(Fact::MakeActive, self.index) &= !named;
         *self.bank.word_mut(Fact::Spilled, self.index) &= !spilled;
         *self.bank.word_mut(Fact::DropActive, self.index) |= held;
@@ -663,15 +658,20 @@ const fn unpack(affinity: u32) -> u64 {
     (affinity & 0xFF_FFFF) as u64 | (affinity as u64 >> 24) << 32
 }
 
-/// `ITLinesNumber`.
-fn lines(config: &Config) -> u32 {
-    (config.spis.min(988) as u32).div_ceil(32)
-}
-
-/// `GICD_TYPER`: `IDbits` 10, `No1N`, `A3V` if an affinity needs it; no LPIs, no message-based SPIs, no extended ranges.
-fn typer_v3(config: &Config) -> u32 {
-    let aff3 = config.affinities[..config.cpus].iter().any(|affinity| affinity >> 32 & 0xFF != 0);
-    lines(config) | 9 << 19 | u32::from(aff3) << 24 | 1 << 25
+/// `GICD_TYPER`. GICv3: `IDbits` 10, `No1N`, `A3V` if an affinity needs it; no LPIs, no message-based SPIs, no extended ranges.
+/// GICv2: the number of CPU interfaces.
+pub(crate) const fn typer(config: &Config) -> u32 {
+    let spis = if config.spis < 988 { config.spis as u32 } else { 988 };
+    let lines = spis.div_ceil(32);
+    if matches!(config.version, Version::V2) {
+        return lines | (config.cpus as u32 - 1) << 5;
+    }
+    let (mut aff3, mut cpu) = (0, 0);
+    while cpu < config.cpus {
+        aff3 |= config.affinities[cpu] >> 32 & 0xFF;
+        cpu += 1;
+    }
+    lines | 9 << 19 | ((aff3 != 0) as u32) << 24 | 1 << 25
 }
 
 /// `GICR_TYPER`: affinity, processor number, `Last`.

@@ -212,6 +212,10 @@ impl Waker {
 #[derive(Debug)]
 pub struct Vgic {
     config: Config,
+    /// The affinities, packed.
+    affinities: [u32; MAX_CPUS],
+    /// `GICD_TYPER`.
+    typer: u32,
     /// `GICD_CTLR`: `EnableGrp0` and `EnableGrp1`.
     ctlr: AtomicU32,
     shared: Mutex<Shared>,
@@ -229,7 +233,20 @@ impl Vgic {
         let shared =
             Shared { bank: Bank::new(group1), affinity: [0; INTIDS], route: [NONE; INTIDS], home: [NONE; INTIDS] };
         let cpus = if group1 { [const { Cpu::new(true) }; MAX_CPUS] } else { [const { Cpu::new(false) }; MAX_CPUS] };
-        Vgic { config, ctlr: AtomicU32::new(0), shared: Mutex::new(shared), cpus }
+        let mut affinities = [0; MAX_CPUS];
+        let mut cpu = 0;
+        while cpu < MAX_CPUS {
+            affinities[cpu] = distributor::pack(config.affinities[cpu]);
+            cpu += 1;
+        }
+        Vgic {
+            config,
+            affinities,
+            typer: distributor::typer(&config),
+            ctlr: AtomicU32::new(0),
+            shared: Mutex::new(shared),
+            cpus,
+        }
     }
 
     /// Says where interrupt `intid` comes from; a PPI is assigned for every vCPU. At boot, before the guest runs. A hardware
@@ -279,13 +296,11 @@ impl Vgic {
             }
             return kicks;
         }
-        let list = value & 0xFFFF;
-        let range = (value >> 44 & 0xF) as u32;
-        let cluster = (value >> 16 & 0xFF | (value >> 32 & 0xFF) << 8 | (value >> 48 & 0xFF) << 16) as u32;
-        for target in 0..self.config.cpus {
-            let affinity = distributor::pack(self.config.affinities[target]);
-            let named = affinity >> 8 == cluster && affinity >> 4 & 0xF == range && list >> (affinity & 0xF) & 1 != 0;
-            if named {
+        // Aff3.Aff2.Aff1 and the range are all but the lowest four bits of a packed affinity.
+        let cluster = (value >> 48 & 0xFF) << 20 | (value >> 32 & 0xFF) << 12 | (value >> 16 & 0xFF) << 4;
+        let group = (cluster | value >> 44 & 0xF) as u32;
+        for (target, affinity) in self.affinities.iter().enumerate().take(self.config.cpus) {
+            if affinity >> 4 == group && value >> (affinity & 0xF) & 1 != 0 {
                 kicks = kicks | self.raise_sgi(cpu, target, intid, group1, hw);
             }
         }
@@ -382,11 +397,11 @@ impl Vgic {
             distributor::give_back(bank, cpu, intid, hw);
             return Offer::Refused;
         }
-        bank.set(Fact::Latch, intid, true);
-        if !self.may_offer(cpu) {
-            return Offer::Full;
+        let offer = if self.may_offer(cpu) { lists.offer_physical(bank, intid, self.ctlr(), hw) } else { Offer::Full };
+        if offer != Offer::Held {
+            bank.set(Fact::Latch, intid, true);
         }
-        lists.offer(bank, intid, self.ctlr(), hw)
+        offer
     }
 
     /// Sets the line of a virtual interrupt; on an edge-triggered one each call with true is an edge. `cpu` is the core that runs; a

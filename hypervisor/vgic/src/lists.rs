@@ -112,7 +112,8 @@ impl Lists {
     #[inline]
     pub(crate) fn slot_of<B: Interrupts + ?Sized>(&self, bank: &B, intid: u32) -> Option<usize> {
         let slot = bank.slot(intid);
-        (slot != NONE && u32::from(self.held[slot as usize % MAX_LIST_REGISTERS]) == intid).then_some(slot as usize)
+        let held = u32::from(self.held[slot as usize % MAX_LIST_REGISTERS]);
+        (slot != NONE && held == intid).then_some(slot as usize % MAX_LIST_REGISTERS)
     }
 
     /// The short way: brings a pending interrupt that is routed here into a list register, if that needs no choice.
@@ -122,7 +123,7 @@ impl Lists {
         B: Interrupts + ?Sized,
         H: ListRegisters,
     {
-        if !self.online || !bank.forwarded(intid, ctlr) || bank.is(Fact::Spilled, intid) {
+        if !self.online || !bank.deliverable(intid, ctlr) {
             return Offer::Refused;
         }
         if !self.ready.is_empty() {
@@ -139,6 +140,33 @@ impl Lists {
         }
         let Some(slot) = self.free_slot(hw) else { return Offer::Full };
         self.load(bank, intid, slot, hw);
+        Offer::Held
+    }
+
+    /// The same for a physical interrupt that EL2 has just acknowledged, whose latch is not set. It was not active, so the list
+    /// register that held it last is free, unless another took it.
+    #[inline]
+    pub(crate) fn offer_physical<B, H>(&mut self, bank: &mut B, intid: u32, ctlr: u32, hw: &mut H) -> Offer
+    where
+        B: Interrupts,
+        H: ListRegisters,
+    {
+        if !self.online || !bank.deliverable(intid, ctlr) {
+            return Offer::Refused;
+        }
+        if !self.ready.is_empty() {
+            return Offer::Full;
+        }
+        let slot = match self.slot_of(bank, intid) {
+            Some(slot) => slot,
+            None => match self.free_slot(hw) {
+                Some(slot) => slot,
+                None => return Offer::Full,
+            },
+        };
+        let (priority, group1) = (bank.priority(intid), bank.is(Fact::Group1, intid));
+        let value = ListRegister::hardware(intid, priority, group1).with_state(true, false);
+        self.place(bank, intid, slot, value, hw);
         Offer::Held
     }
 
@@ -177,8 +205,8 @@ impl Lists {
         H: ListRegisters,
     {
         hw.write(slot, value);
-        self.held[slot] = intid as u16;
-        self.seen[slot] = value;
+        self.held[slot % MAX_LIST_REGISTERS] = intid as u16;
+        self.seen[slot % MAX_LIST_REGISTERS] = value;
         self.renewed = false;
         bank.set_slot(intid, slot as u8);
     }
