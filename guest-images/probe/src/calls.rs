@@ -96,11 +96,13 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     );
     let features = call(conduit, [PSCI_FEATURES, 0x8400_00FF, 0, 0]).outcome.value() as u32;
     probe.report.equal("psci_features_of_unknown_function", NOT_SUPPORTED.into(), features.into());
+    // An entry that is fine: the core is what is wrong.
+    let entry = (run as *const ()).addr() as u64;
     let own = probe.machine.cores.first().copied().unwrap_or(0);
     for (name, target, expected) in
         [("cpu_on_unknown_core", 0x00ff_ffff, INVALID_PARAMETERS), ("cpu_on_own_core", own, ALREADY_ON)]
     {
-        let got = call(conduit, [CPU_ON, target, 0, 0]).code();
+        let got = call(conduit, [CPU_ON, target, entry, 0]).code();
         probe.report.case(name, expected, got, got == expected);
     }
 }

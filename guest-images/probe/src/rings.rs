@@ -5,6 +5,7 @@ use crate::access::{load, store};
 use crate::disk::{self, Answer, BLOCK, DATA_BYTES, Descriptor, Disk, QUEUE_SIZE, chain, flag};
 use crate::interrupts::{now, ticks};
 use crate::probe::Probe;
+use crate::random::Random;
 
 const READ: u32 = 0;
 const WRITE: u32 = 1;
@@ -187,46 +188,39 @@ fn part_name(place: &str, part: &str) -> &'static str {
     }
 }
 
-/// Random tables, heads and steps; the device may answer as it likes as long as it comes back.
+/// Good reads with one or two random fields; the device may answer as it likes as long as it comes back.
 fn random(probe: &mut Probe<'_>, disk: &mut Disk, places: &Places) {
-    let addresses = [
-        disk::data() as u64,
-        disk::header() as u64,
-        places.foreign,
-        places.registers,
-        0,
-        u64::MAX,
-        disk::indirect() as u64,
-    ];
-    let lengths = [0, 1, 16, 48, 512, BLOCK, DATA_BYTES, u32::MAX];
     disk.start();
     let mut resets = 0;
     for _ in 0..RANDOM_ROUNDS {
-        for table in [disk::table(), disk::indirect()] {
-            for index in 0..usize::from(QUEUE_SIZE) {
-                let random = &mut probe.random;
-                let flags = random.below(8) as u16;
-                // The device never gets leave to write what the headers are read from.
-                let address =
-                    if flags & flag::WRITE != 0 { addresses[random.below(1)] } else { random.pick(&addresses) };
-                let descriptor = Descriptor {
-                    address,
-                    len: random.pick(&lengths),
-                    flags,
-                    next: random.below(usize::from(QUEUE_SIZE) + 2) as u16,
-                };
-                disk::put(table, index, descriptor);
-            }
+        disk.set_header(READ, 8 * probe.random.below(16) as u64);
+        let mut descriptors = chain(disk::data() as u64, BLOCK, flag::WRITE);
+        for _ in 0..=probe.random.below(2) {
+            spoil(&mut probe.random, &mut descriptors, places);
         }
-        disk.set_header(READ, probe.random.below(16) as u64);
-        disk.submit(probe.random.below(usize::from(QUEUE_SIZE) + 1) as u16, 1);
-        if matches!(disk.wait(2), Answer::NeedsReset | Answer::Ignored) {
+        if matches!(disk.send(&descriptors), Answer::NeedsReset | Answer::Ignored) {
             resets += 1;
             disk.start();
         }
     }
-    wrong(probe, disk, "random_tables", |_| Answer::Ignored);
-    probe.report.note(format_args!("{RANDOM_ROUNDS} random tables, {resets} resets"));
+    wrong(probe, disk, "random_chains", |_| Answer::Ignored);
+    probe.report.note(format_args!("{RANDOM_ROUNDS} random chains, {resets} resets"));
+}
+
+/// Changes one field. The device never gets leave to write the header, which might turn the next read into a write.
+fn spoil(random: &mut Random, descriptors: &mut [Descriptor; 3], places: &Places) {
+    let data = disk::data() as u64;
+    let index = random.below(3);
+    let descriptor = &mut descriptors[index];
+    match random.below(if index == 0 { 2 } else { 4 }) {
+        0 => descriptor.next = random.below(usize::from(QUEUE_SIZE) + 2) as u16,
+        1 => descriptor.len = random.pick(&[0, 1, 15, 16, 48, 512, BLOCK, 2 * BLOCK, DATA_BYTES, u32::MAX]),
+        2 => {
+            descriptor.address =
+                random.pick(&[data, data + 1, data + 4095, places.foreign, places.registers, 0, u64::MAX])
+        }
+        _ => descriptor.flags = random.below(8) as u16,
+    }
 }
 
 /// A reset completes only when nothing is under way: what the driver writes afterwards must stay.
