@@ -73,9 +73,10 @@ impl Exception {
         matches!(self.class(), 0x21 | 0x25) && self.esr & 0x3f == 0x10
     }
 
-    /// An undefined instruction.
+    /// An undefined instruction, or a register of the identification space that does not exist, which cores with FEAT_IDST
+    /// report as a trapped access.
     pub(crate) fn is_undefined(self) -> bool {
-        self.class() == 0
+        matches!(self.class(), 0 | 0x18)
     }
 }
 

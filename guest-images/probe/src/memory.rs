@@ -35,8 +35,11 @@ const NOWHERE: [(&str, usize); 5] = [
     ("last_page_of_48_bits", 0xffff_ffff_f000),
 ];
 
+/// Something that can be done to an address, and its name.
+type Deed = (&'static str, fn(usize) -> Outcome);
+
 /// What can be done to an address.
-const DEEDS: [(&str, fn(usize) -> Outcome); 3] = [
+const DEEDS: [Deed; 3] = [
     ("read", |address| access::load(address, 4)),
     ("write", |address| access::store(address, 4, 0)),
     ("execute", access::execute),
@@ -61,7 +64,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
 }
 
 /// The first and last page of every block of memory that is not the probe's. EL2 and the secure domain lie there.
-fn sweep(probe: &mut Probe<'_>, (verb, deed): (&str, fn(usize) -> Outcome)) {
+fn sweep(probe: &mut Probe<'_>, (verb, deed): Deed) {
     let bytes = tree::word(probe.bootargs, "probe.ram").and_then(tree::hexadecimal);
     let bytes = bytes.map_or(MEMORY_BYTES, |bytes| bytes as usize);
     let first = probe.machine.memory.iter().map(|bank| bank.base).min().unwrap_or(0) & !(MEMORY_BYTES - 1);

@@ -34,7 +34,7 @@ const WRONG: [Wrong; 22] = [
     ("read_at_address_0", READ, |_| chain(0, BLOCK, flag::WRITE)),
     ("read_across_the_end_of_addresses", READ, |_| chain(u64::MAX - 511, BLOCK, flag::WRITE)),
     ("read_of_4_gib", READ, |_| chain(disk::data() as u64, u32::MAX, flag::WRITE)),
-    ("read_of_4_gib_in_blocks", READ, |_| chain(disk::data() as u64, u32::MAX & !(BLOCK - 1), flag::WRITE)),
+    ("read_of_4_gib_in_blocks", READ, |_| chain(disk::data() as u64, 0_u32.wrapping_sub(BLOCK), flag::WRITE)),
     ("read_of_nothing", READ, |_| chain(disk::data() as u64, 0, flag::WRITE)),
     ("read_of_100_bytes", READ, |_| chain(disk::data() as u64, 100, flag::WRITE)),
     ("read_into_device_readable_buffer", READ, |_| chain(disk::data() as u64, BLOCK, 0)),
