@@ -9,6 +9,7 @@ use crate::block::BlockCipher;
 use crate::ccm::{Ccm, LANES, Lanes};
 use crate::ccm_single;
 use crate::error::Error;
+use crate::features::CpuFeatures;
 use crate::gcm::Gcm;
 use crate::suite::{Mode, Suite};
 
@@ -40,14 +41,22 @@ enum Keyed {
 }
 
 impl Aead {
-    /// Expands `key` for `suite`.
+    /// Expands `key` for `suite` on the fastest backend of this processor.
     ///
     /// # Errors
     /// [`Error::KeyLength`] if `key` is not [`Suite::key_len`] bytes long.
     pub fn new(suite: Suite, key: &[u8]) -> Result<Self, Error> {
-        let cipher = BlockCipher::new(suite.algorithm(), key)?;
+        Self::with_features(suite, key, CpuFeatures::detect())
+    }
+
+    /// Expands `key` for `suite` on a backend that needs no more than `features`.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`] if `key` is not [`Suite::key_len`] bytes long.
+    pub fn with_features(suite: Suite, key: &[u8], features: CpuFeatures) -> Result<Self, Error> {
+        let cipher = BlockCipher::with_features(suite.algorithm(), key, features)?;
         let mode = match suite.mode() {
-            Mode::Gcm => Keyed::Gcm(Gcm::new(cipher)),
+            Mode::Gcm => Keyed::Gcm(Gcm::with_features(cipher, features)),
             Mode::Ccm => Keyed::Ccm(Ccm::new(cipher, NONCE_LEN, TAG_LEN)?),
         };
         Ok(Self { suite, mode })

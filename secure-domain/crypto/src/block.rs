@@ -1,7 +1,7 @@
 //! The block cipher as the modes see it: any number of 16-byte blocks through one expanded key.
 use aes::{Aes128, Aes192, Aes256};
 use cipher::consts::U16;
-use cipher::inout::InOut;
+use cipher::inout::{InOut, InOutBuf};
 use cipher::{
     Array, BlockCipherDecBackend, BlockCipherDecClosure, BlockCipherDecrypt, BlockCipherEncBackend,
     BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit, ParBlocksSizeUser,
@@ -11,7 +11,9 @@ use zeroize::Zeroize;
 use crate::Block;
 use crate::aria::{self, Aria};
 use crate::error::Error;
+use crate::features::CpuFeatures;
 use crate::seed::{self, Seed};
+use crate::simd::{self, AesProof};
 use crate::suite::Algorithm;
 
 /// An expanded key of one of the block ciphers. Its memory is wiped on drop.
@@ -23,24 +25,34 @@ pub struct BlockCipher(Key);
 #[allow(clippy::large_enum_variant)]
 enum Key {
     Aria(Aria),
+    AriaVector(AesProof, Aria, simd::aria::Keys),
     Seed(Seed),
+    SeedVector(AesProof, Seed, simd::seed::Keys),
     Aes128(Aes128),
     Aes192(Aes192),
     Aes256(Aes256),
 }
 
 impl BlockCipher {
-    /// Expands `key` for `algorithm`.
+    /// Expands `key` for `algorithm` on the fastest backend of this processor.
     ///
     /// # Errors
     /// [`Error::KeyLength`] if `key` is not [`Algorithm::key_len`] bytes long.
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, Error> {
+        Self::with_features(algorithm, key, CpuFeatures::detect())
+    }
+
+    /// Expands `key` for `algorithm` on a backend that needs no more than `features`. AES outside AArch64 asks the processor itself.
+    ///
+    /// # Errors
+    /// [`Error::KeyLength`] if `key` is not [`Algorithm::key_len`] bytes long.
+    pub fn with_features(algorithm: Algorithm, key: &[u8], features: CpuFeatures) -> Result<Self, Error> {
         if key.len() != algorithm.key_len() {
             return Err(Error::KeyLength);
         }
         Ok(Self(match algorithm {
-            Algorithm::Aria128 | Algorithm::Aria192 | Algorithm::Aria256 => Key::Aria(Aria::new(key)?),
-            Algorithm::Seed128 => Key::Seed(Seed::new(key)?),
+            Algorithm::Aria128 | Algorithm::Aria192 | Algorithm::Aria256 => Key::aria(Aria::new(key)?, features),
+            Algorithm::Seed128 => Key::seed(Seed::new(key)?, features),
             Algorithm::Aes128 => Key::Aes128(Aes128::new_from_slice(key).map_err(|_| Error::KeyLength)?),
             Algorithm::Aes192 => Key::Aes192(Aes192::new_from_slice(key).map_err(|_| Error::KeyLength)?),
             Algorithm::Aes256 => Key::Aes256(Aes256::new_from_slice(key).map_err(|_| Error::KeyLength)?),
@@ -52,8 +64,10 @@ impl BlockCipher {
     pub fn stride(&self) -> usize {
         match &self.0 {
             Key::Aria(_) => aria::PASS,
+            Key::AriaVector(..) => simd::aria::PASS,
             Key::Seed(_) => seed::PASS,
-            _ => 8,
+            Key::SeedVector(..) => simd::seed::PASS,
+            Key::Aes128(_) | Key::Aes192(_) | Key::Aes256(_) => 8,
         }
     }
 
@@ -61,7 +75,9 @@ impl BlockCipher {
     pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
             Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.encrypt, pass)),
+            Key::AriaVector(proof, _, keys) => in_passes(blocks, |pass| simd::aria_crypt(*proof, keys, pass)),
             Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(false), pass)),
+            Key::SeedVector(proof, _, keys) => in_passes(blocks, |pass| simd::seed_crypt(*proof, keys, pass)),
             Key::Aes128(key) => key.encrypt_blocks(as_arrays(blocks)),
             Key::Aes192(key) => key.encrypt_blocks(as_arrays(blocks)),
             Key::Aes256(key) => key.encrypt_blocks(as_arrays(blocks)),
@@ -72,11 +88,43 @@ impl BlockCipher {
     pub fn decrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
             Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.decrypt, pass)),
+            Key::AriaVector(proof, key, _) => {
+                let keys = simd::aria::Keys::new(&key.decrypt);
+                in_passes(blocks, |pass| simd::aria_crypt(*proof, &keys, pass));
+            }
             Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(true), pass)),
+            Key::SeedVector(proof, key, _) => {
+                let keys = simd::seed::Keys::new(key, true);
+                in_passes(blocks, |pass| simd::seed_crypt(*proof, &keys, pass));
+            }
             Key::Aes128(key) => key.decrypt_blocks(as_arrays(blocks)),
             Key::Aes192(key) => key.decrypt_blocks(as_arrays(blocks)),
             Key::Aes256(key) => key.decrypt_blocks(as_arrays(blocks)),
         }
+    }
+
+    /// XORs key stream into the leading part of `data` that a fused kernel handles, and returns its length: all whole passes if there
+    /// is such a kernel, nothing otherwise. `first` is the first counter block; its last word counts modulo 2^32.
+    pub(crate) fn xor_keystream_prefix<'i, 'o>(
+        &self,
+        first: &Block,
+        data: InOutBuf<'i, 'o, u8>,
+    ) -> (usize, InOutBuf<'i, 'o, u8>) {
+        let length = data.len();
+        let rest = match &self.0 {
+            Key::AriaVector(proof, _, keys) => {
+                let (passes, rest) = data.into_chunks();
+                simd::aria_ctr(*proof, keys, first, passes);
+                rest
+            }
+            Key::SeedVector(proof, _, keys) => {
+                let (passes, rest) = data.into_chunks();
+                simd::seed_ctr(*proof, keys, first, passes);
+                rest
+            }
+            _ => data,
+        };
+        (length - rest.len(), rest)
     }
 
     /// The encipherment of one block.
@@ -93,6 +141,20 @@ impl BlockCipher {
         let mut blocks = [block];
         self.decrypt_blocks(&mut blocks);
         blocks[0]
+    }
+}
+
+impl Key {
+    fn aria(key: Aria, features: CpuFeatures) -> Self {
+        let Some(proof) = AesProof::new(features) else { return Self::Aria(key) };
+        let keys = simd::aria::Keys::new(&key.encrypt);
+        Self::AriaVector(proof, key, keys)
+    }
+
+    fn seed(key: Seed, features: CpuFeatures) -> Self {
+        let Some(proof) = AesProof::new(features) else { return Self::Seed(key) };
+        let keys = simd::seed::Keys::new(&key, false);
+        Self::SeedVector(proof, key, keys)
     }
 }
 

@@ -28,6 +28,11 @@ pub fn xor_keystream(cipher: &BlockCipher, first: &Block, data: &mut [u8]) {
 /// XORs the key stream that begins with the counter block `first` into `data`; the last word counts modulo 2^32.
 pub(crate) fn apply(cipher: &BlockCipher, first: &Block, data: InOutBuf<'_, '_, u8>) {
     let mut counter = Counter::new(first);
+    let (done, data) = cipher.xor_keystream_prefix(first, data);
+    if data.is_empty() {
+        return;
+    }
+    counter.skip(done / 16);
     let mut stream = [[0; 16]; BATCH];
     for_each_chunk(data, BATCH * 16, |mut chunk| {
         let stream = &mut stream[..chunk.len().div_ceil(16)];
@@ -59,6 +64,16 @@ impl Counter {
     pub(crate) fn new(first: &Block) -> Self {
         let value = u32::from_be_bytes([first[12], first[13], first[14], first[15]]);
         Self { prefix: *first, value }
+    }
+
+    /// Steps over `blocks` counter blocks.
+    fn skip(&mut self, blocks: usize) {
+        self.value = self.value.wrapping_add(blocks as u32);
+    }
+
+    /// The next 16 counter blocks.
+    pub(crate) fn batch(&mut self) -> [Block; 16] {
+        core::array::from_fn(|_| self.next())
     }
 
     /// The present counter block; steps to the one after it.

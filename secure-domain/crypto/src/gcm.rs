@@ -7,6 +7,7 @@ use crate::Block;
 use crate::block::BlockCipher;
 use crate::ctr;
 use crate::error::Error;
+use crate::features::CpuFeatures;
 use crate::ghash::Ghash;
 
 /// The longest message under one nonce: 2^32 - 2 blocks (SP 800-38D section 5.2.1.1).
@@ -21,11 +22,17 @@ pub struct Gcm {
 }
 
 impl Gcm {
-    /// Derives the hash key.
+    /// Derives the hash key, for the fastest backend of this processor.
     #[must_use]
     pub fn new(cipher: BlockCipher) -> Self {
+        Self::with_features(cipher, CpuFeatures::detect())
+    }
+
+    /// Derives the hash key, for a backend that needs no more than `features`.
+    #[must_use]
+    pub fn with_features(cipher: BlockCipher, features: CpuFeatures) -> Self {
         let mut h = cipher.encrypt_block([0; 16]);
-        let hash = Ghash::new(&h);
+        let hash = Ghash::new(&h, features);
         h.zeroize();
         Self { cipher, hash }
     }
@@ -89,7 +96,7 @@ impl Gcm {
         } else {
             let mut hash = self.hash.clone();
             hash.update_padded(nonce);
-            hash.update_block(&(nonce.len() as u128 * 8).to_be_bytes());
+            hash.update_blocks(&[bits(nonce).to_be_bytes()]);
             first = hash.finish();
         }
         Ok(first)
@@ -99,7 +106,7 @@ impl Gcm {
         let mut hash = self.hash.clone();
         hash.update_padded(aad);
         hash.update_padded(ciphertext);
-        hash.update_block(&((bits(aad) << 64) | bits(ciphertext)).to_be_bytes());
+        hash.update_blocks(&[((bits(aad) << 64) | bits(ciphertext)).to_be_bytes()]);
         crate::xor_block(&hash.finish(), &self.cipher.encrypt_block(*first))
     }
 }

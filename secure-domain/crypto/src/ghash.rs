@@ -8,17 +8,27 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::Block;
+use crate::features::CpuFeatures;
+use crate::simd::{self, ClmulProof};
 
 /// The hash key and the running sum.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub(crate) struct Ghash {
-    key: Operand,
-    sum: [u64; 2],
+    key: Key,
+    sum: Block,
+}
+
+#[derive(Clone)]
+// It lives on the stack and in keys only; boxing would need an allocator.
+#[allow(clippy::large_enum_variant)]
+enum Key {
+    Portable(Operand),
+    Vector(ClmulProof, simd::ghash::Powers),
 }
 
 /// A field element in the three parts that Karatsuba's method multiplies, each also with its bits reversed, because the high
 /// half of a product of 64-bit polynomials is the low half of the product of their reversals.
-#[derive(Clone, Zeroize)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 struct Operand {
     plain: [u64; 3],
     reversed: [u64; 3],
@@ -33,32 +43,49 @@ impl Operand {
 
 impl Ghash {
     /// Starts a hash under the key `h`, the encipherment of the zero block.
-    pub(crate) fn new(h: &Block) -> Self {
-        Self { key: Operand::new(halves(h)), sum: [0; 2] }
+    pub(crate) fn new(h: &Block, features: CpuFeatures) -> Self {
+        let key = match ClmulProof::new(features) {
+            Some(proof) => Key::Vector(proof, simd::ghash_powers(proof, h)),
+            None => Key::Portable(Operand::new(halves(h))),
+        };
+        Self { key, sum: [0; 16] }
     }
 
     /// Absorbs `data`, filled up with zeros to whole blocks.
     pub(crate) fn update_padded(&mut self, data: &[u8]) {
         let (blocks, rest) = data.as_chunks::<16>();
-        for block in blocks {
-            self.update_block(block);
-        }
+        self.update_blocks(blocks);
         if !rest.is_empty() {
             let mut block = [0; 16];
             block[..rest.len()].copy_from_slice(rest);
-            self.update_block(&block);
+            self.update_blocks(&[block]);
         }
     }
 
-    /// Absorbs one block.
-    pub(crate) fn update_block(&mut self, block: &Block) {
-        let [high, low] = halves(block);
-        self.sum = multiply(&Operand::new([self.sum[0] ^ high, self.sum[1] ^ low]), &self.key);
+    /// Absorbs whole blocks.
+    pub(crate) fn update_blocks(&mut self, blocks: &[Block]) {
+        match &self.key {
+            Key::Portable(key) => {
+                let mut sum = halves(&self.sum);
+                for block in blocks {
+                    let [high, low] = halves(block);
+                    sum = multiply(&Operand::new([sum[0] ^ high, sum[1] ^ low]), key);
+                }
+                self.sum = (u128::from(sum[0]) << 64 | u128::from(sum[1])).to_be_bytes();
+            }
+            Key::Vector(proof, powers) => simd::ghash_update(*proof, powers, &mut self.sum, blocks),
+        }
     }
 
     /// The hash of all that was absorbed.
     pub(crate) fn finish(&self) -> Block {
-        (u128::from(self.sum[0]) << 64 | u128::from(self.sum[1])).to_be_bytes()
+        self.sum
+    }
+}
+
+impl Drop for Ghash {
+    fn drop(&mut self) {
+        self.sum.zeroize();
     }
 }
 
@@ -127,9 +154,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_product_is_the_one_of_the_standard(h: Block, x: Block) {
-            let mut hash = Ghash::new(&h);
-            hash.update_block(&x);
-            prop_assert_eq!(hash.finish(), slow(x, h));
+            for features in [CpuFeatures::PORTABLE, CpuFeatures::detect()] {
+                let mut hash = Ghash::new(&h, features);
+                hash.update_blocks(&[x]);
+                prop_assert_eq!(hash.finish(), slow(x, h));
+            }
+        }
+
+        #[test]
+        fn both_backends_agree_on_any_number_of_blocks(h: Block, data in prop::collection::vec(any::<u8>(), 0..700)) {
+            let mut portable = Ghash::new(&h, CpuFeatures::PORTABLE);
+            let mut vector = Ghash::new(&h, CpuFeatures::detect());
+            portable.update_padded(&data);
+            vector.update_padded(&data);
+            prop_assert_eq!(portable.finish(), vector.finish());
         }
     }
 }

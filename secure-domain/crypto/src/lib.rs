@@ -3,7 +3,7 @@
 //! No function here branches on or indexes memory by key, plaintext or any value made from them. Nothing allocates.
 //! Storage code uses [`Aead`]; the parts below it are public for key management and for tests.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod aead;
 mod aria;
@@ -14,6 +14,7 @@ pub mod cmac;
 pub mod ctr;
 pub mod drbg;
 mod error;
+mod features;
 pub mod gcm;
 mod ghash;
 pub mod hash;
@@ -22,12 +23,14 @@ pub mod kw;
 mod reference;
 mod sbox;
 mod seed;
+mod simd;
 mod suite;
 pub mod xts;
 
 pub use aead::{Aead, NONCE_LEN, TAG_LEN};
 pub use block::BlockCipher;
 pub use error::Error;
+pub use features::CpuFeatures;
 pub use suite::{Algorithm, Mode, Suite};
 
 /// One block of any of the ciphers: 16 bytes.

@@ -47,7 +47,7 @@ impl std::fmt::Debug for Record {
 }
 
 pub fn hex(text: &str) -> Vec<u8> {
-    assert!(text.len() % 2 == 0, "odd number of digits");
+    assert!(text.len().is_multiple_of(2), "odd number of digits");
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }
 

@@ -1,0 +1,172 @@
+//! What is checked and counted.
+use core::fmt::Write;
+use core::hint::black_box;
+
+use crypto::aead::{SECTOR_LEN, Sector};
+use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, ctr};
+
+use crate::machine::{Console, now_ns};
+
+const SECTORS: usize = 16;
+const KEY: [u8; 32] = *b"a key that is the same each time";
+
+/// xorshift64*: bytes that differ, nothing more.
+struct Noise(u64);
+
+impl Noise {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            *byte = (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8;
+        }
+    }
+}
+
+pub(crate) fn run() {
+    let features = CpuFeatures::detect();
+    // A console that fails cannot be helped.
+    let _ = writeln!(Console, "{features:?}");
+    for algorithm in Algorithm::ALL {
+        blocks_agree(algorithm, features);
+        key_streams_agree(algorithm, features);
+    }
+    for suite in Suite::ALL {
+        suites_agree(suite, features);
+    }
+    let _ = writeln!(Console, "backends agree");
+    count(features);
+}
+
+fn blocks_agree(algorithm: Algorithm, features: CpuFeatures) {
+    let mut noise = Noise(0x1234_5678_9abc_def1);
+    for count in [1, 2, 3, 4, 15, 16, 17, 33, 64] {
+        let mut key = [0; 32];
+        noise.fill(&mut key);
+        let key = &key[..algorithm.key_len()];
+        let portable = BlockCipher::with_features(algorithm, key, CpuFeatures::PORTABLE).expect("the key fits");
+        let vector = BlockCipher::with_features(algorithm, key, features).expect("the key fits");
+        let mut plain = [[0; 16]; 64];
+        noise.fill(plain.as_flattened_mut());
+        let mut a = plain;
+        let mut b = plain;
+        portable.encrypt_blocks(&mut a[..count]);
+        vector.encrypt_blocks(&mut b[..count]);
+        assert_eq!(a, b, "{algorithm:?} encrypt {count}");
+        vector.decrypt_blocks(&mut b[..count]);
+        assert_eq!(b, plain, "{algorithm:?} decrypt {count}");
+    }
+}
+
+fn key_streams_agree(algorithm: Algorithm, features: CpuFeatures) {
+    let mut noise = Noise(0xfeed_5678_9abc_def1);
+    let key = &KEY[..algorithm.key_len()];
+    let portable = BlockCipher::with_features(algorithm, key, CpuFeatures::PORTABLE).expect("the key fits");
+    let vector = BlockCipher::with_features(algorithm, key, features).expect("the key fits");
+    for first in [0, 1, 0xef, 0xf1, 0xff, 0xfff1, 0xffff_ffef, 0xffff_fff5, u128::MAX - 20] {
+        for length in [0, 1, 16, 255, 256, 257, 700, 1024] {
+            let mut a = [0; 1024];
+            noise.fill(&mut a);
+            let mut b = a;
+            ctr::xor_keystream(&portable, &u128::to_be_bytes(first), &mut a[..length]);
+            ctr::xor_keystream(&vector, &u128::to_be_bytes(first), &mut b[..length]);
+            assert!(a == b, "{algorithm:?} from {first:x}, {length} bytes");
+        }
+    }
+}
+
+fn suites_agree(suite: Suite, features: CpuFeatures) {
+    let mut noise = Noise(0xabcd_5678_9abc_def1);
+    let key = &KEY[..suite.key_len()];
+    let portable = Aead::with_features(suite, key, CpuFeatures::PORTABLE).expect("the key fits");
+    let vector = Aead::with_features(suite, key, features).expect("the key fits");
+    for length in [0, 1, 15, 16, 17, 127, 128, 129, 255, 256, 300, 1000] {
+        let (mut nonce, mut aad, mut a) = ([0; 12], [0; 40], [0; 1000]);
+        noise.fill(&mut nonce);
+        noise.fill(&mut aad);
+        noise.fill(&mut a);
+        let plain = a;
+        let mut b = a;
+        let aad = &aad[..length % 41];
+        let tag = portable.seal_in_place(&nonce, aad, &mut a[..length]).expect("the message is short");
+        assert_eq!(vector.seal_in_place(&nonce, aad, &mut b[..length]), Ok(tag), "{suite:?} {length}");
+        assert!(a == b, "{suite:?} {length}");
+        vector.open_in_place(&nonce, aad, &mut b[..length], &tag).expect("the tag is right");
+        assert!(b == plain, "{suite:?} {length}");
+        let mut wrong = tag;
+        wrong[length % 16] ^= 1;
+        assert!(vector.open_in_place(&nonce, aad, &mut a[..length], &wrong).is_err(), "{suite:?} {length}");
+        assert!(a[..length].iter().all(|byte| *byte == 0));
+    }
+}
+
+static mut SOURCE: [Sector; SECTORS] = [[0x5a; SECTOR_LEN]; SECTORS];
+static mut TARGET: [Sector; SECTORS] = [[0; SECTOR_LEN]; SECTORS];
+
+/// Instructions per byte of `work` over all sectors.
+fn measure(name: &str, detail: &str, bytes: usize, mut work: impl FnMut()) {
+    work();
+    let begin = now_ns();
+    work();
+    let instructions = now_ns() - begin;
+    let hundredths = instructions * 100 / bytes as u64;
+    let _ =
+        writeln!(Console, "{name:<14} {detail:<6} {:>6}.{:02} instructions/byte", hundredths / 100, hundredths % 100);
+}
+
+#[allow(unsafe_code, static_mut_refs)]
+fn count(features: CpuFeatures) {
+    // SAFETY: this is the only core and the only use of the two buffers.
+    let (source, target) = unsafe { (&mut SOURCE, &mut TARGET) };
+    for (features, detail) in [(features, "vector")] {
+        for algorithm in Algorithm::ALL {
+            let key = &KEY[..algorithm.key_len()];
+            let cipher = BlockCipher::with_features(algorithm, key, features).expect("the key fits");
+            let mut name = heapless(algorithm);
+            let _ = write!(name, "-CTR");
+            let data = target.as_flattened_mut();
+            measure(name.as_str(), detail, data.len(), || ctr::xor_keystream(&cipher, &[1; 16], black_box(data)));
+        }
+        for suite in Suite::ALL {
+            let aead = Aead::with_features(suite, &KEY[..suite.key_len()], features).expect("the key fits");
+            let (nonces, aads) = ([[3; 12]; SECTORS], [[4; 32]; SECTORS]);
+            let mut tags = [[0; 16]; SECTORS];
+            measure(suite.name(), detail, SECTOR_LEN, || {
+                let sealed = aead.seal(&nonces[0], &aads[0], black_box(&source[0]), &mut target[0]);
+                black_box(sealed).expect("a sector is short enough");
+            });
+            measure(suite.name(), "batch", SECTOR_LEN * SECTORS, || {
+                let sealed = aead.seal_batch(&nonces, &aads, black_box(source), target, &mut tags);
+                black_box(sealed).expect("all slices have one length");
+            });
+        }
+        measure("HMAC-SHA-256", detail, SECTOR_LEN, || {
+            black_box(crypto::hash::HmacSha256::mac(&KEY, black_box(&source[0])));
+        });
+    }
+}
+
+/// A short text on the stack.
+struct Text([u8; 32], usize);
+
+fn heapless(algorithm: Algorithm) -> Text {
+    let mut text = Text([0; 32], 0);
+    let _ = write!(text, "{algorithm:?}");
+    text
+}
+
+impl Text {
+    fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0[..self.1]).unwrap_or("?")
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let end = self.1 + text.len();
+        self.0.get_mut(self.1..end).ok_or(core::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.1 = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! The instructions of ARMv8-A: Advanced SIMD, and from the Cryptographic Extension AESE, AESD and PMULL (Arm ARM DDI 0487, section A2.3
+//! "The Armv8 Cryptographic Extension").
+// The kernels are inlined into functions that have the features; the emitted code is checked to hold no call.
+#![allow(inline_always_mismatching_target_features)]
+use core::arch::aarch64::*;
+use core::arch::asm;
+use core::mem::transmute;
+
+use cipher::Array;
+use cipher::consts::U256;
+use cipher::inout::InOutBuf;
+
+use super::vector::{Aligned, Clmul, Vector, each, four};
+use super::{AesProof, ClmulProof, aria, ghash, seed};
+use crate::Block;
+use crate::features::CpuFeatures;
+
+/// Reads ID_AA64ISAR0_EL1 (DDI 0487 section D24.2.61): AES in bits 7 to 4 (1: AESE and AESD, 2: also PMULL), SHA2 in bits 15 to 12.
+#[cfg(any(target_os = "none", target_os = "linux", target_os = "android"))]
+pub(crate) fn detect() -> CpuFeatures {
+    let isar0: u64;
+    // SAFETY: the register only identifies. Firmware runs this at EL1 or above, where it can be read; at EL0 Linux answers for it.
+    unsafe { asm!("mrs {}, ID_AA64ISAR0_EL1", out(reg) isar0, options(pure, nomem, nostack, preserves_flags)) };
+    CpuFeatures { aes: isar0 >> 4 & 15 >= 1, clmul: isar0 >> 4 & 15 >= 2, sha256: isar0 >> 12 & 15 >= 1 }
+}
+
+/// Elsewhere the operating system may not answer, so nothing is claimed.
+#[cfg(not(any(target_os = "none", target_os = "linux", target_os = "android")))]
+pub(crate) fn detect() -> CpuFeatures {
+    CpuFeatures::PORTABLE
+}
+
+/// A vector register.
+#[derive(Clone, Copy)]
+struct V(uint8x16_t);
+
+/// Calls intrinsics.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: a `V` is only handled inside the entry points below, which run only with a proof of these instructions.
+        unsafe { $call }
+    };
+}
+
+/// Loads four blocks of any alignment into four neighbouring registers. The compiler would load them byte by byte, because the bare
+/// targets forbid it unaligned accesses; LD1 of bytes has no alignment to keep (DDI 0487 section B2.8).
+macro_rules! load4 {
+    ($blocks:expr, $a:tt, $b:tt, $c:tt, $d:tt) => {{
+        let blocks: &[Block; 4] = $blocks;
+        let (a, b, c, d): (uint8x16_t, uint8x16_t, uint8x16_t, uint8x16_t);
+        // SAFETY: a reference to 64 bytes is valid for the load of 64 bytes.
+        unsafe {
+            asm!(
+                concat!("ld1 {{", $a, ".16b, ", $b, ".16b, ", $c, ".16b, ", $d, ".16b}}, [{}]"),
+                in(reg) blocks.as_ptr(), out($a) a, out($b) b, out($c) c, out($d) d,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        [Self(a), Self(b), Self(c), Self(d)]
+    }};
+}
+
+const SHIFT_TWICE: Aligned = Aligned([0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7]);
+const REVERSE: Aligned = Aligned([15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+
+/// Where in a pair of registers (even bytes, then odd bytes, each permuted by ShiftRows) the bytes of two registers are, each 32-bit
+/// word rotated right by 0 to 3 bytes.
+const ROTATIONS: [[Aligned; 2]; 4] = rotations();
+
+const fn rotations() -> [[Aligned; 2]; 4] {
+    let mut table = [[Aligned([0; 16]); 2]; 4];
+    let mut place = 0;
+    while place < 4 * 32 {
+        let (rotation, byte) = (place / 32, place % 32);
+        // The byte of the two registers taken as one that belongs here: in its word, `rotation` bytes further.
+        let source = byte / 4 * 4 + (byte + rotation) % 4;
+        // After the split it is lane `source / 2` of its half; ShiftRows put lane `l + 5 (l mod 4) mod 16` at `l`.
+        let lane = source / 2;
+        let shifted = (lane + 16 - 4 * (lane % 4)) % 16;
+        table[rotation][byte / 16].0[byte % 16] = (16 * (source % 2) + shifted) as u8;
+        place += 1;
+    }
+    table
+}
+
+impl Vector for V {
+    #[inline(always)]
+    fn load(bytes: &Aligned) -> Self {
+        // SAFETY: both types are 16 bytes of which every value is allowed, at the same alignment.
+        Self(unsafe { transmute::<Aligned, uint8x16_t>(*bytes) })
+    }
+    #[inline(always)]
+    fn load16(blocks: &[Block; 16]) -> [Self; 16] {
+        let (fours, _) = blocks.as_chunks::<4>();
+        let [a, b, c, d] = load4!(&fours[0], "v0", "v1", "v2", "v3");
+        let [e, f, g, h] = load4!(&fours[1], "v4", "v5", "v6", "v7");
+        let [i, j, k, l] = load4!(&fours[2], "v16", "v17", "v18", "v19");
+        let [m, n, o, p] = load4!(&fours[3], "v20", "v21", "v22", "v23");
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+    #[inline(always)]
+    fn store4(x: [Self; 4], blocks: &mut [Block; 4]) {
+        let x = uint8x16x4_t(x[0].0, x[1].0, x[2].0, x[3].0);
+        // SAFETY: an exclusive reference to 64 bytes is valid for the store of 64 bytes; ST1 of bytes takes any alignment.
+        unsafe { vst1q_u8_x4(blocks.as_flattened_mut().as_mut_ptr(), x) }
+    }
+    #[inline(always)]
+    fn splat(byte: u8) -> Self {
+        Self(op!(vdupq_n_u8(byte)))
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(op!(veorq_u8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn clear(self, mask: Self) -> Self {
+        Self(op!(vbicq_u8(self.0, mask.0)))
+    }
+    #[inline(always)]
+    fn add8(self, other: Self) -> Self {
+        Self(op!(vaddq_u8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn add32(self, other: Self) -> Self {
+        let sum = op!(vaddq_u32(vreinterpretq_u32_u8(self.0), vreinterpretq_u32_u8(other.0)));
+        Self(op!(vreinterpretq_u8_u32(sum)))
+    }
+    #[inline(always)]
+    fn low_nibbles(self) -> Self {
+        Self(op!(vandq_u8(self.0, vdupq_n_u8(15))))
+    }
+    #[inline(always)]
+    fn high_nibbles(self) -> Self {
+        Self(op!(vshrq_n_u8::<4>(self.0)))
+    }
+    #[inline(always)]
+    fn lookup(self, index: Self) -> Self {
+        Self(op!(vqtbl1q_u8(self.0, index.0)))
+    }
+    #[inline(always)]
+    fn sub_shift(self, key: Self) -> Self {
+        Self(op!(vaeseq_u8(self.0, key.0)))
+    }
+    #[inline(always)]
+    fn inv_sub_shift(self, key: Self) -> Self {
+        Self(op!(vaesdq_u8(self.0, key.0)))
+    }
+    #[inline(always)]
+    fn shift_twice(self) -> Self {
+        self.lookup(<Self as Vector>::load(&SHIFT_TWICE))
+    }
+    #[inline(always)]
+    fn zip_low(self, other: Self) -> Self {
+        Self(op!(vzip1q_u8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn zip_high(self, other: Self) -> Self {
+        Self(op!(vzip2q_u8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn swap_words(self) -> Self {
+        Self(op!(vrev32q_u8(self.0)))
+    }
+    #[inline(always)]
+    fn transpose_words(rows: [Self; 4]) -> [Self; 4] {
+        let [a, b, c, d] = four!(|I| op!(vreinterpretq_u32_u8(rows[I].0)));
+        let pairs = op!([vtrn1q_u32(a, b), vtrn2q_u32(a, b), vtrn1q_u32(c, d), vtrn2q_u32(c, d)]);
+        let [p, q, r, s] = four!(|I| op!(vreinterpretq_u64_u32(pairs[I])));
+        let columns = op!([vtrn1q_u64(p, r), vtrn1q_u64(q, s), vtrn2q_u64(p, r), vtrn2q_u64(q, s)]);
+        four!(|I| Self(op!(vreinterpretq_u8_u64(columns[I]))))
+    }
+    #[inline(always)]
+    fn unzip(self, other: Self) -> (Self, Self) {
+        (Self(op!(vuzp1q_u8(self.0, other.0))), Self(op!(vuzp2q_u8(self.0, other.0))))
+    }
+    #[inline(always)]
+    fn zip_shifted_rotations(even: Self, odd: Self) -> [[Self; 2]; 4] {
+        let pair = uint8x16x2_t(even.0, odd.0);
+        four!(|K| each!(0 1; |I| Self(op!(vqtbl2q_u8(pair, <Self as Vector>::load(&ROTATIONS[K][I]).0)))))
+    }
+}
+
+impl Clmul for V {
+    #[inline(always)]
+    fn load(bytes: &Aligned) -> Self {
+        <Self as Vector>::load(bytes)
+    }
+    #[inline(always)]
+    fn store(self, bytes: &mut Aligned) {
+        // SAFETY: both types are 16 bytes of which every value is allowed, at the same alignment.
+        *bytes = unsafe { transmute::<uint8x16_t, Aligned>(self.0) };
+    }
+    #[inline(always)]
+    fn reverse(self) -> Self {
+        self.lookup(<Self as Vector>::load(&REVERSE))
+    }
+    #[inline(always)]
+    fn load4_reversed(blocks: &[Block; 4]) -> [Self; 4] {
+        let x = load4!(blocks, "v0", "v1", "v2", "v3");
+        four!(|I| x[I].reverse())
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(op!(veorq_u8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn swap_halves(self) -> Self {
+        Self(op!(vextq_u8::<8>(self.0, self.0)))
+    }
+    #[inline(always)]
+    fn low(self, other: Self) -> Self {
+        let product: uint8x16_t;
+        // SAFETY: PMULL of 64-bit polynomials only computes; the proof says that it is there. (The intrinsic takes its operands through
+        // general registers.)
+        unsafe {
+            asm!(".arch_extension aes", "pmull {:v}.1q, {:v}.1d, {:v}.1d", lateout(vreg) product, in(vreg) self.0,
+                in(vreg) other.0, options(pure, nomem, nostack, preserves_flags));
+        }
+        Self(product)
+    }
+    #[inline(always)]
+    fn high(self, other: Self) -> Self {
+        let product: uint8x16_t;
+        // SAFETY: as for `low`.
+        unsafe {
+            asm!(".arch_extension aes", "pmull2 {:v}.1q, {:v}.2d, {:v}.2d", lateout(vreg) product, in(vreg) self.0,
+                in(vreg) other.0, options(pure, nomem, nostack, preserves_flags));
+        }
+        Self(product)
+    }
+    #[inline(always)]
+    fn shift_up(self) -> Self {
+        Self(op!(vextq_u8::<8>(vdupq_n_u8(0), self.0)))
+    }
+    #[inline(always)]
+    fn shift_down(self) -> Self {
+        Self(op!(vextq_u8::<8>(self.0, vdupq_n_u8(0))))
+    }
+    #[inline(always)]
+    fn from_low(value: u64) -> Self {
+        Self(op!(vreinterpretq_u8_u64(vcombine_u64(vdup_n_u64(value), vdup_n_u64(0)))))
+    }
+}
+
+/// Makes a safe entry point that takes a proof of the instructions which the kernel inside is compiled for.
+macro_rules! entry {
+    ($features:literal, $proof:ty, $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?, $kernel:path) => {
+        pub(crate) fn $name(_: $proof, $($arg: $type),*) $(-> $result)? {
+            #[target_feature(enable = $features)]
+            fn inner($($arg: $type),*) $(-> $result)? {
+                $kernel($($arg),*)
+            }
+            // SAFETY: the proof says that this processor has these instructions.
+            unsafe { inner($($arg),*) }
+        }
+    };
+}
+
+entry!("neon,aes", AesProof, aria_crypt(keys: &aria::Keys, blocks: &mut [Block; aria::PASS]), aria::crypt::<V>);
+entry!("neon,aes", AesProof,
+    aria_ctr(keys: &aria::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), aria::ctr::<V>);
+entry!("neon,aes", AesProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block; seed::PASS]), seed::crypt::<V>);
+entry!("neon,aes", AesProof,
+    seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<V>);
+entry!("neon,aes", ClmulProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
+entry!("neon,aes", ClmulProof,
+    ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<V>);

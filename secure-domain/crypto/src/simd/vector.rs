@@ -1,0 +1,127 @@
+//! Sixteen bytes in a vector register, as the kernels use them. The machine files beside this one implement it.
+//!
+//! The kernels use no closures over vectors and no iterators with them: a closure is a function without `#[target_feature]`, and one
+//! that is not inlined turns every instruction in it into a call. The macros here unroll instead.
+use cipher::Array;
+use cipher::consts::U256;
+use cipher::inout::InOut;
+
+use zeroize::Zeroize;
+
+use crate::Block;
+
+/// 16 bytes where the whole-register loads want them. (The bare AArch64 targets forbid the compiler unaligned accesses, so it
+/// would load anything less aligned byte by byte.)
+#[derive(Clone, Copy, Zeroize)]
+#[repr(align(16))]
+pub(crate) struct Aligned(pub(crate) Block);
+
+/// A vector of 16 byte lanes.
+///
+/// A value of this type exists only where the processor has the instructions: the kernels are entered through functions that
+/// demand a [`crate::simd::Proof`].
+pub(super) trait Vector: Copy {
+    /// The 16 bytes in memory order, of a table or a key of ours.
+    fn load(bytes: &Aligned) -> Self;
+    /// Sixteen blocks in memory order.
+    fn load16(blocks: &[Block; 16]) -> [Self; 16];
+    /// Writes four blocks in memory order.
+    fn store4(x: [Self; 4], blocks: &mut [Block; 4]);
+    /// Every lane the same.
+    fn splat(byte: u8) -> Self;
+    /// Sum in GF(2).
+    fn xor(self, other: Self) -> Self;
+    /// `self` where `mask` is zero.
+    fn clear(self, mask: Self) -> Self;
+    /// Sum of lanes modulo 256.
+    fn add8(self, other: Self) -> Self;
+    /// Sum of four 32-bit little-endian lanes.
+    fn add32(self, other: Self) -> Self;
+    /// The four low bits of every lane.
+    fn low_nibbles(self) -> Self;
+    /// The four high bits of every lane.
+    fn high_nibbles(self) -> Self;
+    /// `self[index]` in every lane; every index is below 16.
+    fn lookup(self, index: Self) -> Self;
+    /// The AES S-box of `self + key`, its lanes permuted by ShiftRows (FIPS 197 section 5.1.2).
+    fn sub_shift(self, key: Self) -> Self;
+    /// The inverse AES S-box of `self + key`, its lanes permuted by InvShiftRows.
+    fn inv_sub_shift(self, key: Self) -> Self;
+    /// Lanes permuted by ShiftRows twice, which is also InvShiftRows twice.
+    fn shift_twice(self) -> Self;
+    /// Lanes 0 to 7 of both, interleaved.
+    fn zip_low(self, other: Self) -> Self;
+    /// Lanes 8 to 15 of both, interleaved.
+    fn zip_high(self, other: Self) -> Self;
+    /// Swaps the bytes of each 32-bit lane.
+    fn swap_words(self) -> Self;
+    /// Transposes a 4 by 4 matrix of 32-bit lanes.
+    fn transpose_words(rows: [Self; 4]) -> [Self; 4];
+    /// Splits the bytes of two vectors into those with even and those with odd index.
+    fn unzip(self, other: Self) -> (Self, Self);
+    /// The inverse of [`Vector::unzip`] for lanes that ShiftRows permuted, each 32-bit lane then rotated right by 0, 1, 2 and 3 bytes.
+    fn zip_shifted_rotations(even: Self, odd: Self) -> [[Self; 2]; 4];
+}
+
+/// Two halves of 64 bits that multiply without carries.
+pub(super) trait Clmul: Copy {
+    /// A register that [`Clmul::store`] wrote.
+    fn load(bytes: &Aligned) -> Self;
+    /// Writes the register.
+    fn store(self, bytes: &mut Aligned);
+    /// The bytes in the other order.
+    fn reverse(self) -> Self;
+    /// Four blocks with their bytes reversed.
+    fn load4_reversed(blocks: &[Block; 4]) -> [Self; 4];
+    /// Sum in GF(2).
+    fn xor(self, other: Self) -> Self;
+    /// The halves exchanged.
+    fn swap_halves(self) -> Self;
+    /// Product of the low halves.
+    fn low(self, other: Self) -> Self;
+    /// Product of the high halves.
+    fn high(self, other: Self) -> Self;
+    /// Shifts the whole left by 64 bits.
+    fn shift_up(self) -> Self;
+    /// Shifts the whole right by 64 bits.
+    fn shift_down(self) -> Self;
+    /// The low half is `value`, the high half zero.
+    fn from_low(value: u64) -> Self;
+}
+
+/// An array of `$body` for every `$i` listed.
+macro_rules! each {
+    ($($n:literal)*; |$i:ident| $body:expr) => {
+        [$({
+            const $i: usize = $n;
+            $body
+        }),*]
+    };
+}
+
+/// An array of four, `$body` for `I` from 0.
+macro_rules! four {
+    (|$i:ident| $body:expr) => { each!(0 1 2 3; |$i| $body) };
+}
+
+/// An array of sixteen, `$body` for `I` from 0.
+macro_rules! sixteen {
+    (|$i:ident| $body:expr) => { each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; |$i| $body) };
+}
+
+pub(super) use {each, four, sixteen};
+
+/// Sixteen vectors into sixteen blocks.
+#[inline(always)]
+pub(super) fn store_blocks<V: Vector>(x: [V; 16], blocks: &mut [Block; 16]) {
+    let (fours, _) = blocks.as_chunks_mut::<4>();
+    let _: [(); 4] = four!(|I| V::store4([x[4 * I], x[4 * I + 1], x[4 * I + 2], x[4 * I + 3]], &mut fours[I]));
+}
+
+/// Sums `x` into 256 bytes, from `get_in` to `get_out`.
+#[inline(always)]
+pub(super) fn xor_into<V: Vector>(x: [V; 16], mut pass: InOut<'_, '_, Array<u8, U256>>) {
+    let data = V::load16(pass.get_in().0.as_chunks().0.first_chunk().expect("256 bytes are 16 blocks"));
+    let sum = sixteen!(|I| x[I].xor(data[I]));
+    store_blocks(sum, pass.get_out().0.as_chunks_mut().0.first_chunk_mut().expect("256 bytes are 16 blocks"));
+}

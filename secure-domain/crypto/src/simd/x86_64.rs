@@ -1,0 +1,234 @@
+//! The instructions of x86-64: AES-NI, SSSE3 byte shuffles, PCLMULQDQ, in their AVX encodings. Simulators, provisioning tools and tests
+//! run on it.
+use core::arch::x86_64::*;
+use core::mem::transmute;
+
+use cipher::Array;
+use cipher::consts::U256;
+use cipher::inout::InOutBuf;
+
+use super::vector::{Aligned, Clmul, Vector, each, four, sixteen};
+use super::{AesProof, ClmulProof, aria, ghash, seed};
+use crate::Block;
+use crate::features::CpuFeatures;
+
+/// Asks CPUID (Intel SDM volume 2A, leaf 1: ECX) and XGETBV whether the operating system saves the AVX registers.
+pub(crate) fn detect() -> CpuFeatures {
+    const PCLMULQDQ: u32 = 1 << 1;
+    const SSSE3: u32 = 1 << 9;
+    const AES: u32 = 1 << 25;
+    const OSXSAVE: u32 = 1 << 27;
+    const AVX: u32 = 1 << 28;
+    let ecx = __cpuid(1).ecx;
+    let has = |bits: u32| ecx & bits == bits;
+    let avx = has(OSXSAVE | AVX | SSSE3) && {
+        // SAFETY: OSXSAVE says that XGETBV is there.
+        let enabled = unsafe { _xgetbv(0) };
+        enabled & 6 == 6
+    };
+    CpuFeatures { aes: avx && has(AES), clmul: avx && has(PCLMULQDQ), sha256: false }
+}
+
+/// A vector register.
+#[derive(Clone, Copy)]
+struct X(__m128i);
+
+/// Calls intrinsics.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: an `X` is only handled inside the entry points below, which run only with a proof of these instructions.
+        unsafe { $call }
+    };
+}
+
+/// AES's ShiftRows and its inverse as shuffles of lanes.
+const UNSHIFT: Block = [0, 13, 10, 7, 4, 1, 14, 11, 8, 5, 2, 15, 12, 9, 6, 3];
+const SHIFT_TWICE: Block = [0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7];
+const SWAP_WORDS: Block = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
+const REVERSE: Block = [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+const EVEN_THEN_ODD: Block = [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15];
+const ROTATE_WORDS: [Block; 3] = [
+    [1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12],
+    [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13],
+    [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14],
+];
+
+impl X {
+    #[inline(always)]
+    fn from_block(bytes: &Block) -> Self {
+        // SAFETY: both types are 16 bytes of which every value is allowed.
+        Self(unsafe { transmute::<Block, __m128i>(*bytes) })
+    }
+    #[inline(always)]
+    fn to_block(self) -> Block {
+        // SAFETY: both types are 16 bytes of which every value is allowed.
+        unsafe { transmute::<__m128i, Block>(self.0) }
+    }
+}
+
+impl Vector for X {
+    #[inline(always)]
+    fn load(bytes: &Aligned) -> Self {
+        Self::from_block(&bytes.0)
+    }
+    #[inline(always)]
+    fn load16(blocks: &[Block; 16]) -> [Self; 16] {
+        sixteen!(|I| Self::from_block(&blocks[I]))
+    }
+    #[inline(always)]
+    fn store4(x: [Self; 4], blocks: &mut [Block; 4]) {
+        *blocks = four!(|I| x[I].to_block());
+    }
+    #[inline(always)]
+    fn splat(byte: u8) -> Self {
+        Self(op!(_mm_set1_epi8(byte as i8)))
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(op!(_mm_xor_si128(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn clear(self, mask: Self) -> Self {
+        Self(op!(_mm_andnot_si128(mask.0, self.0)))
+    }
+    #[inline(always)]
+    fn add8(self, other: Self) -> Self {
+        Self(op!(_mm_add_epi8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn add32(self, other: Self) -> Self {
+        Self(op!(_mm_add_epi32(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn low_nibbles(self) -> Self {
+        Self(op!(_mm_and_si128(self.0, _mm_set1_epi8(15))))
+    }
+    #[inline(always)]
+    fn high_nibbles(self) -> Self {
+        Self(op!(_mm_and_si128(_mm_srli_epi16::<4>(self.0), _mm_set1_epi8(15))))
+    }
+    #[inline(always)]
+    fn lookup(self, index: Self) -> Self {
+        Self(op!(_mm_shuffle_epi8(self.0, index.0)))
+    }
+    #[inline(always)]
+    fn sub_shift(self, key: Self) -> Self {
+        Self(op!(_mm_aesenclast_si128(_mm_xor_si128(self.0, key.0), _mm_setzero_si128())))
+    }
+    #[inline(always)]
+    fn inv_sub_shift(self, key: Self) -> Self {
+        Self(op!(_mm_aesdeclast_si128(_mm_xor_si128(self.0, key.0), _mm_setzero_si128())))
+    }
+    #[inline(always)]
+    fn shift_twice(self) -> Self {
+        self.lookup(Self::from_block(&SHIFT_TWICE))
+    }
+    #[inline(always)]
+    fn zip_low(self, other: Self) -> Self {
+        Self(op!(_mm_unpacklo_epi8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn zip_high(self, other: Self) -> Self {
+        Self(op!(_mm_unpackhi_epi8(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn swap_words(self) -> Self {
+        self.lookup(Self::from_block(&SWAP_WORDS))
+    }
+    #[inline(always)]
+    fn transpose_words([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        let (ab_low, ab_high) = op!((_mm_unpacklo_epi32(a.0, b.0), _mm_unpackhi_epi32(a.0, b.0)));
+        let (cd_low, cd_high) = op!((_mm_unpacklo_epi32(c.0, d.0), _mm_unpackhi_epi32(c.0, d.0)));
+        [
+            Self(op!(_mm_unpacklo_epi64(ab_low, cd_low))),
+            Self(op!(_mm_unpackhi_epi64(ab_low, cd_low))),
+            Self(op!(_mm_unpacklo_epi64(ab_high, cd_high))),
+            Self(op!(_mm_unpackhi_epi64(ab_high, cd_high))),
+        ]
+    }
+    #[inline(always)]
+    fn unzip(self, other: Self) -> (Self, Self) {
+        let order = Self::from_block(&EVEN_THEN_ODD);
+        let (a, b) = (self.lookup(order), other.lookup(order));
+        (Self(op!(_mm_unpacklo_epi64(a.0, b.0))), Self(op!(_mm_unpackhi_epi64(a.0, b.0))))
+    }
+    #[inline(always)]
+    fn zip_shifted_rotations(even: Self, odd: Self) -> [[Self; 2]; 4] {
+        let unshift = Self::from_block(&UNSHIFT);
+        let (even, odd) = (even.lookup(unshift), odd.lookup(unshift));
+        let whole = [even.zip_low(odd), even.zip_high(odd)];
+        let [a, b, c] = each!(0 1 2; |K| each!(0 1; |I| whole[I].lookup(Self::from_block(&ROTATE_WORDS[K]))));
+        [whole, a, b, c]
+    }
+}
+
+impl Clmul for X {
+    #[inline(always)]
+    fn load(bytes: &Aligned) -> Self {
+        Self::from_block(&bytes.0)
+    }
+    #[inline(always)]
+    fn store(self, bytes: &mut Aligned) {
+        bytes.0 = self.to_block();
+    }
+    #[inline(always)]
+    fn reverse(self) -> Self {
+        self.lookup(Self::from_block(&REVERSE))
+    }
+    #[inline(always)]
+    fn load4_reversed(blocks: &[Block; 4]) -> [Self; 4] {
+        four!(|I| Self::from_block(&blocks[I]).reverse())
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(op!(_mm_xor_si128(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn swap_halves(self) -> Self {
+        Self(op!(_mm_shuffle_epi32::<0x4e>(self.0)))
+    }
+    #[inline(always)]
+    fn low(self, other: Self) -> Self {
+        Self(op!(_mm_clmulepi64_si128::<0x00>(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn high(self, other: Self) -> Self {
+        Self(op!(_mm_clmulepi64_si128::<0x11>(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn shift_up(self) -> Self {
+        Self(op!(_mm_slli_si128::<8>(self.0)))
+    }
+    #[inline(always)]
+    fn shift_down(self) -> Self {
+        Self(op!(_mm_srli_si128::<8>(self.0)))
+    }
+    #[inline(always)]
+    fn from_low(value: u64) -> Self {
+        Self(op!(_mm_set_epi64x(0, value as i64)))
+    }
+}
+
+/// Makes a safe entry point that takes a proof of the instructions which the kernel inside is compiled for.
+macro_rules! entry {
+    ($features:literal, $proof:ty, $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?, $kernel:path) => {
+        pub(crate) fn $name(_: $proof, $($arg: $type),*) $(-> $result)? {
+            #[target_feature(enable = $features)]
+            fn inner($($arg: $type),*) $(-> $result)? {
+                $kernel($($arg),*)
+            }
+            // SAFETY: the proof says that this processor has these instructions; `detect` checked all of them together.
+            unsafe { inner($($arg),*) }
+        }
+    };
+}
+
+entry!("avx,aes,ssse3", AesProof, aria_crypt(keys: &aria::Keys, blocks: &mut [Block; aria::PASS]), aria::crypt::<X>);
+entry!("avx,aes,ssse3", AesProof,
+    aria_ctr(keys: &aria::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), aria::ctr::<X>);
+entry!("avx,aes,ssse3", AesProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block; seed::PASS]), seed::crypt::<X>);
+entry!("avx,aes,ssse3", AesProof,
+    seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<X>);
+entry!("avx,pclmulqdq,ssse3", ClmulProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
+entry!("avx,pclmulqdq,ssse3", ClmulProof,
+    ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<X>);
