@@ -234,16 +234,31 @@ impl World {
         read.value
     }
 
-    /// Writes the bit of `intid` in the register array that starts at `array` (GICv3).
+    /// Where the register array at offset `array` has the word of `intid`, of vCPU `owner` if private.
+    fn place(&self, owner: usize, array: u64, intid: u32) -> (Frame, u64) {
+        let offset = array + u64::from(intid / 32 * 4);
+        match self.vgic.config.version {
+            Version::V3 if intid < 32 => (Frame::Redistributor(owner), 0x1_0000 + offset),
+            _ => (Frame::Distributor, offset),
+        }
+    }
+
+    /// Writes the bit of `intid` in the register array that starts at `array`; on GICv2, `owner` writes its private ones itself.
     pub(crate) fn write_bit(&mut self, cpu: usize, owner: usize, array: u64, intid: u32) {
-        let (frame, base) = if intid < 32 { (Frame::Redistributor(owner), 0x1_0000) } else { (Frame::Distributor, 0) };
-        self.write(cpu, frame, base + array + u64::from(intid / 32 * 4), 1 << (intid % 32));
+        let (frame, offset) = self.place(owner, array, intid);
+        self.write(cpu, frame, offset, 1 << (intid % 32));
     }
 
     /// Reads the bit of `intid` likewise.
     pub(crate) fn bit(&mut self, cpu: usize, owner: usize, array: u64, intid: u32) -> bool {
-        let (frame, base) = if intid < 32 { (Frame::Redistributor(owner), 0x1_0000) } else { (Frame::Distributor, 0) };
-        self.read(cpu, frame, base + array + u64::from(intid / 32 * 4)) >> (intid % 32) & 1 != 0
+        let (frame, offset) = self.place(owner, array, intid);
+        self.read(cpu, frame, offset) >> (intid % 32) & 1 != 0
+    }
+
+    /// Writes a register of one byte.
+    pub(crate) fn write_byte(&mut self, cpu: usize, frame: Frame, offset: u64, value: u8) {
+        let kicks = self.vgic.mmio_write(cpu, frame, offset, 1, value.into(), self.machine.on(cpu));
+        self.note(kicks);
     }
 
     /// EL2 on `core` takes its interrupts until none is left: IPIs, maintenance, the guest's.
