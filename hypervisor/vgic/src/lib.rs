@@ -6,14 +6,14 @@
 //!
 //! **The list registers stay live.** They are loaded on the guest's core and left there, across exits and while the core runs
 //! the other domain; nothing is saved. Only the core itself can read them. So each fact has one owner: the registers that the
-//! guest wrote, edges and levels are kept in a [`bank`] under a lock; what the guest acknowledged is in the list registers; and
+//! guest wrote, edges and levels are kept in a `bank` under a lock; what the guest acknowledged is in the list registers; and
 //! of a physical interrupt that is not in a list register the physical GIC is the authority.
 //!
-//! **A core that changes something for another** changes the bank, leaves a note in the other's [`inbox`] and returns its bit in [`Kicks`];
+//! **A core that changes something for another** changes the bank, leaves a note in the other's `inbox` and returns its bit in [`Kicks`];
 //! the caller sends an IPI, and the other core calls [`Vgic::sync`].
 //!
-//! **Two ways in.** The short way ([`lists`]) puts one interrupt into an empty list register: no search, no other lock than that of
-//! the vCPU (private interrupts) or of vCPU and distributor (SPIs). Whenever there is something to choose, the long way ([`refill`])
+//! **Two ways in.** The short way (`lists`) puts one interrupt into an empty list register: no search, no other lock than that of
+//! the vCPU (private interrupts) or of vCPU and distributor (SPIs). Whenever there is something to choose, the long way (`refill`)
 //! decides everything anew.
 //!
 //! **Ownership.** An interrupt that was not assigned is RAZ/WI; [`Physical`] is never called with it.
