@@ -13,6 +13,11 @@ const MSR: u32 = 0xd510_0000;
 /// `SYS #op1, Cn, Cm, #op2, x0`: op0 = 1.
 const SYS: u32 = 0xd508_0000;
 
+/// `RDVL x0, #1`: the SVE vector length.
+const RDVL: u32 = 0x04bf_5020;
+/// `RDSVL x0, #1`: the SME vector length.
+const RDSVL: u32 = 0x04bf_5820;
+
 /// Two instructions that the probe writes for itself.
 #[repr(C, align(64))]
 struct Code([u32; 16]);
@@ -34,6 +39,10 @@ fn identification(probe: &mut Probe<'_>) {
     let features = aarch64::read_sysreg!("id_aa64pfr0_el1");
     for (name, shift) in [("el2", 8), ("sve", 32)] {
         probe.report.equal(format_args!("id_aa64pfr0_{name}"), 0, features >> shift & 0xf);
+    }
+    for (name, instruction) in [("rdvl_of_hidden_sve", RDVL), ("rdsvl_of_hidden_sme", RDSVL)] {
+        let got = run_instruction(instruction);
+        probe.report.case(name, "undefined", got, got.is_undefined());
     }
     let level = aarch64::read_sysreg!("CurrentEL") >> 2 & 3;
     probe.report.equal("current_el", 1, level);
