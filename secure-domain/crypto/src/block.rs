@@ -13,7 +13,7 @@ use crate::aria::{self, Aria};
 use crate::error::Error;
 use crate::features::CpuFeatures;
 use crate::seed::{self, Seed};
-use crate::simd::{self, AesProof};
+use crate::simd::{self, VectorProof};
 use crate::suite::Algorithm;
 
 /// An expanded key of one of the block ciphers. Its memory is wiped on drop.
@@ -25,9 +25,10 @@ pub struct BlockCipher(Key);
 #[allow(clippy::large_enum_variant)]
 enum Key {
     Aria(Aria),
-    AriaVector(AesProof, Aria, simd::aria::Keys),
+    AriaVector(VectorProof, Aria, simd::aria::Keys),
     Seed(Seed),
-    SeedVector(AesProof, Seed, simd::seed::Keys),
+    SeedVector(VectorProof, Seed, simd::seed::Keys),
+    AesVector(VectorProof, simd::aes::Keys),
     Aes128(Aes128),
     Aes192(Aes192),
     Aes256(Aes256),
@@ -42,7 +43,8 @@ impl BlockCipher {
         Self::with_features(algorithm, key, CpuFeatures::detect())
     }
 
-    /// Expands `key` for `algorithm` on a backend that needs no more than `features`. AES outside AArch64 asks the processor itself.
+    /// Expands `key` for `algorithm` on a backend that needs no more than `features`. (The portable AES is the crate `aes`, which on some systems finds
+    /// and uses AES instructions by itself.)
     ///
     /// # Errors
     /// [`Error::KeyLength`] if `key` is not [`Algorithm::key_len`] bytes long.
@@ -50,12 +52,11 @@ impl BlockCipher {
         if key.len() != algorithm.key_len() {
             return Err(Error::KeyLength);
         }
+        let vector = VectorProof::new(features);
         Ok(Self(match algorithm {
-            Algorithm::Aria128 | Algorithm::Aria192 | Algorithm::Aria256 => Key::aria(Aria::new(key)?, features),
-            Algorithm::Seed128 => Key::seed(Seed::new(key)?, features),
-            Algorithm::Aes128 => Key::Aes128(Aes128::new_from_slice(key).map_err(|_| Error::KeyLength)?),
-            Algorithm::Aes192 => Key::Aes192(Aes192::new_from_slice(key).map_err(|_| Error::KeyLength)?),
-            Algorithm::Aes256 => Key::Aes256(Aes256::new_from_slice(key).map_err(|_| Error::KeyLength)?),
+            Algorithm::Aria128 | Algorithm::Aria192 | Algorithm::Aria256 => Key::aria(Aria::new(key)?, vector),
+            Algorithm::Seed128 => Key::seed(Seed::new(key)?, vector),
+            Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256 => Key::aes(key, vector)?,
         }))
     }
 
@@ -67,6 +68,7 @@ impl BlockCipher {
             Key::AriaVector(..) => simd::aria::PASS,
             Key::Seed(_) => seed::PASS,
             Key::SeedVector(..) => simd::seed::PASS,
+            Key::AesVector(..) => simd::aes::PASS,
             Key::Aes128(_) | Key::Aes192(_) | Key::Aes256(_) => 8,
         }
     }
@@ -75,9 +77,10 @@ impl BlockCipher {
     pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
             Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.encrypt, pass)),
-            Key::AriaVector(proof, _, keys) => in_passes(blocks, |pass| simd::aria_crypt(*proof, keys, pass)),
+            Key::AriaVector(proof, _, keys) => simd::aria_crypt(*proof, keys, blocks),
             Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(false), pass)),
-            Key::SeedVector(proof, _, keys) => in_passes(blocks, |pass| simd::seed_crypt(*proof, keys, pass)),
+            Key::SeedVector(proof, _, keys) => simd::seed_crypt(*proof, keys, blocks),
+            Key::AesVector(proof, keys) => simd::aes_encrypt(*proof, keys, blocks),
             Key::Aes128(key) => key.encrypt_blocks(as_arrays(blocks)),
             Key::Aes192(key) => key.encrypt_blocks(as_arrays(blocks)),
             Key::Aes256(key) => key.encrypt_blocks(as_arrays(blocks)),
@@ -90,12 +93,16 @@ impl BlockCipher {
             Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.decrypt, pass)),
             Key::AriaVector(proof, key, _) => {
                 let keys = simd::aria::Keys::new(&key.decrypt);
-                in_passes(blocks, |pass| simd::aria_crypt(*proof, &keys, pass));
+                simd::aria_crypt(*proof, &keys, blocks);
             }
             Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(true), pass)),
             Key::SeedVector(proof, key, _) => {
                 let keys = simd::seed::Keys::new(key, true);
-                in_passes(blocks, |pass| simd::seed_crypt(*proof, &keys, pass));
+                simd::seed_crypt(*proof, &keys, blocks);
+            }
+            Key::AesVector(proof, keys) => {
+                let keys = simd::aes_reverse(*proof, keys);
+                simd::aes_decrypt(*proof, &keys, blocks);
             }
             Key::Aes128(key) => key.decrypt_blocks(as_arrays(blocks)),
             Key::Aes192(key) => key.decrypt_blocks(as_arrays(blocks)),
@@ -115,6 +122,11 @@ impl BlockCipher {
             Key::AriaVector(proof, _, keys) => {
                 let (passes, rest) = data.into_chunks();
                 simd::aria_ctr(*proof, keys, first, passes);
+                rest
+            }
+            Key::AesVector(proof, keys) => {
+                let (passes, rest) = data.into_chunks();
+                simd::aes_ctr(*proof, keys, first, passes);
                 rest
             }
             Key::SeedVector(proof, _, keys) => {
@@ -145,16 +157,26 @@ impl BlockCipher {
 }
 
 impl Key {
-    fn aria(key: Aria, features: CpuFeatures) -> Self {
-        let Some(proof) = AesProof::new(features) else { return Self::Aria(key) };
+    fn aria(key: Aria, vector: Option<VectorProof>) -> Self {
+        let Some(proof) = vector else { return Self::Aria(key) };
         let keys = simd::aria::Keys::new(&key.encrypt);
         Self::AriaVector(proof, key, keys)
     }
 
-    fn seed(key: Seed, features: CpuFeatures) -> Self {
-        let Some(proof) = AesProof::new(features) else { return Self::Seed(key) };
+    fn seed(key: Seed, vector: Option<VectorProof>) -> Self {
+        let Some(proof) = vector else { return Self::Seed(key) };
         let keys = simd::seed::Keys::new(&key, false);
         Self::SeedVector(proof, key, keys)
+    }
+
+    fn aes(key: &[u8], vector: Option<VectorProof>) -> Result<Self, Error> {
+        let refused = |_| Error::KeyLength;
+        Ok(match (vector, key.len()) {
+            (Some(proof), _) => Self::AesVector(proof, simd::aes::Keys::new(key)),
+            (None, 16) => Self::Aes128(Aes128::new_from_slice(key).map_err(refused)?),
+            (None, 24) => Self::Aes192(Aes192::new_from_slice(key).map_err(refused)?),
+            (None, _) => Self::Aes256(Aes256::new_from_slice(key).map_err(refused)?),
+        })
     }
 }
 
@@ -165,7 +187,8 @@ impl core::fmt::Debug for BlockCipher {
 }
 
 /// Splits `blocks` into passes of `N`; the last one is filled up with zero blocks and its surplus wiped.
-fn in_passes<const N: usize>(blocks: &mut [Block], crypt: impl Fn(&mut [Block; N])) {
+#[inline(always)]
+pub(crate) fn in_passes<const N: usize>(blocks: &mut [Block], crypt: impl Fn(&mut [Block; N])) {
     let (passes, rest) = blocks.as_chunks_mut::<N>();
     passes.iter_mut().for_each(&crypt);
     if !rest.is_empty() {

@@ -71,11 +71,6 @@ impl Counter {
         self.value = self.value.wrapping_add(blocks as u32);
     }
 
-    /// The next 16 counter blocks.
-    pub(crate) fn batch(&mut self) -> [Block; 16] {
-        core::array::from_fn(|_| self.next())
-    }
-
     /// The present counter block; steps to the one after it.
     pub(crate) fn next(&mut self) -> Block {
         let mut block = self.prefix;

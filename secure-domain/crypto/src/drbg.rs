@@ -4,6 +4,7 @@ use sha2::{Sha256, Sha512};
 use zeroize::Zeroize;
 
 use crate::error::Error;
+use crate::hash::{DIGEST_LEN, Digest32, HmacSha256};
 
 /// The most bytes one request may ask for (SP 800-90A table 2: 2^19 bits).
 pub const MAX_REQUEST: usize = 1 << 16;
@@ -24,24 +25,31 @@ pub trait HmacHash {
     const STRENGTH: usize;
 }
 
-macro_rules! hmac_hash {
-    ($hash:ty, $len:literal) => {
-        impl HmacHash for $hash {
-            type Output = [u8; $len];
-            fn filled(byte: u8) -> Self::Output {
-                [byte; $len]
-            }
-            fn hmac(key: &[u8], parts: &[&[u8]]) -> Self::Output {
-                let mut hmac = Hmac::<$hash>::new_from_slice(key).expect("HMAC takes keys of every length");
-                parts.iter().for_each(|part| hmac.update(part));
-                hmac.finalize().into_bytes().into()
-            }
-            const STRENGTH: usize = 32;
-        }
-    };
+impl HmacHash for Sha256 {
+    type Output = Digest32;
+    fn filled(byte: u8) -> Self::Output {
+        [byte; DIGEST_LEN]
+    }
+    fn hmac(key: &[u8], parts: &[&[u8]]) -> Self::Output {
+        let mut hmac = HmacSha256::new(key);
+        parts.iter().for_each(|part| hmac.update(part));
+        hmac.finish()
+    }
+    const STRENGTH: usize = 32;
 }
-hmac_hash!(Sha256, 32);
-hmac_hash!(Sha512, 64);
+
+impl HmacHash for Sha512 {
+    type Output = [u8; 64];
+    fn filled(byte: u8) -> Self::Output {
+        [byte; 64]
+    }
+    fn hmac(key: &[u8], parts: &[&[u8]]) -> Self::Output {
+        let mut hmac = Hmac::<Self>::new_from_slice(key).expect("HMAC takes keys of every length");
+        parts.iter().for_each(|part| hmac.update(part));
+        hmac.finalize().into_bytes().into()
+    }
+    const STRENGTH: usize = 32;
+}
 
 /// HMAC-DRBG with SHA-256, the module's generator.
 pub type HmacDrbgSha256 = HmacDrbg<Sha256>;

@@ -6,35 +6,30 @@
 /// its instructions would be undefined behaviour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuFeatures {
-    pub(crate) aes: bool,
-    pub(crate) clmul: bool,
+    /// The AES round instructions and the carry-less product of 64-bit polynomials.
+    pub(crate) vector: bool,
+    /// The SHA-256 instructions.
     pub(crate) sha256: bool,
 }
 
 impl CpuFeatures {
     /// No vector instructions: the portable backend.
-    pub const PORTABLE: Self = Self { aes: false, clmul: false, sha256: false };
+    pub const PORTABLE: Self = Self { vector: false, sha256: false };
 
-    /// Asks the processor this runs on: `ID_AA64ISAR0_EL1` on AArch64 (at EL1 or above, or where the operating system answers for
-    /// it), CPUID on x86-64. The answer holds for every core only if all cores are alike.
+    /// Asks the processor this runs on, once, and remembers the answer: `ID_AA64ISAR0_EL1` on AArch64 (at EL1 or above, or where the
+    /// operating system answers for it), CPUID on x86-64. All cores are taken to be alike.
     #[must_use]
     pub fn detect() -> Self {
         crate::simd::detect()
     }
 
-    /// Whether the AES round instructions carry ARIA, SEED and AES.
+    /// Whether the AES and carry-less multiplication instructions carry the block ciphers and GHASH.
     #[must_use]
-    pub const fn has_aes(self) -> bool {
-        self.aes
+    pub const fn has_vector_aes(self) -> bool {
+        self.vector
     }
 
-    /// Whether carry-less multiplication carries GHASH.
-    #[must_use]
-    pub const fn has_clmul(self) -> bool {
-        self.clmul
-    }
-
-    /// Whether the SHA-256 instructions can be used.
+    /// Whether this module's own SHA-256 instructions carry the hash. (On x86-64 the `sha2` crate finds its own.)
     #[must_use]
     pub const fn has_sha256(self) -> bool {
         self.sha256

@@ -8,7 +8,7 @@ use crate::block::BlockCipher;
 use crate::ctr;
 use crate::error::Error;
 use crate::features::CpuFeatures;
-use crate::ghash::Ghash;
+use crate::ghash::{self, Ghash};
 
 /// The longest message under one nonce: 2^32 - 2 blocks (SP 800-38D section 5.2.1.1).
 const MAX_MESSAGE: u64 = ((1 << 32) - 2) * 16;
@@ -18,7 +18,7 @@ const MAX_AAD: u64 = (1 << 61) - 1;
 /// A block cipher key with the hash key made from it.
 pub struct Gcm {
     cipher: BlockCipher,
-    hash: Ghash,
+    hash: ghash::Key,
 }
 
 impl Gcm {
@@ -32,7 +32,7 @@ impl Gcm {
     #[must_use]
     pub fn with_features(cipher: BlockCipher, features: CpuFeatures) -> Self {
         let mut h = cipher.encrypt_block([0; 16]);
-        let hash = Ghash::new(&h, features);
+        let hash = ghash::Key::new(&h, features);
         h.zeroize();
         Self { cipher, hash }
     }
@@ -94,7 +94,7 @@ impl Gcm {
             first[..12].copy_from_slice(nonce);
             first[15] = 1;
         } else {
-            let mut hash = self.hash.clone();
+            let mut hash = Ghash::new(&self.hash);
             hash.update_padded(nonce);
             hash.update_blocks(&[bits(nonce).to_be_bytes()]);
             first = hash.finish();
@@ -103,7 +103,7 @@ impl Gcm {
     }
 
     fn tag(&self, first: &Block, aad: &[u8], ciphertext: &[u8]) -> Block {
-        let mut hash = self.hash.clone();
+        let mut hash = Ghash::new(&self.hash);
         hash.update_padded(aad);
         hash.update_padded(ciphertext);
         hash.update_blocks(&[((bits(aad) << 64) | bits(ciphertext)).to_be_bytes()]);

@@ -9,27 +9,36 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::Block;
 use crate::features::CpuFeatures;
-use crate::simd::{self, ClmulProof};
+use crate::simd::{self, VectorProof};
 
-/// The hash key and the running sum.
-#[derive(Clone)]
-pub(crate) struct Ghash {
-    key: Key,
-    sum: Block,
+/// The hash key.
+pub(crate) enum Key {
+    /// For products made of ordinary multiplications.
+    Portable(Operand),
+    /// For carry-less multiplication.
+    Vector(VectorProof, simd::ghash::Powers),
 }
 
-#[derive(Clone)]
-// It lives on the stack and in keys only; boxing would need an allocator.
-#[allow(clippy::large_enum_variant)]
-enum Key {
-    Portable(Operand),
-    Vector(ClmulProof, simd::ghash::Powers),
+impl Key {
+    /// The key `h`, the encipherment of the zero block.
+    pub(crate) fn new(h: &Block, features: CpuFeatures) -> Self {
+        match VectorProof::new(features) {
+            Some(proof) => Self::Vector(proof, simd::ghash_powers(proof, h)),
+            None => Self::Portable(Operand::new(halves(h))),
+        }
+    }
+}
+
+/// A running sum under a key.
+pub(crate) struct Ghash<'k> {
+    key: &'k Key,
+    sum: Block,
 }
 
 /// A field element in the three parts that Karatsuba's method multiplies, each also with its bits reversed, because the high
 /// half of a product of 64-bit polynomials is the low half of the product of their reversals.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-struct Operand {
+pub(crate) struct Operand {
     plain: [u64; 3],
     reversed: [u64; 3],
 }
@@ -41,13 +50,9 @@ impl Operand {
     }
 }
 
-impl Ghash {
-    /// Starts a hash under the key `h`, the encipherment of the zero block.
-    pub(crate) fn new(h: &Block, features: CpuFeatures) -> Self {
-        let key = match ClmulProof::new(features) {
-            Some(proof) => Key::Vector(proof, simd::ghash_powers(proof, h)),
-            None => Key::Portable(Operand::new(halves(h))),
-        };
+impl<'k> Ghash<'k> {
+    /// Starts a hash.
+    pub(crate) const fn new(key: &'k Key) -> Self {
         Self { key, sum: [0; 16] }
     }
 
@@ -64,7 +69,7 @@ impl Ghash {
 
     /// Absorbs whole blocks.
     pub(crate) fn update_blocks(&mut self, blocks: &[Block]) {
-        match &self.key {
+        match self.key {
             Key::Portable(key) => {
                 let mut sum = halves(&self.sum);
                 for block in blocks {
@@ -83,7 +88,7 @@ impl Ghash {
     }
 }
 
-impl Drop for Ghash {
+impl Drop for Ghash<'_> {
     fn drop(&mut self) {
         self.sum.zeroize();
     }
@@ -155,7 +160,8 @@ mod tests {
         #[test]
         fn a_product_is_the_one_of_the_standard(h: Block, x: Block) {
             for features in [CpuFeatures::PORTABLE, CpuFeatures::detect()] {
-                let mut hash = Ghash::new(&h, features);
+                let key = Key::new(&h, features);
+                let mut hash = Ghash::new(&key);
                 hash.update_blocks(&[x]);
                 prop_assert_eq!(hash.finish(), slow(x, h));
             }
@@ -163,8 +169,8 @@ mod tests {
 
         #[test]
         fn both_backends_agree_on_any_number_of_blocks(h: Block, data in prop::collection::vec(any::<u8>(), 0..700)) {
-            let mut portable = Ghash::new(&h, CpuFeatures::PORTABLE);
-            let mut vector = Ghash::new(&h, CpuFeatures::detect());
+            let keys = [CpuFeatures::PORTABLE, CpuFeatures::detect()].map(|features| Key::new(&h, features));
+            let [mut portable, mut vector] = [Ghash::new(&keys[0]), Ghash::new(&keys[1])];
             portable.update_padded(&data);
             vector.update_padded(&data);
             prop_assert_eq!(portable.finish(), vector.finish());

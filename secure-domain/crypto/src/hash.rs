@@ -1,12 +1,19 @@
 //! SHA-256, HMAC-SHA-256 and the two key derivations built on it.
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+//!
+//! The compression function is the `sha2` crate's, or on ARMv8 processors with the SHA-256 instructions our own: on a bare machine the
+//! crate cannot find them. Padding and buffering are here so that both serve the same type.
+use sha2::block_api::compress256;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::error::Error;
+use crate::features::CpuFeatures;
+use crate::simd::{self, Sha256Proof};
 
 /// Length of a SHA-256 digest and of an HMAC-SHA-256 in bytes.
 pub const DIGEST_LEN: usize = 32;
+/// Length of a block of the compression function in bytes.
+const BLOCK_LEN: usize = 64;
 
 /// A SHA-256 digest or an HMAC-SHA-256.
 pub type Digest32 = [u8; DIGEST_LEN];
@@ -14,41 +21,148 @@ pub type Digest32 = [u8; DIGEST_LEN];
 /// The SHA-256 digest (FIPS 180-4) of `data`.
 #[must_use]
 pub fn sha256(data: &[u8]) -> Digest32 {
-    Sha256::digest(data).into()
+    let mut hash = Hash::new();
+    hash.update(data);
+    hash.finish()
 }
 
-/// SHA-256 over data that comes in pieces.
-#[derive(Clone, Default)]
-pub struct Hash(Sha256);
+/// SHA-256 over data that comes in pieces. Wiped on drop.
+#[derive(Clone)]
+pub struct Hash {
+    state: [u32; 8],
+    buffer: [u8; BLOCK_LEN],
+    /// Bytes absorbed so far; the last `len % 64` wait in the buffer.
+    len: u64,
+    vector: Option<Sha256Proof>,
+}
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Hash {
-    /// Starts a digest.
+    /// Starts a digest on the fastest backend of this processor.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_features(CpuFeatures::detect())
+    }
+
+    /// Starts a digest on a backend that needs no more than `features`.
+    #[must_use]
+    pub fn with_features(features: CpuFeatures) -> Self {
+        // The first 32 bits of the fractional parts of the square roots of the first eight primes (FIPS 180-4 section 5.3.3).
+        let state =
+            [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+        Self { state, buffer: [0; BLOCK_LEN], len: 0, vector: Sha256Proof::new(features) }
     }
 
     /// Absorbs `data`.
-    pub fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
+    pub fn update(&mut self, mut data: &[u8]) {
+        let waiting = self.waiting();
+        self.len = self.len.wrapping_add(data.len() as u64);
+        if waiting != 0 {
+            let (now, later) = data.split_at(data.len().min(BLOCK_LEN - waiting));
+            self.buffer[waiting..waiting + now.len()].copy_from_slice(now);
+            if waiting + now.len() < BLOCK_LEN {
+                return;
+            }
+            let block = self.buffer;
+            self.compress(&[block]);
+            data = later;
+        }
+        let (blocks, rest) = data.as_chunks();
+        self.compress(blocks);
+        self.buffer[..rest.len()].copy_from_slice(rest);
     }
 
     /// The digest of all that was absorbed.
     #[must_use]
-    pub fn finish(self) -> Digest32 {
-        self.0.finalize().into()
+    pub fn finish(mut self) -> Digest32 {
+        let bits = self.len.wrapping_mul(8);
+        let waiting = self.waiting();
+        let mut last = [[0; BLOCK_LEN]; 2];
+        last[0][..waiting].copy_from_slice(&self.buffer[..waiting]);
+        last[0][waiting] = 0x80;
+        let blocks = if waiting < BLOCK_LEN - 8 { 1 } else { 2 };
+        last[blocks - 1][BLOCK_LEN - 8..].copy_from_slice(&bits.to_be_bytes());
+        self.compress(&last[..blocks]);
+        last.as_flattened_mut().zeroize();
+        let mut digest = [0; DIGEST_LEN];
+        for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(self.state) {
+            *bytes = word.to_be_bytes();
+        }
+        digest
+    }
+
+    fn waiting(&self) -> usize {
+        (self.len % BLOCK_LEN as u64) as usize
+    }
+
+    fn compress(&mut self, blocks: &[[u8; BLOCK_LEN]]) {
+        match self.vector {
+            Some(proof) => simd::sha256_compress(proof, &mut self.state, blocks),
+            None => compress256(&mut self.state, blocks),
+        }
+    }
+}
+
+impl Zeroize for Hash {
+    fn zeroize(&mut self) {
+        self.state.zeroize();
+        self.buffer.zeroize();
+        self.len = 0;
+    }
+}
+
+impl Drop for Hash {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Hash {}
+
+impl core::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Hash { .. }")
     }
 }
 
 /// HMAC-SHA-256 (FIPS 198-1) over data that comes in pieces. A clone of a fresh one saves expanding the key again. Wiped on drop.
 #[derive(Clone)]
-pub struct HmacSha256(Hmac<Sha256>);
+pub struct HmacSha256 {
+    inner: Hash,
+    outer: Hash,
+}
 
 impl HmacSha256 {
     /// Starts a MAC under `key` of any length.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(key).expect("HMAC takes keys of every length"))
+        Self::with_features(key, CpuFeatures::detect())
+    }
+
+    /// Starts a MAC on a backend that needs no more than `features`.
+    #[must_use]
+    pub fn with_features(key: &[u8], features: CpuFeatures) -> Self {
+        let mut padded = [0; BLOCK_LEN];
+        if key.len() > BLOCK_LEN {
+            padded[..DIGEST_LEN].copy_from_slice(&sha256(key));
+        } else {
+            padded[..key.len()].copy_from_slice(key);
+        }
+        let mut start = |pad: u8| {
+            let mut hash = Hash::with_features(features);
+            padded.iter_mut().for_each(|byte| *byte ^= pad);
+            hash.update(&padded);
+            padded.iter_mut().for_each(|byte| *byte ^= pad);
+            hash
+        };
+        let hmac = Self { inner: start(0x36), outer: start(0x5c) };
+        padded.zeroize();
+        hmac
     }
 
     /// The MAC of `data` in one call.
@@ -61,13 +175,15 @@ impl HmacSha256 {
 
     /// Absorbs `data`.
     pub fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
+        self.inner.update(data);
     }
 
     /// The MAC of all that was absorbed.
     #[must_use]
     pub fn finish(self) -> Digest32 {
-        self.0.finalize().into_bytes().into()
+        let Self { inner, mut outer } = self;
+        outer.update(&inner.finish());
+        outer.finish()
     }
 
     /// Compares the MAC with the whole of `expected` in constant time.
@@ -75,7 +191,7 @@ impl HmacSha256 {
     /// # Errors
     /// [`Error::TagMismatch`] if it differs.
     pub fn verify(self, expected: &Digest32) -> Result<(), Error> {
-        self.0.verify_slice(expected).map_err(|_| Error::TagMismatch)
+        if bool::from(self.finish().ct_eq(expected)) { Ok(()) } else { Err(Error::TagMismatch) }
     }
 }
 
@@ -148,7 +264,35 @@ pub fn pbkdf2(password: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) -> 
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use hmac::{Hmac, KeyInit, Mac};
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn digests_and_macs_in_any_pieces_are_those_of_the_crates(
+            key in prop::collection::vec(any::<u8>(), 0..200),
+            data in prop::collection::vec(any::<u8>(), 0..400),
+            cut in 0..400usize,
+        ) {
+            let (first, second) = data.split_at(cut.min(data.len()));
+            for features in [CpuFeatures::PORTABLE, CpuFeatures::detect()] {
+                let mut hash = Hash::with_features(features);
+                let mut hmac = HmacSha256::with_features(&key, features);
+                for piece in [first, second] {
+                    hash.update(piece);
+                    hmac.update(piece);
+                }
+                prop_assert_eq!(hash.finish(), <Digest32>::from(Sha256::digest(&data)));
+                let mut theirs = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+                theirs.update(&data);
+                prop_assert_eq!(hmac.finish(), <Digest32>::from(theirs.finalize().into_bytes()));
+            }
+        }
+    }
 
     #[test]
     fn empty_outputs_zero_iterations_and_short_counters_are_refused() {

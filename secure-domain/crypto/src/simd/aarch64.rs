@@ -11,22 +11,22 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 
 use super::vector::{Aligned, Clmul, Vector, each, four};
-use super::{AesProof, ClmulProof, aria, ghash, seed};
+use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
 use crate::features::CpuFeatures;
 
 /// Reads ID_AA64ISAR0_EL1 (DDI 0487 section D24.2.61): AES in bits 7 to 4 (1: AESE and AESD, 2: also PMULL), SHA2 in bits 15 to 12.
 #[cfg(any(target_os = "none", target_os = "linux", target_os = "android"))]
-pub(crate) fn detect() -> CpuFeatures {
+pub(super) fn ask() -> CpuFeatures {
     let isar0: u64;
     // SAFETY: the register only identifies. Firmware runs this at EL1 or above, where it can be read; at EL0 Linux answers for it.
     unsafe { asm!("mrs {}, ID_AA64ISAR0_EL1", out(reg) isar0, options(pure, nomem, nostack, preserves_flags)) };
-    CpuFeatures { aes: isar0 >> 4 & 15 >= 1, clmul: isar0 >> 4 & 15 >= 2, sha256: isar0 >> 12 & 15 >= 1 }
+    CpuFeatures { vector: isar0 >> 4 & 15 >= 2, sha256: isar0 >> 12 & 15 >= 1 }
 }
 
 /// Elsewhere the operating system may not answer, so nothing is claimed.
 #[cfg(not(any(target_os = "none", target_os = "linux", target_os = "android")))]
-pub(crate) fn detect() -> CpuFeatures {
+pub(super) fn ask() -> CpuFeatures {
     CpuFeatures::PORTABLE
 }
 
@@ -56,7 +56,7 @@ macro_rules! load4 {
                 options(pure, readonly, nostack, preserves_flags)
             );
         }
-        [Self(a), Self(b), Self(c), Self(d)]
+        [V(a), V(b), V(c), V(d)]
     }};
 }
 
@@ -115,6 +115,32 @@ impl Vector for V {
     #[inline(always)]
     fn clear(self, mask: Self) -> Self {
         Self(op!(vbicq_u8(self.0, mask.0)))
+    }
+    #[inline(always)]
+    fn select(self, yes: Self, no: Self) -> Self {
+        Self(op!(vbslq_u8(self.0, yes.0, no.0)))
+    }
+    #[inline(always)]
+    fn aes_round(self, key: Self) -> Self {
+        Self(op!(vaesmcq_u8(vaeseq_u8(self.0, key.0))))
+    }
+    #[inline(always)]
+    fn aes_inv_round(self, key: Self) -> Self {
+        Self(op!(vaesimcq_u8(vaesdq_u8(self.0, key.0))))
+    }
+    #[inline(always)]
+    fn inv_mix_columns(self) -> Self {
+        Self(op!(vaesimcq_u8(self.0)))
+    }
+    #[inline(always)]
+    fn with_last_word(self, word: u32) -> Self {
+        let x = op!(vreinterpretq_u32_u8(self.0));
+        Self(op!(vreinterpretq_u8_u32(vsetq_lane_u32::<3>(word, x))))
+    }
+    #[inline(always)]
+    fn to_block(self) -> Block {
+        // SAFETY: both types are 16 bytes of which every value is allowed.
+        unsafe { transmute::<uint8x16_t, Block>(self.0) }
     }
     #[inline(always)]
     fn add8(self, other: Self) -> Self {
@@ -256,12 +282,71 @@ macro_rules! entry {
     };
 }
 
-entry!("neon,aes", AesProof, aria_crypt(keys: &aria::Keys, blocks: &mut [Block; aria::PASS]), aria::crypt::<V>);
-entry!("neon,aes", AesProof,
+entry!("neon,aes", VectorProof, aes_reverse(keys: &aes::Keys) -> aes::Keys, aes::reverse::<V>);
+entry!("neon,aes", VectorProof, aes_encrypt(keys: &aes::Keys, blocks: &mut [Block]), aes::encrypt::<V>);
+entry!("neon,aes", VectorProof, aes_decrypt(keys: &aes::Keys, blocks: &mut [Block]), aes::decrypt::<V>);
+entry!("neon,aes", VectorProof,
+    aes_ctr(keys: &aes::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), aes::ctr::<V>);
+entry!("neon,aes", VectorProof, aria_crypt(keys: &aria::Keys, blocks: &mut [Block]), aria::crypt::<V>);
+entry!("neon,aes", VectorProof,
     aria_ctr(keys: &aria::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), aria::ctr::<V>);
-entry!("neon,aes", AesProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block; seed::PASS]), seed::crypt::<V>);
-entry!("neon,aes", AesProof,
+entry!("neon,aes", VectorProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block]), seed::crypt::<V>);
+entry!("neon,aes", VectorProof,
     seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<V>);
-entry!("neon,aes", ClmulProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
-entry!("neon,aes", ClmulProof,
+entry!("neon,aes", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
+entry!("neon,aes", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<V>);
+
+/// The SHA-256 compression of whole blocks (FIPS 180-4 section 6.2.2).
+pub(crate) fn sha256_compress(_: Sha256Proof, state: &mut [u32; 8], blocks: &[[u8; 64]]) {
+    // SAFETY: the proof says that this processor has these instructions.
+    unsafe { sha256_blocks(state, blocks) }
+}
+
+#[target_feature(enable = "neon,sha2")]
+fn sha256_blocks(state: &mut [u32; 8], blocks: &[[u8; 64]]) {
+    let half = |i: usize| -> uint32x4_t {
+        let words: [u32; 4] = [state[i], state[i + 1], state[i + 2], state[i + 3]];
+        // SAFETY: both types are 16 bytes of which every value is allowed.
+        unsafe { transmute(words) }
+    };
+    let (mut abcd, mut efgh) = (half(0), half(4));
+    for block in blocks {
+        let [a, b, c, d] = {
+            let (fours, _) = block.as_chunks::<16>();
+            let fours: &[Block; 4] = fours.try_into().expect("64 bytes are four times 16");
+            load4!(fours, "v0", "v1", "v2", "v3")
+        };
+        let mut w = [a, b, c, d].map(|x| vreinterpretq_u32_u8(vrev32q_u8(x.0)));
+        let (first, second) = (abcd, efgh);
+        for (i, constants) in SHA256_K.iter().enumerate() {
+            // SAFETY: both types are 16 bytes of which every value is allowed.
+            let k: uint32x4_t = unsafe { transmute(*constants) };
+            let sum = vaddq_u32(w[0], k);
+            let before = abcd;
+            abcd = vsha256hq_u32(abcd, efgh, sum);
+            efgh = vsha256h2q_u32(efgh, before, sum);
+            let next = if i < 12 { vsha256su1q_u32(vsha256su0q_u32(w[0], w[1]), w[2], w[3]) } else { w[0] };
+            w = [w[1], w[2], w[3], next];
+        }
+        abcd = vaddq_u32(abcd, first);
+        efgh = vaddq_u32(efgh, second);
+    }
+    // SAFETY: both types are 16 bytes of which every value is allowed.
+    let words: [[u32; 4]; 2] = unsafe { [transmute(abcd), transmute(efgh)] };
+    state[..4].copy_from_slice(&words[0]);
+    state[4..].copy_from_slice(&words[1]);
+}
+
+/// The round constants (FIPS 180-4 section 4.2.2), four to a step.
+#[rustfmt::skip]
+const SHA256_K: [[u32; 4]; 16] = [
+    [0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5], [0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5],
+    [0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3], [0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174],
+    [0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc], [0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da],
+    [0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7], [0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967],
+    [0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13], [0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85],
+    [0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3], [0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070],
+    [0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5], [0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3],
+    [0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208], [0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2],
+];

@@ -14,7 +14,7 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, each, four, sixteen, store_blocks, xor_into};
+use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into};
 use crate::Block;
 use crate::aria::RoundKeys;
 
@@ -34,11 +34,11 @@ const PRE: [Aligned; 2] = [
 /// The constant part of it.
 const PRE_CONSTANT: u8 = 0x04;
 
-/// Round keys as the kernels read them: one vector for each byte of each round, and the last key as a block.
+/// Round keys as the kernels read them: one vector for each byte of each round, and each key as a block.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Keys {
     rounds: [[Aligned; 16]; 16],
-    last: Aligned,
+    whole: [Aligned; 17],
     count: usize,
 }
 
@@ -53,7 +53,9 @@ impl Keys {
                 *vector = if (i + 2 * round) % 4 == 3 { pre_table(*byte) } else { Aligned([*byte; 16]) };
             }
         }
-        Self { rounds, last: Aligned(keys[count]), count }
+        let mut whole = [Aligned([0; 16]); 17];
+        whole.iter_mut().zip(keys).for_each(|(whole, key)| whole.0 = *key);
+        Self { rounds, whole, count }
     }
 }
 
@@ -126,16 +128,20 @@ fn substitute<V: Vector, const EVEN: bool>(t: Tables<V>, x: [V; 16], key: &[Alig
 
 /// All rounds but the last addition.
 #[inline(always)]
-fn rounds<V: Vector>(keys: &Keys, mut x: [V; 16]) -> [V; 16] {
+fn rounds<V: Vector>(keys: &Keys, x: [V; 16]) -> [V; 16] {
+    rounds_after_first(keys, diffuse(substitute::<V, false>(Tables::load(), x, &keys.rounds[0])))
+}
+
+/// All rounds but the first and the last addition.
+#[inline(always)]
+fn rounds_after_first<V: Vector>(keys: &Keys, mut x: [V; 16]) -> [V; 16] {
     let t = Tables::load();
-    let (last, pairs) =
-        keys.rounds[..keys.count].as_chunks::<2>().0.split_last().expect("a key has at least 12 rounds");
-    for [odd, even] in pairs {
-        x = diffuse(substitute::<V, false>(t, x, odd));
+    let (last, inner) = keys.rounds[1..keys.count].split_last().expect("a key has at least 12 rounds");
+    for [even, odd] in inner.as_chunks::<2>().0 {
         x = diffuse(substitute::<V, true>(t, x, even));
+        x = diffuse(substitute::<V, false>(t, x, odd));
     }
-    x = diffuse(substitute::<V, false>(t, x, &last[0]));
-    substitute::<V, true>(t, x, &last[1])
+    substitute::<V, true>(t, x, last)
 }
 
 /// The diffusion layer A (RFC 5794 section 2.4.3) in 48 sums of two.
@@ -204,44 +210,188 @@ fn turn_address<V: Vector>(x: [V; 16]) -> [V; 16] {
     sixteen!(|I| if I & 1 == 0 { x[I / 2].zip_low(x[I / 2 + 8]) } else { x[I / 2].zip_high(x[I / 2 + 8]) })
 }
 
-/// Enciphers 16 blocks in place.
+/// Enciphers blocks in place: a few one by one, more in passes.
 #[inline(always)]
-pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block; PASS]) {
+pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
+    let (passes, rest) = blocks.as_chunks_mut::<PASS>();
+    for pass in passes {
+        crypt_pass::<V>(keys, pass);
+    }
+    if rest.len() <= FEW {
+        for block in rest {
+            *block = crypt_one(keys, V::load(&Aligned(*block))).to_block();
+        }
+    } else {
+        crate::block::in_passes(rest, |pass| crypt_pass::<V>(keys, pass));
+    }
+}
+
+#[inline(always)]
+fn crypt_pass<V: Vector>(keys: &Keys, blocks: &mut [Block; PASS]) {
     let x = transpose(rounds(keys, transpose(V::load16(blocks))));
-    let last = V::load(&keys.last);
+    let last = V::load(&keys.whole[keys.count]);
     store_blocks(sixteen!(|I| x[I].xor(last)), blocks);
+}
+
+/// Blocks up to which one after the other is cheaper than a pass.
+const FEW: usize = 3;
+
+/// One block in one register: each S-box on all lanes, then the lanes that want it.
+#[inline(always)]
+fn crypt_one<V: Vector>(keys: &Keys, mut x: V) -> V {
+    let (last, whole) = keys.whole[..=keys.count].split_last().expect("a key has at least 13 round keys");
+    let (pairs, _) = whole.as_chunks::<2>();
+    let (last_pair, pairs) = pairs.split_last().expect("a key has at least 12 rounds");
+    for [odd, even] in pairs {
+        x = diffuse_one(substitute_one(x.xor(V::load(odd)), &ODD));
+        x = diffuse_one(substitute_one(x.xor(V::load(even)), &EVEN));
+    }
+    x = diffuse_one(substitute_one(x.xor(V::load(&last_pair[0])), &ODD));
+    substitute_one(x.xor(V::load(&last_pair[1])), &EVEN).xor(V::load(last))
+}
+
+/// Which lanes take which S-box in one kind of round.
+struct Lanes {
+    /// Ones in the lanes of S2's inverse.
+    s2_inv: Aligned,
+    /// Ones in the lanes of S2.
+    s2: Aligned,
+    /// Where the lanes of S1 and S2 are after ShiftRows; 255 in the others.
+    forward: Aligned,
+    /// Where the lanes of the inverses are after InvShiftRows; 255 in the others.
+    inverse: Aligned,
+}
+
+const ODD: Lanes = lanes(0);
+const EVEN: Lanes = lanes(2);
+
+const fn lanes(shift: usize) -> Lanes {
+    let none = Aligned([0; 16]);
+    let mut lanes = Lanes { s2_inv: none, s2: none, forward: Aligned([0xff; 16]), inverse: Aligned([0xff; 16]) };
+    let mut i = 0;
+    while i < 16 {
+        let kind = (i + shift) % 4;
+        // ShiftRows moves lane i to i - 4 (i mod 4), its inverse to i + 4 (i mod 4).
+        match kind {
+            0 | 1 => lanes.forward.0[i] = ((i + 16 - 4 * (i % 4)) % 16) as u8,
+            _ => lanes.inverse.0[i] = ((i + 4 * (i % 4)) % 16) as u8,
+        }
+        if kind == 1 {
+            lanes.s2.0[i] = 0xff;
+        } else if kind == 3 {
+            lanes.s2_inv.0[i] = 0xff;
+        }
+        i += 1;
+    }
+    lanes
+}
+
+/// The substitution layer on one register; the key is already added.
+#[inline(always)]
+fn substitute_one<V: Vector>(x: V, lanes: &Lanes) -> V {
+    let t = Tables::<V>::load();
+    let zero = V::splat(0);
+    let pre_low = V::load(&PRE_WITH_CONSTANT);
+    let pre = pre_low.lookup(x.low_nibbles()).xor(t.pre_high.lookup(x.high_nibbles()));
+    let inverse = V::load(&lanes.s2_inv).select(pre, x).inv_sub_shift(zero).lookup(V::load(&lanes.inverse));
+    let y = x.sub_shift(zero).lookup(V::load(&lanes.forward)).xor(inverse);
+    let post = t.post_low.lookup(y.low_nibbles()).xor(t.post_high.lookup(y.high_nibbles()));
+    V::load(&lanes.s2).select(post, y)
+}
+
+/// The low-nibble table before S2's inverse with the constant part added.
+const PRE_WITH_CONSTANT: Aligned = {
+    let mut table = PRE[0];
+    let mut i = 0;
+    while i < 16 {
+        table.0[i] ^= PRE_CONSTANT;
+        i += 1;
+    }
+    table
+};
+
+/// Lane indices with their bits 0 and 1 (byte in word) or 2 and 3 (word) flipped, and the reordering P.
+const FLIP: [Aligned; 4] = [flip(1), flip(2), flip(4), flip(8)];
+const REORDER: Aligned = Aligned([3, 2, 1, 0, 5, 4, 7, 6, 10, 11, 8, 9, 12, 13, 14, 15]);
+
+const fn flip(bit: usize) -> Aligned {
+    let mut index = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        index[i] = (i ^ bit) as u8;
+        i += 1;
+    }
+    Aligned(index)
+}
+
+/// The diffusion layer on one register, by the factors that `crate::aria` explains.
+#[inline(always)]
+fn diffuse_one<V: Vector>(x: V) -> V {
+    let x = sum_of_others(x, 0);
+    let x = sum_of_others(x, 2).lookup(V::load(&REORDER));
+    sum_of_others(x, 2)
+}
+
+/// Each lane becomes the sum of the three others whose index differs in the two bits from `bit` on.
+#[inline(always)]
+fn sum_of_others<V: Vector>(x: V, bit: usize) -> V {
+    let pairs = x.xor(x.lookup(V::load(&FLIP[bit])));
+    x.xor(pairs).xor(pairs.lookup(V::load(&FLIP[bit + 1])))
 }
 
 /// XORs key stream into whole passes of 256 bytes; `counter` is the first block and its last word counts on.
 #[inline(always)]
 pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>) {
-    let mut value = u32::from_be_bytes([counter[12], counter[13], counter[14], counter[15]]);
+    let prefix = V::load(&Aligned(*counter));
+    let mut value = count_of(counter);
+    let mut first = FirstRound { upper: None, sums: [Aligned([0; 16]); 16] };
     for pass in data {
-        let x = transpose(rounds(keys, counters::<V>(counter, value)));
-        let last = V::load(&keys.last);
+        let x = if value as u8 > LAST_LOW {
+            let x = transpose(counter_blocks(prefix, value));
+            diffuse(substitute::<V, false>(Tables::load(), x, &keys.rounds[0]))
+        } else {
+            first.after(keys, prefix.with_last_word(value.swap_bytes()), value)
+        };
+        let x = transpose(rounds_after_first(keys, x));
+        let last = V::load(&keys.whole[keys.count]);
         xor_into(sixteen!(|I| x[I].xor(last)), pass);
         value = value.wrapping_add(PASS as u32);
     }
+    first.sums.zeroize();
 }
 
-/// The 16 counter blocks from `value` on, in byte slices.
-#[inline(always)]
-fn counters<V: Vector>(prefix: &Block, value: u32) -> [V; 16] {
-    const IOTA: Aligned = Aligned([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
-    let mut bytes = *prefix;
-    bytes[12..].copy_from_slice(&value.to_be_bytes());
-    let mut x: [V; 16] = sixteen!(|I| V::splat(bytes[I]));
-    x[15] = x[15].add8(V::load(&IOTA));
-    if bytes[15] > 0xf0 {
-        let carried = carry_slowly(value);
-        [x[12], x[13], x[14]] = each!(0 1 2; |I| V::load(&carried[I]));
+/// The greatest low byte of a count from which a pass counts on without a carry.
+const LAST_LOW: u8 = 0xf0;
+
+/// The first round of counter blocks. 15 of their bytes stay the same for up to 256 blocks, and so do their S-boxes and what the
+/// diffusion sums of them; only the last byte's S-box is new in each pass, and it goes into seven of the sums.
+struct FirstRound {
+    /// The count, without its low byte, that the sums are for.
+    upper: Option<u32>,
+    /// The round's outcome if the last byte's S-box gave zero.
+    sums: [Aligned; 16],
+}
+
+impl FirstRound {
+    /// The state after the first round for the pass that begins at `value`; `block` is its first counter block.
+    #[inline(always)]
+    fn after<V: Vector>(&mut self, keys: &Keys, block: V, value: u32) -> [V; 16] {
+        const IOTA: Aligned = Aligned([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let t = Tables::load();
+        if self.upper != Some(value >> 8) {
+            let bytes = block.to_block();
+            let mut x = substitute::<V, false>(t, sixteen!(|I| V::splat(bytes[I])), &keys.rounds[0]);
+            x[15] = V::splat(0);
+            let x = diffuse(x);
+            let _: [(); 16] = sixteen!(|I| self.sums[I] = Aligned(x[I].to_block()));
+            self.upper = Some(value >> 8);
+        }
+        let low = V::splat(value as u8).add8(V::load(&IOTA));
+        let new = t.s2_inv(low, V::load(&keys.rounds[0][15])).shift_twice();
+        // The rows of A that sum the last byte (RFC 5794 section 2.4.3).
+        sixteen!(|I| {
+            let sum = V::load(&self.sums[I]);
+            if matches!(I, 1 | 2 | 4 | 5 | 8 | 10 | 15) { sum.xor(new) } else { sum }
+        })
     }
-    x
-}
-
-/// The upper three bytes of the count, in byte slices, when it carries out of its low byte within the pass.
-#[cold]
-#[inline(never)]
-fn carry_slowly(value: u32) -> [Aligned; 3] {
-    [24, 16, 8].map(|shift| Aligned(core::array::from_fn(|i| (value.wrapping_add(i as u32) >> shift) as u8)))
 }

@@ -6,6 +6,7 @@
 //! Addresses come from references to whole arrays.
 #![allow(unsafe_code)]
 
+pub(crate) mod aes;
 pub(crate) mod aria;
 pub(crate) mod ghash;
 pub(crate) mod seed;
@@ -24,28 +25,47 @@ mod machine;
 #[path = "none.rs"]
 mod machine;
 
-pub(crate) use machine::{aria_crypt, aria_ctr, detect, ghash_powers, ghash_update, seed_crypt, seed_ctr};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+pub(crate) use machine::*;
 
 use crate::features::CpuFeatures;
 
-/// Evidence that this processor has the AES instructions.
-#[derive(Clone, Copy)]
-pub(crate) struct AesProof(());
+/// What the processor said: 0 before it was asked, else bit 7 and a bit for each feature. Two cores that ask at once write the same.
+static ANSWER: AtomicU8 = AtomicU8::new(0);
+const ASKED: u8 = 0x80;
+const VECTOR: u8 = 1;
+const SHA256: u8 = 2;
 
-impl AesProof {
+/// Asks the processor the first time, and remembers: under a hypervisor the question may trap.
+pub(crate) fn detect() -> CpuFeatures {
+    let mut answer = ANSWER.load(Ordering::Relaxed);
+    if answer == 0 {
+        let features = machine::ask();
+        answer = ASKED | if features.vector { VECTOR } else { 0 } | if features.sha256 { SHA256 } else { 0 };
+        ANSWER.store(answer, Ordering::Relaxed);
+    }
+    CpuFeatures { vector: answer & VECTOR != 0, sha256: answer & SHA256 != 0 }
+}
+
+/// Evidence that this processor has the AES instructions and carry-less multiplication.
+#[derive(Clone, Copy)]
+pub(crate) struct VectorProof(());
+
+impl VectorProof {
     /// The evidence, if the features hold it.
     pub(crate) fn new(features: CpuFeatures) -> Option<Self> {
-        features.aes.then_some(Self(()))
+        features.vector.then_some(Self(()))
     }
 }
 
-/// Evidence that this processor has carry-less multiplication.
+/// Evidence that this processor has the SHA-256 instructions.
 #[derive(Clone, Copy)]
-pub(crate) struct ClmulProof(());
+pub(crate) struct Sha256Proof(());
 
-impl ClmulProof {
+impl Sha256Proof {
     /// The evidence, if the features hold it.
     pub(crate) fn new(features: CpuFeatures) -> Option<Self> {
-        features.clmul.then_some(Self(()))
+        features.sha256.then_some(Self(()))
     }
 }

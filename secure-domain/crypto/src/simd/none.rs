@@ -3,34 +3,31 @@ use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 
-use super::{AesProof, ClmulProof, aria, ghash, seed};
+use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
 use crate::features::CpuFeatures;
 
-pub(crate) fn detect() -> CpuFeatures {
+pub(super) fn ask() -> CpuFeatures {
     CpuFeatures::PORTABLE
 }
 
-pub(crate) fn aria_crypt(_: AesProof, _: &aria::Keys, _: &mut [Block; aria::PASS]) {
-    unreachable!("no proof exists here")
+/// Makes an entry point that cannot be called.
+macro_rules! absent {
+    ($proof:ty, $name:ident($($type:ty),*) $(-> $result:ty)?) => {
+        pub(crate) fn $name(_: $proof, $(_: $type),*) $(-> $result)? {
+            unreachable!("no proof exists here")
+        }
+    };
 }
 
-pub(crate) fn aria_ctr(_: AesProof, _: &aria::Keys, _: &Block, _: InOutBuf<'_, '_, Array<u8, U256>>) {
-    unreachable!("no proof exists here")
-}
-
-pub(crate) fn seed_crypt(_: AesProof, _: &seed::Keys, _: &mut [Block; seed::PASS]) {
-    unreachable!("no proof exists here")
-}
-
-pub(crate) fn seed_ctr(_: AesProof, _: &seed::Keys, _: &Block, _: InOutBuf<'_, '_, Array<u8, U256>>) {
-    unreachable!("no proof exists here")
-}
-
-pub(crate) fn ghash_powers(_: ClmulProof, _: &Block) -> ghash::Powers {
-    unreachable!("no proof exists here")
-}
-
-pub(crate) fn ghash_update(_: ClmulProof, _: &ghash::Powers, _: &mut Block, _: &[Block]) {
-    unreachable!("no proof exists here")
-}
+absent!(VectorProof, aes_reverse(&aes::Keys) -> aes::Keys);
+absent!(VectorProof, aes_encrypt(&aes::Keys, &mut [Block]));
+absent!(VectorProof, aes_decrypt(&aes::Keys, &mut [Block]));
+absent!(VectorProof, aes_ctr(&aes::Keys, &Block, InOutBuf<'_, '_, Array<u8, U256>>));
+absent!(VectorProof, aria_crypt(&aria::Keys, &mut [Block]));
+absent!(VectorProof, aria_ctr(&aria::Keys, &Block, InOutBuf<'_, '_, Array<u8, U256>>));
+absent!(VectorProof, seed_crypt(&seed::Keys, &mut [Block]));
+absent!(VectorProof, seed_ctr(&seed::Keys, &Block, InOutBuf<'_, '_, Array<u8, U256>>));
+absent!(VectorProof, ghash_powers(&Block) -> ghash::Powers);
+absent!(VectorProof, ghash_update(&ghash::Powers, &mut Block, &[Block]));
+absent!(Sha256Proof, sha256_compress(&mut [u32; 8], &[[u8; 64]]));

@@ -9,7 +9,7 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, each, four, sixteen, store_blocks, xor_into};
+use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into};
 use crate::Block;
 use crate::seed::{ROUNDS, Seed};
 
@@ -130,18 +130,19 @@ fn pass<V: Vector>(keys: &Keys, blocks: [V; 16]) -> [V; 16] {
     sixteen!(|I| groups[I / 4][I % 4].swap_words())
 }
 
-/// Enciphers 16 blocks in place.
+/// Enciphers blocks in place.
 #[inline(always)]
-pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block; PASS]) {
-    store_blocks(pass(keys, V::load16(blocks)), blocks);
+pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
+    crate::block::in_passes(blocks, |blocks: &mut [Block; PASS]| store_blocks(pass(keys, V::load16(blocks)), blocks));
 }
 
 /// XORs key stream into whole passes of 256 bytes; `counter` is the first block and its last word counts on.
 #[inline(always)]
 pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>) {
-    let mut counters = crate::ctr::Counter::new(counter);
+    let prefix = V::load(&Aligned(*counter));
+    let mut value = count_of(counter);
     for chunk in data {
-        let blocks = counters.batch();
-        xor_into(pass(keys, V::load16(&blocks)), chunk);
+        xor_into(pass(keys, counter_blocks(prefix, value)), chunk);
+        value = value.wrapping_add(PASS as u32);
     }
 }

@@ -12,9 +12,16 @@ use crate::Block;
 
 /// 16 bytes where the whole-register loads want them. (The bare AArch64 targets forbid the compiler unaligned accesses, so it
 /// would load anything less aligned byte by byte.)
-#[derive(Clone, Copy, Zeroize)]
+#[derive(Clone, Copy)]
 #[repr(align(16))]
 pub(crate) struct Aligned(pub(crate) Block);
+
+impl Zeroize for Aligned {
+    fn zeroize(&mut self) {
+        // SAFETY: an exclusive reference is valid for a write. (Volatile, so that it happens; whole, because byte by byte is slow.)
+        unsafe { core::ptr::write_volatile(self, Self([0; 16])) }
+    }
+}
 
 /// A vector of 16 byte lanes.
 ///
@@ -33,6 +40,18 @@ pub(super) trait Vector: Copy {
     fn xor(self, other: Self) -> Self;
     /// `self` where `mask` is zero.
     fn clear(self, mask: Self) -> Self;
+    /// `yes` where `self` has ones, `no` where it has zeros.
+    fn select(self, yes: Self, no: Self) -> Self;
+    /// One full AES round: MixColumns of [`Vector::sub_shift`].
+    fn aes_round(self, key: Self) -> Self;
+    /// One full round of the inverse: InvMixColumns of [`Vector::inv_sub_shift`].
+    fn aes_inv_round(self, key: Self) -> Self;
+    /// InvMixColumns (FIPS 197 section 5.3.3).
+    fn inv_mix_columns(self) -> Self;
+    /// The last 32-bit little-endian lane replaced.
+    fn with_last_word(self, word: u32) -> Self;
+    /// Writes the 16 bytes in memory order.
+    fn to_block(self) -> Block;
     /// Sum of lanes modulo 256.
     fn add8(self, other: Self) -> Self;
     /// Sum of four 32-bit little-endian lanes.
@@ -41,7 +60,7 @@ pub(super) trait Vector: Copy {
     fn low_nibbles(self) -> Self;
     /// The four high bits of every lane.
     fn high_nibbles(self) -> Self;
-    /// `self[index]` in every lane; every index is below 16.
+    /// `self[index]` in every lane, zero where the index is 128 or more; the others are below 16.
     fn lookup(self, index: Self) -> Self;
     /// The AES S-box of `self + key`, its lanes permuted by ShiftRows (FIPS 197 section 5.1.2).
     fn sub_shift(self, key: Self) -> Self;
@@ -124,4 +143,15 @@ pub(super) fn xor_into<V: Vector>(x: [V; 16], mut pass: InOut<'_, '_, Array<u8, 
     let data = V::load16(pass.get_in().0.as_chunks().0.first_chunk().expect("256 bytes are 16 blocks"));
     let sum = sixteen!(|I| x[I].xor(data[I]));
     store_blocks(sum, pass.get_out().0.as_chunks_mut().0.first_chunk_mut().expect("256 bytes are 16 blocks"));
+}
+
+/// The 16 counter blocks that begin with `prefix` and count on from `value` in their last word.
+#[inline(always)]
+pub(super) fn counter_blocks<V: Vector>(prefix: V, value: u32) -> [V; 16] {
+    sixteen!(|I| prefix.with_last_word(value.wrapping_add(I as u32).swap_bytes()))
+}
+
+/// The count in a counter block.
+pub(super) fn count_of(counter: &Block) -> u32 {
+    u32::from_be_bytes([counter[12], counter[13], counter[14], counter[15]])
 }

@@ -1,4 +1,4 @@
-//! The instructions of x86-64: AES-NI, SSSE3 byte shuffles, PCLMULQDQ, in their AVX encodings. Simulators, provisioning tools and tests
+//! The instructions of x86-64: AES-NI, byte shuffles, PCLMULQDQ, in their AVX encodings. Simulators, provisioning tools and tests
 //! run on it.
 use core::arch::x86_64::*;
 use core::mem::transmute;
@@ -8,25 +8,24 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 
 use super::vector::{Aligned, Clmul, Vector, each, four, sixteen};
-use super::{AesProof, ClmulProof, aria, ghash, seed};
+use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
 use crate::features::CpuFeatures;
 
 /// Asks CPUID (Intel SDM volume 2A, leaf 1: ECX) and XGETBV whether the operating system saves the AVX registers.
-pub(crate) fn detect() -> CpuFeatures {
+pub(super) fn ask() -> CpuFeatures {
     const PCLMULQDQ: u32 = 1 << 1;
-    const SSSE3: u32 = 1 << 9;
     const AES: u32 = 1 << 25;
     const OSXSAVE: u32 = 1 << 27;
     const AVX: u32 = 1 << 28;
     let ecx = __cpuid(1).ecx;
     let has = |bits: u32| ecx & bits == bits;
-    let avx = has(OSXSAVE | AVX | SSSE3) && {
+    let avx = has(OSXSAVE | AVX) && {
         // SAFETY: OSXSAVE says that XGETBV is there.
         let enabled = unsafe { _xgetbv(0) };
         enabled & 6 == 6
     };
-    CpuFeatures { aes: avx && has(AES), clmul: avx && has(PCLMULQDQ), sha256: false }
+    CpuFeatures { vector: avx && has(AES | PCLMULQDQ), sha256: false }
 }
 
 /// A vector register.
@@ -59,11 +58,6 @@ impl X {
         // SAFETY: both types are 16 bytes of which every value is allowed.
         Self(unsafe { transmute::<Block, __m128i>(*bytes) })
     }
-    #[inline(always)]
-    fn to_block(self) -> Block {
-        // SAFETY: both types are 16 bytes of which every value is allowed.
-        unsafe { transmute::<__m128i, Block>(self.0) }
-    }
 }
 
 impl Vector for X {
@@ -90,6 +84,31 @@ impl Vector for X {
     #[inline(always)]
     fn clear(self, mask: Self) -> Self {
         Self(op!(_mm_andnot_si128(mask.0, self.0)))
+    }
+    #[inline(always)]
+    fn select(self, yes: Self, no: Self) -> Self {
+        Self(op!(_mm_or_si128(_mm_and_si128(self.0, yes.0), _mm_andnot_si128(self.0, no.0))))
+    }
+    #[inline(always)]
+    fn aes_round(self, key: Self) -> Self {
+        Self(op!(_mm_aesenc_si128(_mm_xor_si128(self.0, key.0), _mm_setzero_si128())))
+    }
+    #[inline(always)]
+    fn aes_inv_round(self, key: Self) -> Self {
+        Self(op!(_mm_aesdec_si128(_mm_xor_si128(self.0, key.0), _mm_setzero_si128())))
+    }
+    #[inline(always)]
+    fn inv_mix_columns(self) -> Self {
+        Self(op!(_mm_aesimc_si128(self.0)))
+    }
+    #[inline(always)]
+    fn with_last_word(self, word: u32) -> Self {
+        Self(op!(_mm_insert_epi32::<3>(self.0, word as i32)))
+    }
+    #[inline(always)]
+    fn to_block(self) -> Block {
+        // SAFETY: both types are 16 bytes of which every value is allowed.
+        unsafe { transmute::<__m128i, Block>(self.0) }
     }
     #[inline(always)]
     fn add8(self, other: Self) -> Self {
@@ -223,12 +242,22 @@ macro_rules! entry {
     };
 }
 
-entry!("avx,aes,ssse3", AesProof, aria_crypt(keys: &aria::Keys, blocks: &mut [Block; aria::PASS]), aria::crypt::<X>);
-entry!("avx,aes,ssse3", AesProof,
+entry!("avx,aes,pclmulqdq", VectorProof, aes_reverse(keys: &aes::Keys) -> aes::Keys, aes::reverse::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof, aes_encrypt(keys: &aes::Keys, blocks: &mut [Block]), aes::encrypt::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof, aes_decrypt(keys: &aes::Keys, blocks: &mut [Block]), aes::decrypt::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aes_ctr(keys: &aes::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), aes::ctr::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof, aria_crypt(keys: &aria::Keys, blocks: &mut [Block]), aria::crypt::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
     aria_ctr(keys: &aria::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), aria::ctr::<X>);
-entry!("avx,aes,ssse3", AesProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block; seed::PASS]), seed::crypt::<X>);
-entry!("avx,aes,ssse3", AesProof,
+entry!("avx,aes,pclmulqdq", VectorProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block]), seed::crypt::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
     seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<X>);
-entry!("avx,pclmulqdq,ssse3", ClmulProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
-entry!("avx,pclmulqdq,ssse3", ClmulProof,
+entry!("avx,aes,pclmulqdq", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<X>);
+
+/// The `sha2` crate finds the x86 instructions itself, so `ask` never makes this proof.
+pub(crate) fn sha256_compress(_: Sha256Proof, _: &mut [u32; 8], _: &[[u8; 64]]) {
+    unreachable!("no proof exists here")
+}
