@@ -51,9 +51,13 @@ pub fn build_probe(board: &Path) -> Result<PathBuf> {
 /// Where a board's flat images go: boards other than the default have a directory of their own.
 pub fn image_directory(board: &Path) -> PathBuf {
     match board.file_stem() {
-        Some(stem) if stem != crate::board::DEFAULT => paths::artefacts().join(stem),
+        Some(stem) if !is_default(board) => paths::artefacts().join(stem),
         _ => paths::artefacts(),
     }
+}
+
+fn is_default(board: &Path) -> bool {
+    board == board_configs::directory().join(format!("{}.toml", crate::board::DEFAULT))
 }
 
 /// The ELF file cargo leaves for a firmware package; `None` for a package that is none.
@@ -70,7 +74,11 @@ impl Binary {
     fn build(&self, toolchain: &Toolchain, board: &Path, images: &Path) -> Result<PathBuf> {
         let mut cargo = toolchain.cargo();
         cargo.args(["build", "--quiet", "--release", "--package", self.package, "--target", self.target]);
-        cargo.env("HAECHI_BOARD", board);
+        // Unset for the default board, so that a plain `cargo build` finds everything up to date.
+        match is_default(board) {
+            true => cargo.env_remove("HAECHI_BOARD"),
+            false => cargo.env("HAECHI_BOARD", board),
+        };
         progress::step(&format!("Building {}", self.package), || process::run(&mut cargo))?;
         let elf = self.elf();
         let bytes = fs::read(&elf).with_context(|| format!("{} cannot be read", elf.display()))?;

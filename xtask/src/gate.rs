@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
+use crate::toolchain::Toolchain;
 use crate::{process, progress};
 
 /// Counts what passed and failed.
@@ -14,10 +15,27 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Runs a command as one check; its words are shown when it fails.
-    pub fn command(&mut self, what: &str, command: &mut Command) {
-        let done = progress::step(what, || process::capture(command).map(drop));
-        self.note(what, done);
+    /// Runs cargo as one check; its words are shown when it fails.
+    pub fn cargo(&mut self, what: &str, toolchain: &Toolchain, arguments: &str) {
+        let mut cargo = toolchain.cargo();
+        cargo.args(arguments.split_whitespace());
+        let done = progress::step(what, || process::words(&mut cargo));
+        let repeated = done.and_then(|words| match words {
+            Ok(_) => Ok(()),
+            Err(words) => bail!("{words}\nrepeat with: ./x cargo {arguments}"),
+        });
+        self.note(what, repeated);
+    }
+
+    /// Runs cargo as a row of tests, shown as they come, and counts those it reports. When it reports none and ends
+    /// well, it counts as one.
+    pub fn tests(&mut self, what: &str, toolchain: &Toolchain, arguments: &str) {
+        progress::note(&format!("{what} ..."));
+        let mut cargo = toolchain.cargo();
+        let counted = counted(cargo.args(arguments.split_whitespace()));
+        if self.count(what, counted) {
+            eprintln!("repeat with: ./x cargo {arguments}");
+        }
     }
 
     /// Takes the outcome of one check.
@@ -31,21 +49,18 @@ impl Gate {
         }
     }
 
-    /// Runs a test program with its output shown as it comes, and counts the tests it reports. When it reports none, it
-    /// counts as one.
-    pub fn tests(&mut self, what: &str, command: &mut Command) {
-        progress::note(&format!("{what} ..."));
-        match counted(command) {
+    /// Adds what a test program reported; tells whether it failed.
+    fn count(&mut self, what: &str, counted: Result<(u64, u64, bool)>) -> bool {
+        match counted {
             Ok((0, 0, true)) => self.passed += 1,
             Ok((passed, failed, success)) => {
                 self.passed += passed;
                 self.failed += failed + u64::from(!success && failed == 0);
-                if !success {
-                    eprintln!("repeat with: {}", process::shown(command));
-                }
+                return !success;
             }
             Err(error) => self.note(what, Err(error)),
         }
+        false
     }
 
     /// The last line, and an error when anything failed.
@@ -115,12 +130,10 @@ mod tests {
     #[test]
     fn program_that_dies_without_a_summary_fails() {
         let mut gate = Gate::default();
-        gate.tests("dies", Command::new("sh").args(["-c", "exit 101"]));
-        assert_eq!((gate.passed, gate.failed), (0, 1));
-        gate.tests(
-            "dies after good tests",
-            Command::new("sh").args(["-c", "echo 'test result: ok. 2 passed; 0 failed;'; exit 1"]),
-        );
-        assert_eq!((gate.passed, gate.failed), (2, 2));
+        let mut run = |script| gate.count("dies", counted(Command::new("sh").args(["-c", script])));
+        assert!(run("exit 101"));
+        assert!(run("echo 'test result: ok. 2 passed; 0 failed;'; exit 1"));
+        assert!(!run("echo 'test result: ok. 3 passed; 0 failed;'"));
+        assert_eq!((gate.passed, gate.failed), (5, 2));
     }
 }

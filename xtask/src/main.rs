@@ -39,6 +39,8 @@ enum Verb {
     Build(verbs::build::Arguments),
     /// Make the Linux guest's kernels, initrd and root filesystem
     Images,
+    /// Run cargo with the project's compiler, so that bare-metal targets work
+    Cargo(verbs::cargo::Arguments),
     /// Print every verb with its flags, or those of one verb
     Help {
         /// The verb
@@ -71,6 +73,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Disk(arguments) => verbs::disk::run(arguments),
         Verb::Build(arguments) => verbs::build::run(arguments),
         Verb::Images => verbs::images::run(),
+        Verb::Cargo(arguments) => verbs::cargo::run(arguments),
         Verb::Help { verb } => help(verb.as_deref()),
     }
 }

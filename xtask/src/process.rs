@@ -36,6 +36,16 @@ pub fn capture(command: &mut Command) -> Result<Output> {
     bail!("`{}` failed ({}):\n{}", shown(command), output.status, tail(&String::from_utf8_lossy(&said)))
 }
 
+/// Runs to the end and gives all it said, as an error when it failed.
+///
+/// # Errors
+/// When the program is missing.
+pub fn words(command: &mut Command) -> Result<Result<String, String>> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| not_started(command, &error))?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim_end().to_owned();
+    Ok(if output.status.success() { Ok(said) } else { Err(said) })
+}
+
 /// Like [`capture`], giving standard output as text.
 ///
 /// # Errors

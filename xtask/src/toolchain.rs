@@ -63,8 +63,8 @@ impl Toolchain {
         cargo
     }
 
-    /// The environment variables that point bare-metal builds at our sysroot; none when the compiler has the targets.
-    pub fn environment(&self) -> Vec<(String, String)> {
+    /// The variables that point bare-metal builds at our sysroot; none when the compiler has the targets.
+    fn environment(&self) -> Vec<(String, String)> {
         let Some(sysroot) = &self.sysroot else { return Vec::new() };
         let name = |target: &str| format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
         let flags = format!("--sysroot={}", sysroot.display());

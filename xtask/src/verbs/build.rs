@@ -1,7 +1,6 @@
 //! `./x build`: the firmware as flat images.
 use anyhow::Result;
 
-use crate::toolchain::Toolchain;
 use crate::{board, firmware, paths};
 
 /// What can be asked of `./x build`.
@@ -10,9 +9,6 @@ pub struct Arguments {
     /// Board: a name in board-configs/boards, or a file
     #[arg(long, value_name = "NAME|FILE")]
     board: Option<String>,
-    /// Print the environment in which a plain `cargo build` of the firmware works, for a shell's `eval`
-    #[arg(long)]
-    environment: bool,
 }
 
 /// Builds hypervisor, secure domain and probe.
@@ -20,12 +16,6 @@ pub struct Arguments {
 /// # Errors
 /// What cargo says.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.environment {
-        for (name, value) in Toolchain::ensure()?.environment() {
-            println!("export {name}={}", shlex::try_quote(&value)?);
-        }
-        return Ok(());
-    }
     let (board, _) = board::find(arguments.board.as_deref())?;
     let made = firmware::build(&board)?;
     for image in [made.hypervisor, made.secure_domain, firmware::build_probe(&board)?] {

@@ -3,21 +3,16 @@ use anyhow::{Result, bail};
 
 use crate::gate::Gate;
 use crate::toolchain::{HARD_FLOAT, SOFT_FLOAT, Toolchain};
-use crate::{board, tidy, workspace};
+use crate::{tidy, workspace};
 
 /// Runs all of them, whichever fail.
 ///
 /// # Errors
 /// When one failed.
 pub fn run() -> Result<()> {
-    let (board, _) = board::find(None)?;
     let toolchain = Toolchain::ensure()?;
     let mut gate = Gate::default();
-    let mut cargo = |what: &str, arguments: &str| {
-        let mut command = toolchain.cargo();
-        command.args(arguments.split_whitespace()).env("HAECHI_BOARD", &board);
-        gate.command(what, &mut command);
-    };
+    let mut cargo = |what: &str, arguments: &str| gate.cargo(what, &toolchain, arguments);
     cargo("Formatting", "fmt --all --check");
     cargo("Lints on the host", "clippy --quiet --workspace --all-targets --profile host -- -D warnings");
     let el2 = format!(
@@ -26,8 +21,8 @@ pub fn run() -> Result<()> {
     cargo("Lints of the hypervisor and the probe", &el2);
     let el1 = format!("clippy --quiet --package secure-domain --package el1 --target {HARD_FLOAT} -- -D warnings");
     cargo("Lints of the secure domain", &el1);
-    gate.note("Tidiness (./x check repeats it)", tidiness());
-    super::test::host_tests(&mut gate, &toolchain, &[]);
+    gate.note("Tidiness", tidiness());
+    super::test::host_tests(&mut gate, &toolchain, "");
     gate.end()
 }
 

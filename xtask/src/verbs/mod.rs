@@ -1,6 +1,7 @@
 //! The verbs of `./x`, one file each.
 pub mod bench;
 pub mod build;
+pub mod cargo;
 pub mod check;
 pub mod disk;
 pub mod fuzz;

@@ -32,31 +32,26 @@ enum Part {
 /// When a test failed.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let toolchain = Toolchain::ensure()?;
-    let filter: Vec<&str> = arguments.filter.iter().map(String::as_str).collect();
+    let filter = arguments.filter.as_deref().unwrap_or_default();
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
     let mut gate = Gate::default();
     if wanted(Part::Host) {
-        host_tests(&mut gate, &toolchain, &filter);
+        host_tests(&mut gate, &toolchain, filter);
     }
     if wanted(Part::Fuzz) && filter.is_empty() {
-        let mut cargo = toolchain.cargo();
-        cargo.args("run --quiet --profile host --package fuzz -- all --runs 5000 --time 2".split(' '));
-        gate.tests("Fuzz targets", &mut cargo);
+        gate.tests("Fuzz targets", &toolchain, "run --quiet --profile host --package fuzz -- all --runs 5000 --time 2");
     }
     if wanted(Part::System) {
         gate.note("Images for the system tests", prepare());
-        let mut cargo = toolchain.cargo();
-        cargo.args(["test", "--quiet", "--profile", "host", "--package", "tests-qemu", "--"]).args(&filter);
-        gate.tests("System tests in QEMU", &mut cargo);
+        let tests = format!("test --quiet --profile host --package tests-qemu -- {filter}");
+        gate.tests("System tests in QEMU", &toolchain, &tests);
     }
     gate.end()
 }
 
 /// The tests of everything that runs on the host.
-pub fn host_tests(gate: &mut Gate, toolchain: &Toolchain, filter: &[&str]) {
-    let mut cargo = toolchain.cargo();
-    cargo.args(["test", "--quiet", "--profile", "host", "--"]).args(filter);
-    gate.tests("Host tests", &mut cargo);
+pub(super) fn host_tests(gate: &mut Gate, toolchain: &Toolchain, filter: &str) {
+    gate.tests("Host tests", toolchain, &format!("test --quiet --no-fail-fast --profile host -- {filter}"));
 }
 
 /// All that the system tests start from, so that no test waits for a build.
