@@ -1,6 +1,7 @@
 //! From the loader's image and device tree to a running system, step by step. Every refusal names what is wrong and where,
 //! turns the machine off, and has written to no disk.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -13,10 +14,10 @@ use abi::hypercall::Failure;
 use bundle::image::ImageHeader;
 use bundle::{Bundle, Kind as Entry};
 use console::Speaker;
-use el2::boot::MAX_CORES;
 use el2::context::Confinement;
-use el2::gic_v3::{GicV3, Redistributor};
-use el2::list_registers::Interrupts;
+use el2::gic::{Hardware, Interrupts};
+use el2::gic_v2::GicV2;
+use el2::gic_v3::GicV3;
 use el2::memory;
 use el2::{context, pages, tables};
 use machine::board::EarlyConsole;
@@ -146,10 +147,16 @@ fn range(region: &Region) -> Range<usize> {
 
 /// Devices that EL2 drives.
 fn device_regions(found: &Found) -> Vec<Region> {
-    let Frames::V3 { distributor, redistributors, .. } = &found.machine.gic.frames else {
-        stop(format_args!("device tree: the interrupt controller is not a GICv3"));
+    let mut regions = match &found.machine.gic.frames {
+        Frames::V2 { distributor, cpu_interface, hypervisor_interface, .. } => {
+            vec![*distributor, *cpu_interface, *hypervisor_interface]
+        }
+        Frames::V3 { distributor, redistributors, .. } => {
+            redistributors.iter().copied().chain([*distributor]).collect()
+        }
     };
-    redistributors.iter().copied().chain([*distributor, found.console.registers]).map(|region| region.hull(PAGE)).collect()
+    regions.push(found.console.registers);
+    regions.into_iter().map(|region| region.hull(PAGE)).collect()
 }
 
 /// The machine's memory without this image, in whole 2 MiB blocks where it can be.
@@ -273,6 +280,10 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
     for window in machine::device_windows(&found.machine, &denied, 1 << bits) {
         general.device(&window, window.base(), Attributes::DEVICE);
     }
+    if let Frames::V2 { cpu_interface, virtual_cpu_interface, .. } = &found.machine.gic.frames {
+        // The general domain's CPU interface is the hardware's virtual one, at the address of the physical one.
+        general.device(virtual_cpu_interface, cpu_interface.base(), Attributes::DEVICE);
+    }
     let register_pages = pages::register_pages();
     let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
     general.device(&registers, BOARD.channel.base, REGISTER_PAGE);
@@ -343,42 +354,37 @@ fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipEr
     Ok(ownership)
 }
 
-/// The physical GIC, with this core's part of it awake.
+/// The physical GIC, its distributor in a known state.
 pub fn interrupts(found: &Found) -> Interrupts {
-    let Frames::V3 { distributor, redistributors, .. } = &found.machine.gic.frames else {
-        stop(format_args!("device tree: the interrupt controller is not a GICv3"));
+    // SAFETY: the frames are mapped as Device memory, and their registers only steer interrupts.
+    let frame = |region: &Region| unsafe { Mmio::new(region.base() as usize, region.size() as usize) };
+    let hardware = match &found.machine.gic.frames {
+        Frames::V2 { distributor, cpu_interface, hypervisor_interface, .. } => {
+            Hardware::V2(GicV2::new(frame(distributor), frame(cpu_interface), frame(hypervisor_interface)))
+        }
+        Frames::V3 { distributor, redistributors, .. } => match redistributors.first() {
+            Some(first) => Hardware::V3(GicV3::new(frame(distributor), frame(first))),
+            None => stop(format_args!("device tree: the interrupt controller has no redistributors")),
+        },
     };
-    let Some(first) = redistributors.first() else {
-        stop(format_args!("device tree: the interrupt controller has no redistributors"));
-    };
-    // SAFETY: both regions are mapped as Device memory, and their registers only steer interrupts.
-    let frames = unsafe { [distributor, first].map(|region| Mmio::new(region.base() as usize, region.size() as usize)) };
-    let gic = GicV3::new(frames[0], frames[1]);
-    let mut interrupts =
-        Interrupts { gic, redistributors: [Redistributor::default(); MAX_CORES], affinities: [0; MAX_CORES], closed: None };
-    for (index, affinity) in found.machine.cpus.iter().enumerate() {
-        interrupts.affinities[index] = *affinity;
-        interrupts.redistributors[index] = gic
-            .find(*affinity)
-            .unwrap_or_else(|error| stop(format_args!("interrupt controller, core {affinity:#x}: {error:?}")));
-    }
-    gic.init_distributor().unwrap_or_else(|error| stop(format_args!("interrupt controller: {error:?}")));
-    interrupts
+    Interrupts::new(hardware, &found.machine.cpus, found.boot_index())
+        .unwrap_or_else(|error| stop(format_args!("interrupt controller: {error:?}")))
 }
 
 /// Everything that runs shares, put together.
 pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: Interrupts) -> System {
-    let Frames::V3 { distributor, redistributors, .. } = &found.machine.gic.frames else {
-        stop(format_args!("device tree: the interrupt controller is not a GICv3"));
-    };
     let cores = found.machine.cpus.len();
+    let (version, distributor, redistributors) = match &found.machine.gic.frames {
+        Frames::V2 { distributor, .. } => (Version::V2, *distributor, None),
+        Frames::V3 { distributor, redistributors, .. } => (Version::V3, *distributor, redistributors.first().copied()),
+    };
     let vgic = Vgic::new(Config {
-        version: Version::V3,
+        version,
         cpus: cores,
-        affinities: interrupts.affinities,
-        spis: interrupts.gic.lines().saturating_sub(32) as usize,
+        affinities: interrupts.affinities(),
+        spis: interrupts.lines().saturating_sub(32) as usize,
     });
-    assign_sources(found, &vgic, interrupts.gic.lines());
+    assign_sources(found, &vgic, interrupts.lines());
     let mut lines = [None; IRQ_LINES];
     lines[0] = Some(found.storage.interrupt.intid);
     System {
@@ -389,8 +395,8 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
 
         features: cpu::features(),
         map: mmio::Map {
-            distributor: distributor.base(),
-            redistributors: redistributors.first().map_or(0, Region::base),
+            distributor,
+            redistributors,
             console: found.console.registers.base(),
             channel: BOARD.channel.base,
             first_channel_intid: BOARD.channel.first_intid,
@@ -411,7 +417,7 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
 fn psci(interrupts: &Interrupts, cores: usize, boot: usize) -> Psci {
     let psci = Psci::new(psci::Config {
         cores,
-        affinities: interrupts.affinities,
+        affinities: interrupts.affinities(),
         system_suspend: false,
         warm_reset: false,
         workarounds: [-1; 3],
@@ -450,10 +456,9 @@ impl Found {
 
 /// The interrupts that EL2 and the secure domain have, routed to this core.
 pub fn claim_interrupts(core: &Core, found: &Found) {
-    let redistributor = core.interrupts.redistributors[core.index];
     for interrupt in [found.storage.interrupt, found.console.interrupt] {
-        core.interrupts.gic.set_edge(redistributor, interrupt.intid, interrupt.trigger == Trigger::Edge);
-        core.interrupts.gic.claim(redistributor, interrupt.intid, found.affinity);
+        core.interrupts.set_edge(core.index, interrupt.intid, interrupt.trigger == Trigger::Edge);
+        core.interrupts.claim(interrupt.intid, core.index);
     }
     if let Some(uart) = CONSOLE.lock().uart() {
         uart.enable_receive_interrupt();
@@ -494,7 +499,7 @@ fn virtual_device(index: usize) -> Option<VirtualDevice> {
 /// Loads a vCPU of the general domain onto this core: at `entry` with `argument` in `x0`, everything else as after a reset.
 pub fn load_vcpu(core: &mut Core, entry: u64, argument: u64) {
     context::init_core(aarch64::read_sysreg!("mpidr_el1"));
-    el2::list_registers::reset();
+    core.interrupts.reset_virtual();
     core.frame = Frame::reset(entry, argument);
     core.el1 = El1State::reset();
     context::load(&core.el1, &core.system.general);

@@ -55,7 +55,7 @@ fn command(core: &mut Core, function: Function, x: &[u64; 31]) -> Result<(), Err
         Function::ResetDone => return devices::reset_done(core, index(x[1])?),
         Function::IrqDone => {
             let line = usize::try_from(x[1]).ok().and_then(|line| *system.lines.get(line)?);
-            core.interrupts.gic.deactivate(line.ok_or(Error::InvalidParameter)?);
+            core.interrupts.deactivate(line.ok_or(Error::InvalidParameter)?);
         }
     }
     Ok(())

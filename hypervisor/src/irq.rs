@@ -1,8 +1,9 @@
 //! Physical interrupts: every one arrives here and goes to its owner.
 
 use abi::Event;
+use el2::gic::Acknowledged;
 use console::{Effect, Input, Speaker};
-use el2::{gic_v3, timer};
+use el2::timer;
 
 use crate::log::{CONSOLE, Console};
 use crate::secure;
@@ -24,54 +25,54 @@ pub enum Claim {
     /// The secure domain's timer has fired.
     Slice,
     /// The general domain must look: an interrupt of its own, or a kick.
-    General(u32),
+    General(Acknowledged),
 }
 
 /// Takes the pending interrupt of this core and drops its priority. What is the general domain's stays active and is returned.
 pub fn take(core: &mut Core) -> Claim {
-    let Some(intid) = gic_v3::acknowledge() else { return Claim::Served };
-    gic_v3::drop_priority(intid);
+    let Some(interrupt) = core.interrupts.acknowledge() else { return Claim::Served };
+    core.interrupts.drop_priority(interrupt);
     let system = core.system;
-    match intid {
-        KICK | MAINTENANCE => Claim::General(intid),
+    match interrupt.intid() {
+        KICK | MAINTENANCE => Claim::General(interrupt),
         timer::INTID => {
             timer::stop();
-            gic_v3::deactivate_local(intid);
+            core.interrupts.deactivate_local(interrupt);
             Claim::Slice
         }
-        _ if intid == system.console_intid => {
+        intid if intid == system.console_intid => {
             console_input(core);
-            core.interrupts.gic.deactivate(intid);
+            core.interrupts.deactivate_local(interrupt);
             Claim::Served
         }
         // It stays active, and so quiet, until the secure domain has served it.
-        _ => match system.lines.iter().position(|line| *line == Some(intid)) {
+        intid => match system.lines.iter().position(|line| *line == Some(intid)) {
             Some(line) => {
                 system.shared.raise(Event::irq(line));
                 Claim::Secure
             }
-            None => Claim::General(intid),
+            None => Claim::General(interrupt),
         },
     }
 }
 
 /// Hands an interrupt that [`take`] returned to the virtual GIC, whose interface must be open.
-pub fn deliver(core: &mut Core, intid: u32) {
+pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
     let system = core.system;
-    match intid {
+    match interrupt.intid() {
         KICK => {
-            gic_v3::deactivate_local(intid);
+            core.interrupts.deactivate_local(interrupt);
             let kicks = system.vgic.sync(core.index, &mut core.interrupts);
             core.kick(kicks);
         }
         MAINTENANCE => {
             let kicks = system.vgic.maintenance(core.index, &mut core.interrupts);
             core.kick(kicks);
-            gic_v3::deactivate_local(intid);
+            core.interrupts.deactivate_local(interrupt);
         }
-        _ => match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
+        intid => match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
             Some(kicks) => core.kick(kicks),
-            None => gic_v3::deactivate_local(intid),
+            None => core.interrupts.deactivate_local(interrupt),
         },
     }
 }
@@ -82,14 +83,14 @@ pub fn serve(core: &mut Core) {
         Claim::Served => {}
         Claim::Secure => secure::serve(core),
         Claim::Slice => secure::serve_guaranteed(core),
-        Claim::General(intid) => deliver(core, intid),
+        Claim::General(interrupt) => deliver(core, interrupt),
     }
 }
 
 /// Routes the secure domain's interrupts to the core of `index`.
 pub fn route_lines(core: &Core, index: usize) {
     for intid in core.system.lines.iter().flatten().chain([&core.system.console_intid]) {
-        core.interrupts.gic.set_target(*intid, core.interrupts.affinities[index]);
+        core.interrupts.set_target(*intid, index);
     }
 }
 

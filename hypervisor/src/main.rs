@@ -77,7 +77,7 @@ firmware! {
 
         // The secure domain first: it must hold the disk before anybody asks for it.
         let mut core = Core::new(system, found.boot_index());
-        smp::init_core(&core, found.affinity);
+        smp::init_core(&core);
         boot::claim_interrupts(&core, &found);
         secure::start(&mut core);
 

@@ -1,6 +1,7 @@
 //! The general domain's emulated devices: an access that stage 2 refused goes to the one at its address, or back as an abort.
 
 use el2::context;
+use machine::Region;
 use vcpu::{Access, Exception, Fault, FaultKind};
 use vgic::Frame as GicFrame;
 
@@ -9,8 +10,6 @@ use crate::log::CONSOLE;
 use crate::system::Core;
 use crate::{irq, run, secure};
 
-/// Bytes of the distributor's frame.
-const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
 /// Bytes of one core's redistributor: `RD_base` and `SGI_base`.
 const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
 const PAGE_BYTES: u64 = 4096;
@@ -19,9 +18,9 @@ const PAGE_BYTES: u64 = 4096;
 #[derive(Clone, Copy, Debug)]
 pub struct Map {
     /// The distributor.
-    pub distributor: u64,
-    /// The redistributors, one behind the other.
-    pub redistributors: u64,
+    pub distributor: Region,
+    /// The redistributors, one behind the other; a GICv2 has none.
+    pub redistributors: Option<Region>,
     /// The PL011 of the console.
     pub console: u64,
     /// The register pages of the virtual devices.
@@ -47,13 +46,16 @@ impl Map {
     /// The device at `address`, if an emulated one is there.
     fn find(&self, address: u64, cores: usize) -> Option<Target> {
         let within = |base: u64, len: u64| address.checked_sub(base).filter(|offset| *offset < len);
-        if let Some(offset) = within(self.distributor, DISTRIBUTOR_BYTES) {
+        if let Some(offset) = within(self.distributor.base(), self.distributor.size()) {
             return Some(Target::Gic(GicFrame::Distributor, offset));
         }
         if let Some(offset) = within(self.channel, abi::DEVICES as u64 * PAGE_BYTES) {
             return Some(Target::Channel((offset / PAGE_BYTES) as usize, (offset % PAGE_BYTES) as usize));
         }
-        if let Some(offset) = within(self.redistributors, cores as u64 * REDISTRIBUTOR_BYTES) {
+        let redistributors = self.redistributors.map_or(0, |region| region.base());
+        if self.redistributors.is_some()
+            && let Some(offset) = within(redistributors, cores as u64 * REDISTRIBUTOR_BYTES)
+        {
             let frame = GicFrame::Redistributor((offset / REDISTRIBUTOR_BYTES) as usize);
             return Some(Target::Gic(frame, offset % REDISTRIBUTOR_BYTES));
         }

@@ -2,7 +2,7 @@
 
 use aarch64::{read_sysreg, write_sysreg};
 use el2::guest::{self, Trap};
-use el2::{context, firmware, gic_v3};
+use el2::{context, firmware};
 use vcpu::sysreg::{Action, SgiRegister, decide};
 use vcpu::{Entry, Exception, Exit, SystemAccess};
 
@@ -105,5 +105,5 @@ fn inject_serror() {
 pub fn leave(core: &mut Core) {
     let kicks = core.system.vgic.cpu_off(core.index, &mut core.interrupts);
     core.kick(kicks);
-    gic_v3::disable_cpu_interface();
+    core.interrupts.disable_core();
 }

@@ -22,7 +22,8 @@ use abi::hypercall::Failure;
 use aarch64::time;
 use el2::context::Confinement;
 use el2::guest::{self, Trap};
-use el2::{context, firmware, gic_v3, timer};
+use el2::gic::Acknowledged;
+use el2::{context, firmware, timer};
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
 use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
@@ -84,18 +85,13 @@ pub enum Leave {
     /// Its slice is over.
     Slice,
     /// The general domain must look at this interrupt, which [`irq::take`] has taken.
-    Interrupt(u32),
+    Interrupt(Acknowledged),
     /// It has stopped for good.
     Stopped,
 }
 
 /// Longest time that a shutdown waits for the domain to save everything, in microseconds.
 const QUIESCE_US: u64 = 5_000_000;
-
-/// `ICC_PMR_EL1` that lets only EL2's and the secure domain's interrupts through (`el2::gic_v3`).
-const PRIORITY_MASK_OWN: u64 = 0x80;
-/// `ICC_PMR_EL1` that lets everything through.
-const PRIORITY_MASK_ALL: u64 = 0xff;
 
 impl SecureDomain {
     /// A domain that will enter its image at `entry` with the address of its tree.
@@ -125,8 +121,8 @@ pub fn serve(core: &mut Core) {
         match leave {
             Leave::Idle => {}
             Leave::Slice => return wake_later(core),
-            Leave::Interrupt(intid) => {
-                irq::deliver(core, intid);
+            Leave::Interrupt(interrupt) => {
+                irq::deliver(core, interrupt);
                 return wake_later(core);
             }
             Leave::Stopped => return devices::backend_stopped(core),
@@ -137,9 +133,9 @@ pub fn serve(core: &mut Core) {
 /// As [`serve`], but interrupts of the general domain wait until the slice is over: however many there are, the secure domain
 /// gets on with its work.
 pub fn serve_guaranteed(core: &mut Core) {
-    gic_v3::set_priority_mask(PRIORITY_MASK_OWN);
+    core.interrupts.mask_general(true);
     serve(core);
-    gic_v3::set_priority_mask(PRIORITY_MASK_ALL);
+    core.interrupts.mask_general(false);
 }
 
 /// Whether the domain has something to do.
@@ -197,7 +193,7 @@ fn interrupt(core: &mut Core) -> Option<Leave> {
     match irq::take(core) {
         Claim::Served | Claim::Secure => None,
         Claim::Slice => Some(Leave::Slice),
-        Claim::General(intid) => Some(Leave::Interrupt(intid)),
+        Claim::General(interrupt) => Some(Leave::Interrupt(interrupt)),
     }
 }
 

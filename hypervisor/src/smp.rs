@@ -8,7 +8,7 @@ use psci::Power;
 
 use crate::log::log;
 use crate::system::{self, Core};
-use crate::{boot, cpu, irq, run, secure};
+use crate::{boot, irq, run, secure};
 
 /// PSCI `CPU_ON`, 64-bit (Arm DEN 0022, section 5.6).
 const CPU_ON: u32 = 0xc400_0003;
@@ -25,7 +25,7 @@ const LAST_SLICES: usize = 100;
 /// Has the firmware start core `index`, whose entry the PSCI state holds. A core that has left the guest but is not off yet for
 /// the firmware answers "already on" for a moment.
 pub fn start(core: &Core, index: usize) {
-    let target = core.interrupts.affinities[index];
+    let target = core.interrupts.affinities()[index];
     let deadline = time::counter() + time::ticks(TURN_OFF_US);
     loop {
         // SAFETY: the core enters `_secondary_start`, whose stack and tables are its own and final.
@@ -62,12 +62,11 @@ pub fn stop(core: &mut Core) -> ! {
 }
 
 /// This core's part of the interrupt controller.
-pub fn init_core(core: &Core, affinity: u64) {
-    let ready = core.interrupts.gic.init_core(affinity);
-    ready.unwrap_or_else(|error| panic!("core {affinity:#x}: interrupt controller: {error:?}"));
-    let redistributor = core.interrupts.redistributors[core.index];
+pub fn init_core(core: &Core) {
+    let ready = core.interrupts.init_core();
+    ready.unwrap_or_else(|error| panic!("core {}: interrupt controller: {error:?}", core.index));
     for intid in [irq::KICK, irq::MAINTENANCE, timer::INTID] {
-        core.interrupts.gic.claim(redistributor, intid, affinity);
+        core.interrupts.claim(intid, core.index);
     }
 }
 
@@ -76,7 +75,7 @@ pub extern "C" fn secondary(index: usize) -> ! {
     assert!(index < MAX_CORES, "the firmware started core {index}, which nobody asked for");
     let system = system::get();
     let mut core = Core::new(system, index);
-    init_core(&core, cpu::affinity());
+    init_core(&core);
     let start = system.psci.begin(index).expect("a core is started after its entry has been published");
     boot::load_vcpu(&mut core, start.entry, start.context);
     run::run(&mut core)

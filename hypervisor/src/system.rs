@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use abi::{DEVICES, IRQ_LINES, SharedPage};
 use el2::boot::MAX_CORES;
 use el2::context::Confinement;
-use el2::list_registers::Interrupts;
+use el2::gic::Interrupts;
 use machine::Region;
 use psci::Psci;
 
@@ -90,7 +90,7 @@ impl Core {
         Core {
             index,
             system,
-            interrupts: system.interrupts.clone(),
+            interrupts: system.interrupts.for_core(index),
             frame: Frame::default(),
             el1: El1State::reset(),
             vectors: VectorState::default(),
@@ -101,7 +101,7 @@ impl Core {
     /// Interrupts the cores of `kicks`, so that they look at their virtual GIC.
     pub fn kick(&self, kicks: vgic::Kicks) {
         for cpu in (0..self.system.cores).filter(|cpu| kicks.0 & 1 << cpu != 0) {
-            el2::gic_v3::send_sgi(crate::irq::KICK, self.interrupts.affinities[cpu]);
+            self.interrupts.send_sgi(crate::irq::KICK, cpu);
         }
     }
 }

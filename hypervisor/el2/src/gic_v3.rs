@@ -5,18 +5,16 @@
 
 use aarch64::mmio::Mmio;
 use aarch64::{read_sysreg, write_sysreg};
+use vgic::ListRegister;
+
+use crate::gic::Error;
 
 const GICD_CTLR: usize = 0x0;
 const GICD_TYPER: usize = 0x4;
 const GICD_IGROUPR: usize = 0x80;
-const GICD_ISENABLER: usize = 0x100;
 const GICD_ICENABLER: usize = 0x180;
-const GICD_ISPENDR: usize = 0x200;
-const GICD_ICPENDR: usize = 0x280;
-const GICD_ISACTIVER: usize = 0x300;
 const GICD_ICACTIVER: usize = 0x380;
 const GICD_IPRIORITYR: usize = 0x400;
-const GICD_ICFGR: usize = 0xc00;
 const GICD_IROUTER: usize = 0x6000;
 const GICD_RWP: u32 = 1 << 31;
 
@@ -32,27 +30,12 @@ const SGI_FRAME: usize = 0x1_0000;
 /// Polls of a handshake bit before we give up: a distributor that never answers must not hang the boot.
 const HANDSHAKE_POLLS: u32 = 1_000_000;
 
-/// Lowest INTID that is no interrupt at all (1020..1023 are special).
-pub const FIRST_SPECIAL_INTID: u32 = 1020;
-
-/// Priority of every interrupt that EL2 keeps for itself or the secure domain: above any guest's.
-const PRIORITY: u8 = 0x40;
-
 /// One physical GICv3.
 #[derive(Clone, Copy, Debug)]
 pub struct GicV3 {
     distributor: Mmio,
     /// First redistributor region: frames of cores follow each other in it.
     redistributors: Mmio,
-}
-
-/// Why a core has no interrupts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// No redistributor has this core's affinity.
-    NoRedistributor,
-    /// A handshake bit did not change within its bound.
-    Handshake,
 }
 
 /// One core's redistributor: where its frames are, relative to the region.
@@ -65,13 +48,13 @@ impl GicV3 {
         GicV3 { distributor, redistributors }
     }
 
-    /// Number of INTIDs below the special ones (GICD_TYPER.ITLinesNumber).
-    pub fn lines(&self) -> u32 {
-        (32 * ((self.distributor.read32(GICD_TYPER) & 0x1f) + 1)).min(FIRST_SPECIAL_INTID)
+    /// Interrupt lines times 32 (GICD_TYPER.ITLinesNumber).
+    pub(crate) fn lines(&self) -> u32 {
+        32 * ((self.distributor.read32(GICD_TYPER) & 0x1f) + 1)
     }
 
     /// Brings the distributor into a known state: affinity routing, group 1 on, every SPI off, inactive and in group 1.
-    pub fn init_distributor(&self) -> Result<(), Error> {
+    pub(crate) fn init_distributor(&self) -> Result<(), Error> {
         let d = &self.distributor;
         d.write32(GICD_CTLR, 0);
         self.wait_distributor()?;
@@ -84,10 +67,8 @@ impl GicV3 {
         self.wait_distributor()
     }
 
-    /// Finds and wakes this core's redistributor, with its SGIs and PPIs off, and turns the CPU interface on.
-    pub fn init_core(&self, affinity: u64) -> Result<Redistributor, Error> {
-        let redistributor = self.find(affinity)?;
-        let Redistributor(base) = redistributor;
+    /// Wakes this core's redistributor, with its SGIs and PPIs off, and turns the CPU interface on.
+    pub(crate) fn init_core(&self, Redistributor(base): Redistributor, priority: u8) -> Result<(), Error> {
         let r = &self.redistributors;
         r.write32(base + GICR_WAKER, r.read32(base + GICR_WAKER) & !GICR_WAKER_PROCESSOR_SLEEP);
         let awake = (0..HANDSHAKE_POLLS).any(|_| r.read32(base + GICR_WAKER) & GICR_WAKER_CHILDREN_ASLEEP == 0);
@@ -99,14 +80,14 @@ impl GicV3 {
         r.write32(sgi + GICD_ICACTIVER, !0);
         r.write32(sgi + GICD_IGROUPR, !0);
         for intid in 0..32 {
-            r.write8(sgi + GICD_IPRIORITYR + intid, PRIORITY);
+            r.write8(sgi + GICD_IPRIORITYR + intid, priority);
         }
         init_cpu_interface();
-        Ok(redistributor)
+        Ok(())
     }
 
     /// The redistributor whose GICR_TYPER carries `affinity` (Aff3.Aff2.Aff1.Aff0 in 32 bits).
-    pub fn find(&self, affinity: u64) -> Result<Redistributor, Error> {
+    pub(crate) fn find(&self, affinity: u64) -> Result<Redistributor, Error> {
         let mut base = 0;
         for _ in 0..512 {
             let typer = self.redistributors.read64(base + GICR_TYPER);
@@ -131,74 +112,15 @@ impl GicV3 {
     }
 
     /// Frame and offset in it of the registers of `intid`: the distributor for an SPI, else the core's SGI frame.
-    fn frame(&self, core: Redistributor, intid: u32) -> (Mmio, usize) {
+    pub(crate) fn frame(&self, core: Redistributor, intid: u32) -> (Mmio, usize) {
         if intid < 32 { (self.redistributors, core.0 + SGI_FRAME) } else { (self.distributor, 0) }
     }
 
-    fn write_bit(&self, core: Redistributor, register: usize, intid: u32) {
-        let (frame, base) = self.frame(core, intid);
-        frame.write32(base + register + 4 * (intid as usize / 32), 1 << (intid % 32));
-    }
-
-    /// Enables or disables `intid`.
-    pub fn set_enabled(&self, core: Redistributor, intid: u32, enabled: bool) {
-        self.write_bit(core, if enabled { GICD_ISENABLER } else { GICD_ICENABLER }, intid);
-    }
-
-    /// Sets or clears the pending state of `intid`.
-    pub fn set_pending(&self, core: Redistributor, intid: u32, pending: bool) {
-        self.write_bit(core, if pending { GICD_ISPENDR } else { GICD_ICPENDR }, intid);
-    }
-
-    /// Sets or clears the active state of `intid`.
-    pub fn set_active(&self, core: Redistributor, intid: u32, active: bool) {
-        self.write_bit(core, if active { GICD_ISACTIVER } else { GICD_ICACTIVER }, intid);
-    }
-
-    /// The pending bits of INTIDs 32·`word` to 32·`word` + 31.
-    pub fn pending_word(&self, core: Redistributor, word: usize) -> u32 {
-        let (frame, base) = self.frame(core, 32 * word as u32);
-        frame.read32(base + GICD_ISPENDR + 4 * word)
-    }
-
-    /// The active bits of INTIDs 32·`word` to 32·`word` + 31.
-    pub fn active_word(&self, core: Redistributor, word: usize) -> u32 {
-        let (frame, base) = self.frame(core, 32 * word as u32);
-        frame.read32(base + GICD_ISACTIVER + 4 * word)
-    }
-
-    /// Sets the priority of `intid`.
-    pub fn set_priority(&self, core: Redistributor, intid: u32, priority: u8) {
-        let (frame, base) = self.frame(core, intid);
-        frame.write8(base + GICD_IPRIORITYR + intid as usize, priority);
-    }
-
-    /// Makes `intid` edge-triggered or level-sensitive.
-    pub fn set_edge(&self, core: Redistributor, intid: u32, edge: bool) {
-        let (frame, base) = self.frame(core, intid);
-        let offset = base + GICD_ICFGR + 4 * (intid as usize / 16);
-        let bit = 2 << (2 * (intid % 16));
-        let old = frame.read32(offset);
-        frame.write32(offset, if edge { old | bit } else { old & !bit });
-    }
-
     /// Routes SPI `intid` to the core with `affinity` (as in `MPIDR_EL1`).
-    pub fn set_target(&self, intid: u32, affinity: u64) {
+    pub(crate) fn set_target(&self, intid: u32, affinity: u64) {
         if intid >= 32 {
-            self.distributor.write64(GICD_IROUTER + 8 * intid as usize, affinity & 0xff_00ff_ffff);
+            self.distributor.write64(GICD_IROUTER + 8 * intid as usize, affinity);
         }
-    }
-
-    /// Gives `intid` to EL2 or the secure domain: high priority, on, and for an SPI routed to `affinity`.
-    pub fn claim(&self, core: Redistributor, intid: u32, affinity: u64) {
-        self.set_priority(core, intid, PRIORITY);
-        self.set_target(intid, affinity);
-        self.set_enabled(core, intid, true);
-    }
-
-    /// Ends the active state of an SPI, from any core.
-    pub fn deactivate(&self, intid: u32) {
-        self.distributor.write32(GICD_ICACTIVER + 4 * (intid as usize / 32), 1 << (intid % 32));
     }
 }
 
@@ -217,16 +139,16 @@ fn init_cpu_interface() {
     }
 }
 
-/// Acknowledges the highest-priority pending interrupt: its INTID, or `None` when there is none any more.
-pub fn acknowledge() -> Option<u32> {
-    let intid = read_sysreg!("s3_0_c12_c12_0") as u32 & 0xff_ffff; // ICC_IAR1_EL1
+/// Acknowledges the highest-priority pending interrupt: ICC_IAR1_EL1.
+pub(crate) fn acknowledge() -> u32 {
+    let intid = read_sysreg!("s3_0_c12_c12_0") as u32 & 0xff_ffff;
     // SAFETY: a barrier; the read above has side effects that later device accesses must follow (IHI 0069, 12.1.2).
     unsafe { core::arch::asm!("dsb sy", options(nostack)) };
-    (!(FIRST_SPECIAL_INTID..=1023).contains(&intid)).then_some(intid)
+    intid
 }
 
 /// Drops this core's running priority after `intid`; it stays active.
-pub fn drop_priority(intid: u32) {
+pub(crate) fn drop_priority(intid: u32) {
     // SAFETY: ends the priority of an interrupt that this core has acknowledged.
     unsafe {
         write_sysreg!("s3_0_c12_c12_1", intid.into()); // ICC_EOIR1_EL1
@@ -235,13 +157,13 @@ pub fn drop_priority(intid: u32) {
 }
 
 /// Ends the active state of an interrupt of this core (SGI, PPI) after its priority was dropped.
-pub fn deactivate_local(intid: u32) {
+pub(crate) fn deactivate_local(intid: u32) {
     // SAFETY: as in `drop_priority`.
     unsafe { write_sysreg!("s3_0_c12_c11_1", intid.into()) }; // ICC_DIR_EL1
 }
 
 /// Sends SGI `intid` to the core with `affinity` (as in `MPIDR_EL1`). What was written before is visible to its handler.
-pub fn send_sgi(intid: u32, affinity: u64) {
+pub(crate) fn send_sgi(intid: u32, affinity: u64) {
     let [aff0, aff1, aff2] = [0, 8, 16].map(|shift| affinity >> shift & 0xff);
     let aff3 = affinity >> 32 & 0xff;
     let value = aff3 << 48 | (aff0 >> 4) << 44 | aff2 << 32 | u64::from(intid) << 24 | aff1 << 16 | 1 << (aff0 & 0xf);
@@ -254,19 +176,111 @@ pub fn send_sgi(intid: u32, affinity: u64) {
 }
 
 /// Lets only interrupts of a higher priority (a smaller number) than `mask` through to this core.
-pub fn set_priority_mask(mask: u64) {
+pub(crate) fn set_priority_mask(mask: u8) {
     // SAFETY: masked interrupts stay pending.
     unsafe {
-        write_sysreg!("s3_0_c4_c6_0", mask); // ICC_PMR_EL1
+        write_sysreg!("s3_0_c4_c6_0", mask.into()); // ICC_PMR_EL1
         core::arch::asm!("isb", options(nostack));
     }
 }
 
 /// No interrupt reaches this core any more: before it goes off.
-pub fn disable_cpu_interface() {
+pub(crate) fn disable_cpu_interface() {
     // SAFETY: interrupts stay pending in the distributor and redistributor.
     unsafe {
         write_sysreg!("s3_0_c12_c12_7", 0); // ICC_IGRPEN1_EL1
         core::arch::asm!("isb", options(nostack));
+    }
+}
+
+/// `ICH_LR<n>_EL2`, whose number is part of the instruction.
+macro_rules! list_register {
+    ($index:expr, $access:ident $(, $value:expr)?) => {
+        match $index {
+            0 => $access!("ich_lr0_el2" $(, $value)?),
+            1 => $access!("ich_lr1_el2" $(, $value)?),
+            2 => $access!("ich_lr2_el2" $(, $value)?),
+            3 => $access!("ich_lr3_el2" $(, $value)?),
+            4 => $access!("ich_lr4_el2" $(, $value)?),
+            5 => $access!("ich_lr5_el2" $(, $value)?),
+            6 => $access!("ich_lr6_el2" $(, $value)?),
+            7 => $access!("ich_lr7_el2" $(, $value)?),
+            8 => $access!("ich_lr8_el2" $(, $value)?),
+            9 => $access!("ich_lr9_el2" $(, $value)?),
+            10 => $access!("ich_lr10_el2" $(, $value)?),
+            11 => $access!("ich_lr11_el2" $(, $value)?),
+            12 => $access!("ich_lr12_el2" $(, $value)?),
+            13 => $access!("ich_lr13_el2" $(, $value)?),
+            14 => $access!("ich_lr14_el2" $(, $value)?),
+            _ => $access!("ich_lr15_el2" $(, $value)?),
+        }
+    };
+}
+
+/// List registers that this core has.
+#[inline]
+pub(crate) fn list_registers() -> usize {
+    (read_sysreg!("ich_vtr_el2") & 0x1f) as usize + 1
+}
+
+#[inline]
+pub(crate) fn read_list_register(index: usize) -> ListRegister {
+    ListRegister(list_register!(index, read_sysreg))
+}
+
+#[inline]
+pub(crate) fn write_list_register(index: usize, value: ListRegister) {
+    // SAFETY: a list register only decides which virtual interrupt the guest sees.
+    unsafe { list_register!(index, write_sysreg, value.0) }
+}
+
+#[inline]
+pub(crate) fn empty_list_registers() -> u32 {
+    read_sysreg!("ich_elrsr_el2") as u32
+}
+
+#[inline]
+pub(crate) fn hcr() -> u32 {
+    read_sysreg!("ich_hcr_el2") as u32
+}
+
+#[inline]
+pub(crate) fn set_hcr(value: u32) {
+    // SAFETY: concerns the guest's interrupts alone.
+    unsafe { write_sysreg!("ich_hcr_el2", value.into()) }
+}
+
+/// The state of the virtual CPU interface at reset: everything masked, as on a core that has just been turned on.
+pub(crate) fn reset_virtual() {
+    // SAFETY: concerns the guest's interrupts alone.
+    unsafe {
+        write_sysreg!("ich_hcr_el2", 0);
+        write_sysreg!("ich_vmcr_el2", 0);
+        for index in 0..list_registers() {
+            list_register!(index, write_sysreg, 0);
+        }
+        clear_active_priorities();
+        write_sysreg!("ich_hcr_el2", 1);
+        core::arch::asm!("isb", options(nostack));
+    }
+}
+
+/// Clears the active priorities that this core implements (`ICH_VTR_EL2.PREbits`: 5, 6 or 7 bits).
+fn clear_active_priorities() {
+    // SAFETY: concerns the guest's interrupts alone; registers beyond the implemented ones are not touched.
+    unsafe {
+        write_sysreg!("ich_ap0r0_el2", 0);
+        write_sysreg!("ich_ap1r0_el2", 0);
+        let bits = (read_sysreg!("ich_vtr_el2") >> 26 & 7) + 1;
+        if bits >= 6 {
+            write_sysreg!("ich_ap0r1_el2", 0);
+            write_sysreg!("ich_ap1r1_el2", 0);
+        }
+        if bits >= 7 {
+            write_sysreg!("ich_ap0r2_el2", 0);
+            write_sysreg!("ich_ap0r3_el2", 0);
+            write_sysreg!("ich_ap1r2_el2", 0);
+            write_sysreg!("ich_ap1r3_el2", 0);
+        }
     }
 }

@@ -8,9 +8,10 @@
 pub mod boot;
 pub mod context;
 pub mod firmware;
+pub mod gic;
+pub mod gic_v2;
 pub mod gic_v3;
 pub mod guest;
-pub mod list_registers;
 pub mod memory;
 pub mod pages;
 pub mod tables;
