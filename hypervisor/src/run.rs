@@ -51,6 +51,10 @@ fn system_register(core: &mut Core, access: &SystemAccess) {
         Action::Read(value) => core.frame.write(access.rt, value),
         Action::Ignore => {}
         Action::Sgi { register, value } => send_sgi(core, register, value),
+        Action::Deactivate(value) => {
+            let kicks = core.system.vgic.dir(core.index, value, &mut core.interrupts);
+            core.kick(kicks);
+        }
         Action::Undefined => return inject(core, Exception::Undefined),
     }
     core.frame.advance(4);

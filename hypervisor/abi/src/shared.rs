@@ -87,30 +87,34 @@ pub struct SharedPage {
 
 impl QueueView {
     /// A queue that no driver has enabled.
-    const EMPTY: QueueView = QueueView {
-        ready: AtomicU32::new(0),
-        size: AtomicU32::new(0),
-        descriptor_table: AtomicU64::new(0),
-        available_ring: AtomicU64::new(0),
-        used_ring: AtomicU64::new(0),
-    };
+    const fn new() -> QueueView {
+        QueueView {
+            ready: AtomicU32::new(0),
+            size: AtomicU32::new(0),
+            descriptor_table: AtomicU64::new(0),
+            available_ring: AtomicU64::new(0),
+            used_ring: AtomicU64::new(0),
+        }
+    }
 }
 
 impl DeviceView {
     /// A device that no driver has touched.
-    const EMPTY: DeviceView = DeviceView {
-        status: AtomicU32::new(0),
-        generation: AtomicU32::new(0),
-        driver_features: AtomicU64::new(0),
-        doorbells: AtomicU64::new(0),
-        queues: [const { QueueView::EMPTY }; QUEUES],
-    };
+    const fn new() -> DeviceView {
+        DeviceView {
+            status: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            driver_features: AtomicU64::new(0),
+            doorbells: AtomicU64::new(0),
+            queues: [const { QueueView::new() }; QUEUES],
+        }
+    }
 }
 
 impl SharedPage {
     /// A page with nothing in it.
     pub const fn new() -> SharedPage {
-        SharedPage { events: AtomicU64::new(0), devices: [const { DeviceView::EMPTY }; DEVICES] }
+        SharedPage { events: AtomicU64::new(0), devices: [const { DeviceView::new() }; DEVICES] }
     }
 
     /// EL2's side: publishes `event`. Fields written before are visible to whoever takes it.

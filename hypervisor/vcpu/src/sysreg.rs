@@ -58,6 +58,8 @@ pub enum Action {
         /// The value written.
         value: u64,
     },
+    /// The write deactivates the interrupt that this value of `ICC_DIR_EL1` names.
+    Deactivate(u64),
     /// The domain takes an undefined instruction exception.
     Undefined,
 }
@@ -77,6 +79,8 @@ pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
         (3, 0, 12, 11, 5) if ids.has_gic() => sgi(access, SgiRegister::Sgi1r, value),
         (3, 0, 12, 11, 6) if ids.has_gic() => sgi(access, SgiRegister::Asgi1r, value),
         (3, 0, 12, 11, 7) if ids.has_gic() => sgi(access, SgiRegister::Sgi0r, value),
+        // ICH_HCR_EL2.TDIR: ICC_DIR_EL1, trapped while an active interrupt has no list register.
+        (3, 0, 12, 11, 1) if ids.has_gic() && !access.read => Action::Deactivate(value),
         // HCR_EL2.TLOR: LORSA_EL1, LOREA_EL1, LORN_EL1, LORC_EL1; LORID_EL1 says that there are no regions.
         (3, 0, 10, 4, 0..=3) => read_zero_write_ignored(access),
         (3, 0, 10, 4, 7) => read_only(access, 0),
@@ -125,6 +129,12 @@ mod tests {
 
     fn access(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8, read: bool) -> SystemAccess {
         SystemAccess { register: Register { op0, op1, crn, crm, op2 }, rt: 0, read }
+    }
+
+    #[test]
+    fn a_deactivation_goes_to_the_virtual_gic_and_cannot_be_read() {
+        assert_eq!(decide(&access(3, 0, 12, 11, 1, false), 0x21, &ids()), Action::Deactivate(0x21));
+        assert_eq!(decide(&access(3, 0, 12, 11, 1, true), 0x21, &ids()), Action::Undefined);
     }
 
     #[test]
