@@ -1,4 +1,5 @@
 //! The one tool behind `./x`: reads the command line and hands over to a verb.
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -81,7 +82,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
 /// A wrong command line becomes one sentence; `--help` is printed as it is.
 fn refuse(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp) {
-        print!("{error}");
+        show(&error);
         return ExitCode::SUCCESS;
     }
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
@@ -101,10 +102,10 @@ fn help(verb: Option<&str>) -> anyhow::Result<()> {
         let Some(found) = door.find_subcommand_mut(name) else {
             anyhow::bail!("there is no verb `{name}` (./x help lists them)");
         };
-        println!("{}", found.render_long_help());
+        show(&found.render_long_help());
         return Ok(());
     }
-    println!("{}", door.render_long_help());
+    show(&door.render_long_help());
     for command in door.get_subcommands_mut() {
         let name = command.get_name().to_owned();
         println!(
@@ -114,4 +115,9 @@ fn help(verb: Option<&str>) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Prints; whoever stops reading half way has seen enough.
+fn show(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -13,7 +13,7 @@ pub fn run() -> Result<()> {
     let toolchain = Toolchain::ensure()?;
     let mut gate = Gate::default();
     let mut cargo = |what: &str, arguments: &str| gate.cargo(what, &toolchain, arguments);
-    cargo("Formatting", "fmt --all --check");
+    cargo("Formatting", "fmt --all --check -- -l");
     cargo("Lints on the host", "clippy --quiet --workspace --all-targets --profile host -- -D warnings");
     let el2 = format!(
         "clippy --quiet --package hypervisor --package el2 --package probe --target {SOFT_FLOAT} -- -D warnings"
