@@ -1,6 +1,7 @@
 //! What this core has, and what of it the domains may see and do.
 
 use aarch64::read_sysreg;
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use vcpu::control::Domain;
 use vcpu::id_registers::{COUNT, Filter, position};
 use vcpu::{Config, Control, Features, IdRegisters};
@@ -99,5 +100,5 @@ pub fn features() -> Features {
 
 /// This core's affinity: Aff3 to Aff0 of `MPIDR_EL1`, in their places.
 pub fn affinity() -> u64 {
-    read_sysreg!("mpidr_el1") & 0xff_00ff_ffff
+    MPIDR_EL1.get() & 0xff_00ff_ffff
 }

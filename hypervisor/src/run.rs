@@ -1,6 +1,8 @@
 //! The loop of one core: enter the general domain, serve what made it stop, enter it again.
 
-use aarch64::{read_sysreg, write_sysreg};
+use aarch64_cpu::registers::{
+    ELR_EL1, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL1, VBAR_EL1, Writeable,
+};
 use el2::guest::{self, Trap};
 use el2::{context, firmware};
 use vcpu::sysreg::{Action, SgiRegister, decide};
@@ -22,7 +24,7 @@ pub fn run(core: &mut Core) -> ! {
 
 /// Decodes what the syndrome registers say of the last synchronous exit.
 pub fn decode() -> Exit {
-    Exit::decode(read_sysreg!("esr_el2"), read_sysreg!("far_el2"), read_sysreg!("hpfar_el2"))
+    Exit::decode(ESR_EL2.get(), FAR_EL2.get(), HPFAR_EL2.get())
 }
 
 fn synchronous(core: &mut Core) {
@@ -85,18 +87,15 @@ pub fn idle(core: &mut Core) {
 
 /// Gives the vCPU an exception of its own.
 pub fn inject(core: &mut Core, exception: Exception) {
-    let (vbar, sctlr) = (read_sysreg!("vbar_el1"), read_sysreg!("sctlr_el1"));
+    let (vbar, sctlr) = (VBAR_EL1.get(), SCTLR_EL1.get());
     let entry = Entry::new(exception, core.frame.elr, core.frame.spsr, vbar, sctlr, core.system.features);
     core.frame.elr = entry.pc;
     core.frame.spsr = entry.pstate;
-    // SAFETY: registers of the vCPU that is loaded on this core; EL2 does not use them.
-    unsafe {
-        write_sysreg!("elr_el1", entry.elr_el1);
-        write_sysreg!("spsr_el1", entry.spsr_el1);
-        write_sysreg!("esr_el1", entry.esr_el1);
-        if let Some(far) = entry.far_el1 {
-            write_sysreg!("far_el1", far);
-        }
+    ELR_EL1.set(entry.elr_el1);
+    SPSR_EL1.set(entry.spsr_el1);
+    ESR_EL1.set(entry.esr_el1);
+    if let Some(far) = entry.far_el1 {
+        FAR_EL1.set(far);
     }
 }
 

@@ -1,18 +1,18 @@
-//! The physical counter and the barriers that waiting needs.
+//! The physical counter.
 
-use core::arch::asm;
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTPCT_EL0};
+use tock_registers::interfaces::Readable;
 
-/// Ticks of the system counter since reset, read no earlier than program order says.
+/// Ticks of the system counter since reset, read no earlier than program order says (DDI 0487 D12.1.2).
 pub fn counter() -> u64 {
-    let ticks: u64;
-    // SAFETY: reads the counter; the ISB keeps the read from being done early (DDI 0487 D12.1.2).
-    unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) ticks, options(nomem, nostack)) };
-    ticks
+    barrier::isb(barrier::SY);
+    CNTPCT_EL0.get()
 }
 
 /// Ticks of the counter per second.
 pub fn frequency_hz() -> u64 {
-    crate::read_sysreg!("cntfrq_el0")
+    CNTFRQ_EL0.get()
 }
 
 /// Ticks in `microseconds`, saturating.

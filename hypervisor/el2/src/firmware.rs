@@ -2,6 +2,8 @@
 
 use core::arch::asm;
 
+use aarch64_cpu::asm::barrier;
+
 /// Calls firmware function `id` and returns `x0`.
 ///
 /// # Safety
@@ -24,6 +26,7 @@ pub unsafe fn call(id: u32, arguments: [u64; 3]) -> i64 {
 
 /// Waits until an interrupt is pending (it stays pending: EL2 runs with interrupts masked).
 pub fn wait_for_interrupt() {
-    // SAFETY: WFI only waits. The DSB completes earlier writes, so that nobody waits for what we have not published.
-    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+    // Earlier writes complete first, so that nobody waits for what we have not published.
+    barrier::dsb(barrier::SY);
+    aarch64_cpu::asm::wfi();
 }
