@@ -1,6 +1,9 @@
 //! What a caller can get wrong, one variant per cause.
 use core::fmt;
 
+use crate::selftest::Test;
+use crate::state::State;
+
 /// Why an operation was refused. No variant carries secret data, and no output is left behind when one is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +27,12 @@ pub enum Error {
     ReseedRequired,
     /// The raw entropy failed a health test.
     EntropySource,
+    /// The module is in this state, which has no such service or transition.
+    State(State),
+    /// The profile does not list the algorithm or the parameters.
+    NotApproved,
+    /// This self-test failed.
+    SelfTest(Test),
     /// The number does not name a suite.
     UnknownSuite(u16),
 }
@@ -40,6 +49,9 @@ impl fmt::Display for Error {
             Self::TagMismatch => "the tag does not match",
             Self::ReseedRequired => "the random bit generator needs fresh entropy",
             Self::EntropySource => "the entropy source failed a health test",
+            Self::State(state) => return write!(f, "not in the state {state:?}"),
+            Self::NotApproved => "the profile does not list this",
+            Self::SelfTest(test) => return write!(f, "the self-test {test:?} failed"),
             Self::UnknownSuite(id) => return write!(f, "no suite has the number {id:#06x}"),
         })
     }

@@ -1,7 +1,8 @@
 //! The crypto engine: SEED, ARIA, AES and their modes, constant time.
 //!
 //! No function here branches on or indexes memory by key, plaintext or any value made from them. Nothing allocates.
-//! Storage code uses [`Aead`]; the parts below it are public for key management and for tests.
+//! Storage code uses [`Aead`]; the parts below it are public for key management and for tests. On a device all of it stands behind a
+//! [`module::Module`], which tests itself before it serves.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -19,11 +20,14 @@ pub mod gcm;
 mod ghash;
 pub mod hash;
 pub mod kw;
+pub mod module;
 #[cfg(test)]
 mod reference;
 mod sbox;
 mod seed;
+pub mod selftest;
 mod simd;
+pub mod state;
 mod suite;
 pub mod xts;
 

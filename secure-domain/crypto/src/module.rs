@@ -1,0 +1,508 @@
+//! The module as its operators see it: power-on, self-tests, services by profile, status, zeroisation.
+//!
+//! One [`Module`] stands for the module on a machine, usually a `static`. Services come from it and ask it before every call, so that
+//! nothing leaves the module in any state but the approved one. Tools on a host, which are outside the boundary, use the algorithms
+//! directly.
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use crate::aead::{Aead, Nonce, Tag};
+use crate::block::BlockCipher;
+use crate::cmac;
+use crate::drbg::{HealthTests, HmacDrbgSha256};
+use crate::error::Error;
+use crate::hash::{self, HmacSha256};
+use crate::selftest::{self, Image, Test};
+use crate::state::{Event, State};
+use crate::suite::{Algorithm, Suite};
+use crate::xts::Xts;
+use crate::{Block, kw};
+
+/// The module's name.
+pub const NAME: &str = "Haechi Crypto Module";
+/// The module's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Which services exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Only what the Korean validation programme lists: ARIA, SEED, CCM and GCM with tags of 14 bytes or more, CMAC, HMAC, SHA-2, KBKDF,
+    /// PBKDF2, HMAC-DRBG. AES (announced for the list, not on it yet), key wrap and XTS are refused.
+    Kcmvp,
+    /// Everything here.
+    Open,
+}
+
+impl Profile {
+    /// Whether the profile has this block cipher.
+    #[must_use]
+    pub const fn lists(self, algorithm: Algorithm) -> bool {
+        match (self, algorithm) {
+            (Self::Open, _) => true,
+            (Self::Kcmvp, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256) => false,
+            (Self::Kcmvp, _) => true,
+        }
+    }
+
+    /// Whether the profile has AEAD tags of `len` bytes.
+    #[must_use]
+    pub const fn takes_tag(self, len: usize) -> bool {
+        matches!(self, Self::Open) || len == 14 || len == 16
+    }
+
+    const fn is_open(self) -> bool {
+        matches!(self, Self::Open)
+    }
+}
+
+/// What the status service tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// [`NAME`].
+    pub name: &'static str,
+    /// [`VERSION`].
+    pub version: &'static str,
+    /// The profile chosen at power-on.
+    pub profile: Profile,
+    /// The present state.
+    pub state: State,
+}
+
+/// The module.
+#[derive(Debug)]
+pub struct Module {
+    profile: Profile,
+    state: AtomicU8,
+}
+
+impl Module {
+    /// The module as it is when power comes: nothing runs before [`Module::self_test`].
+    #[must_use]
+    pub const fn power_on(profile: Profile) -> Self {
+        Self { profile, state: AtomicU8::new(State::PowerOn as u8) }
+    }
+
+    /// Name, version, profile and state. This service runs in every state.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { name: NAME, version: VERSION, profile: self.profile, state: self.state() }
+    }
+
+    /// The present state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::from_number(self.state.load(Ordering::Acquire))
+    }
+
+    /// Runs all self-tests, after power-on or on demand: HMAC, the integrity of `image`, then every known answer.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the state has no such transition; [`Error::SelfTest`] if a test failed, and then the module is in the critical
+    /// error state.
+    pub fn self_test(&self, image: &Image<'_>) -> Result<(), Error> {
+        self.self_test_falsified(image, None)
+    }
+
+    /// [`Module::self_test`] for the tester: the test named has one bit of its answer flipped, and must fail.
+    ///
+    /// # Errors
+    /// As [`Module::self_test`].
+    pub fn self_test_falsified(&self, image: &Image<'_>, falsified: Option<Test>) -> Result<(), Error> {
+        self.step(Event::TestBegins)?;
+        match selftest::run(image, falsified) {
+            Ok(()) => self.step(Event::TestsPassed),
+            Err(test) => {
+                self.step(Event::TestFailed)?;
+                Err(Error::SelfTest(test))
+            }
+        }
+    }
+
+    /// Ends all services for good. Their keys are wiped when their owners drop them, which they must now do; until then the services
+    /// refuse every call.
+    ///
+    /// # Errors
+    /// [`Error::State`] if that has happened before.
+    pub fn zeroise(&self) -> Result<(), Error> {
+        self.step(Event::Zeroise)
+    }
+
+    /// Reports that a conditional test failed.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the state has no such transition.
+    pub fn conditional_failed(&self) -> Result<(), Error> {
+        self.step(Event::ConditionalFailed)
+    }
+
+    /// An AEAD service under `key`.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::NotApproved`] if the profile does not list the cipher, [`Error::KeyLength`].
+    pub fn aead(&self, suite: Suite, key: &[u8]) -> Result<AeadService<'_>, Error> {
+        self.permit()?;
+        self.list(self.profile.lists(suite.algorithm()))?;
+        Ok(AeadService { module: self, aead: Aead::new(suite, key)? })
+    }
+
+    /// The CMAC of `message`.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::NotApproved`], [`Error::KeyLength`].
+    pub fn cmac(&self, algorithm: Algorithm, key: &[u8], message: &[u8]) -> Result<Block, Error> {
+        self.permit()?;
+        self.list(self.profile.lists(algorithm))?;
+        Ok(cmac::cmac(&BlockCipher::new(algorithm, key)?, message))
+    }
+
+    /// The HMAC-SHA-256 of `message`.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn hmac(&self, key: &[u8], message: &[u8]) -> Result<hash::Digest32, Error> {
+        self.permit()?;
+        Ok(HmacSha256::mac(key, message))
+    }
+
+    /// Derives key material; see [`hash::kbkdf`].
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::InputLength`].
+    pub fn kbkdf(&self, key: &[u8], label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        self.permit()?;
+        hash::kbkdf(key, label, context, out)
+    }
+
+    /// Derives key material from a password; see [`hash::pbkdf2`]. The profile asks for 1,000 iterations and a salt of 16 bytes
+    /// (SP 800-132 section 5.1 and 5.2).
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::NotApproved`] for fewer or a shorter one, [`Error::InputLength`].
+    pub fn pbkdf2(&self, password: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) -> Result<(), Error> {
+        self.permit()?;
+        self.list(self.profile.is_open() || iterations >= 1000 && salt.len() >= 16)?;
+        hash::pbkdf2(password, salt, iterations, out)
+    }
+
+    /// Wraps a key; see [`kw::wrap`].
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::NotApproved`] outside the open profile, lengths.
+    pub fn wrap(&self, algorithm: Algorithm, kek: &[u8], key: &[u8], wrapped: &mut [u8]) -> Result<(), Error> {
+        self.permit()?;
+        self.list(self.profile.is_open())?;
+        kw::wrap(&BlockCipher::new(algorithm, kek)?, key, wrapped)
+    }
+
+    /// An XTS cipher; see [`Xts`].
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::NotApproved`] outside the open profile, [`Error::KeyLength`].
+    pub fn xts(&self, algorithm: Algorithm, key: &[u8]) -> Result<Xts, Error> {
+        self.permit()?;
+        self.list(self.profile.is_open())?;
+        Xts::new(algorithm, key)
+    }
+
+    /// A random bit generator over `source`, which has `entropy_bits` of min-entropy in each byte.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::EntropySource`] if the source fails its start-up test, and then the module is in the simple error
+    /// state.
+    pub fn random<S: EntropySource>(&self, source: S, entropy_bits: u8) -> Result<Random<'_, S>, Error> {
+        self.permit()?;
+        Random::new(self, source, entropy_bits)
+    }
+
+    /// Refuses unless services may run.
+    fn permit(&self) -> Result<(), Error> {
+        let state = self.state();
+        if state.serves() { Ok(()) } else { Err(Error::State(state)) }
+    }
+
+    fn list(&self, listed: bool) -> Result<(), Error> {
+        if listed { Ok(()) } else { Err(Error::NotApproved) }
+    }
+
+    /// Takes a transition of the model; two at once are taken one after the other.
+    fn step(&self, event: Event) -> Result<(), Error> {
+        let next = |number| State::from_number(number).next(event).map(|state| state as u8);
+        let taken = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        taken.map(|_| ()).map_err(|number| Error::State(State::from_number(number)))
+    }
+}
+
+/// An AEAD key in service.
+#[derive(Debug)]
+pub struct AeadService<'m> {
+    module: &'m Module,
+    aead: Aead,
+}
+
+impl AeadService<'_> {
+    /// [`Aead::seal_in_place`] while the module serves.
+    ///
+    /// # Errors
+    /// [`Error::State`], with `data` untouched, and those of [`Aead::seal_in_place`].
+    pub fn seal_in_place(&self, nonce: &Nonce, aad: &[u8], data: &mut [u8]) -> Result<Tag, Error> {
+        self.module.permit()?;
+        self.aead.seal_in_place(nonce, aad, data)
+    }
+
+    /// [`Aead::open_in_place`] while the module serves.
+    ///
+    /// # Errors
+    /// [`Error::State`], with `data` untouched, and those of [`Aead::open_in_place`].
+    pub fn open_in_place(&self, nonce: &Nonce, aad: &[u8], data: &mut [u8], tag: &Tag) -> Result<(), Error> {
+        self.module.permit()?;
+        self.aead.open_in_place(nonce, aad, data, tag)
+    }
+
+    /// The AEAD itself for one or many calls, if the module serves now: the way to the batch calls.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn aead(&self) -> Result<&Aead, Error> {
+        self.module.permit().map(|()| &self.aead)
+    }
+}
+
+/// A source of raw entropy, without any conditioning.
+pub trait EntropySource {
+    /// Fills `raw` with fresh samples of one byte.
+    ///
+    /// # Errors
+    /// [`Error::EntropySource`] if there are none.
+    fn fill(&mut self, raw: &mut [u8]) -> Result<(), Error>;
+}
+
+/// Samples of the start-up test (SP 800-90B section 4.3: at least 1,024, not used for anything else).
+const START_UP_SAMPLES: usize = 1024;
+/// The most raw bytes for one seed: 384 bits at one bit a sample.
+const MAX_RAW: usize = 384;
+/// Requests between two reseeds from the source, far below the limit of SP 800-90A.
+const RESEED_AFTER: u32 = 1024;
+
+/// A random bit generator in service: HMAC-DRBG, reseeded from a source under health tests.
+pub struct Random<'m, S> {
+    module: &'m Module,
+    source: S,
+    health: HealthTests,
+    raw_len: usize,
+    drbg: HmacDrbgSha256,
+    requests: u32,
+}
+
+impl<'m, S: EntropySource> Random<'m, S> {
+    fn new(module: &'m Module, mut source: S, entropy_bits: u8) -> Result<Self, Error> {
+        let mut health = HealthTests::new(entropy_bits)?;
+        // 256 bits for the strength and 128 in place of a nonce.
+        let raw_len = MAX_RAW.div_ceil(usize::from(entropy_bits)).max(48);
+        let mut raw = [0; START_UP_SAMPLES];
+        draw(module, &mut source, &mut health, &mut raw)?;
+        draw(module, &mut source, &mut health, &mut raw[..raw_len])?;
+        let (entropy, nonce) = raw[..raw_len].split_at(raw_len / 3 * 2);
+        let drbg = HmacDrbgSha256::new(entropy, nonce, NAME.as_bytes())?;
+        zeroize::Zeroize::zeroize(&mut raw);
+        Ok(Self { module, source, health, raw_len, drbg, requests: 0 })
+    }
+
+    /// Fills `out`.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::EntropySource`] if the source failed a health test, and then the module is in the simple error state;
+    /// [`Error::InputLength`] for more than [`crate::drbg::MAX_REQUEST`] bytes. `out` is zero then.
+    pub fn fill(&mut self, out: &mut [u8]) -> Result<(), Error> {
+        out.fill(0);
+        self.module.permit()?;
+        if self.requests >= RESEED_AFTER {
+            let mut raw = [0; MAX_RAW];
+            draw(self.module, &mut self.source, &mut self.health, &mut raw[..self.raw_len])?;
+            self.drbg.reseed(&raw[..self.raw_len], &[])?;
+            zeroize::Zeroize::zeroize(&mut raw);
+            self.requests = 0;
+        }
+        self.requests += 1;
+        self.drbg.generate(&[], out)
+    }
+}
+
+impl<S> core::fmt::Debug for Random<'_, S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Random { .. }")
+    }
+}
+
+/// Draws raw entropy and tests it; on a failure the module goes into the simple error state.
+fn draw<S: EntropySource>(
+    module: &Module,
+    source: &mut S,
+    health: &mut HealthTests,
+    raw: &mut [u8],
+) -> Result<(), Error> {
+    let drawn = source.fill(raw).and_then(|()| health.check(raw));
+    if drawn.is_err() {
+        zeroize::Zeroize::zeroize(raw);
+        module.conditional_failed()?;
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selftest::integrity_mac;
+
+    const IMAGE: &[u8] = b"an image";
+
+    fn with_image<R>(f: impl FnOnce(&Image<'_>) -> R) -> R {
+        f(&Image { bytes: IMAGE, mac: &integrity_mac(IMAGE) })
+    }
+
+    fn approved(profile: Profile) -> Module {
+        let module = Module::power_on(profile);
+        with_image(|image| module.self_test(image)).unwrap();
+        assert_eq!(module.state(), State::Approved);
+        module
+    }
+
+    /// Puts a module into every state that serves nothing.
+    fn unserving() -> [(Module, State); 4] {
+        let failed = Module::power_on(Profile::Open);
+        let falsified = with_image(|image| failed.self_test_falsified(image, Some(Test::KeyWrap)));
+        assert_eq!(falsified, Err(Error::SelfTest(Test::KeyWrap)));
+        let alarmed = approved(Profile::Open);
+        alarmed.conditional_failed().unwrap();
+        let zeroised = approved(Profile::Open);
+        zeroised.zeroise().unwrap();
+        [
+            (Module::power_on(Profile::Open), State::PowerOn),
+            (failed, State::CriticalError),
+            (alarmed, State::SimpleError),
+            (zeroised, State::Zeroised),
+        ]
+    }
+
+    #[test]
+    fn no_service_runs_outside_the_approved_state() {
+        for (module, state) in unserving() {
+            assert_eq!(module.status().state, state);
+            let refused = Error::State(state);
+            let mut out = [9; 32];
+            assert_eq!(module.aead(Suite::Aria256Gcm, &[0; 32]).unwrap_err(), refused);
+            assert_eq!(module.cmac(Algorithm::Aria128, &[0; 16], b""), Err(refused));
+            assert_eq!(module.hmac(b"", b""), Err(refused));
+            assert_eq!(module.kbkdf(b"", b"", b"", &mut out), Err(refused));
+            assert_eq!(module.pbkdf2(b"", b"", 1, &mut out), Err(refused));
+            assert_eq!(module.wrap(Algorithm::Aria128, &[0; 16], &[0; 16], &mut out[..24]), Err(refused));
+            assert!(module.xts(Algorithm::Aria128, &[0; 32]).is_err());
+            assert_eq!(module.random(Counting(0), 8).unwrap_err(), refused);
+            assert_eq!(out, [9; 32]);
+        }
+    }
+
+    #[test]
+    fn a_service_stops_when_the_module_does_and_leaves_no_output() {
+        let module = approved(Profile::Kcmvp);
+        let service = module.aead(Suite::Aria256Gcm, &[7; 32]).unwrap();
+        let mut data = [1; 16];
+        let tag = service.seal_in_place(&[0; 12], b"", &mut data).unwrap();
+        let mut random = module.random(Counting(0), 8).unwrap();
+        module.conditional_failed().unwrap();
+        let before = data;
+        let refused = Error::State(State::SimpleError);
+        assert_eq!(service.open_in_place(&[0; 12], b"", &mut data, &tag), Err(refused));
+        assert_eq!(service.seal_in_place(&[1; 12], b"", &mut data), Err(refused));
+        assert_eq!(data, before);
+        assert!(service.aead().is_err());
+        let mut out = [9; 16];
+        assert_eq!(random.fill(&mut out), Err(refused));
+        assert_eq!(out, [0; 16]);
+        with_image(|image| module.self_test(image)).unwrap();
+        assert_eq!(service.open_in_place(&[0; 12], b"", &mut data, &tag), Ok(()));
+        assert_eq!(data, [1; 16]);
+    }
+
+    #[test]
+    fn a_critical_error_is_left_only_by_zeroisation() {
+        let [_, (module, _), ..] = unserving();
+        assert_eq!(with_image(|image| module.self_test(image)), Err(Error::State(State::CriticalError)));
+        assert_eq!(module.zeroise(), Ok(()));
+        assert_eq!(module.zeroise(), Err(Error::State(State::Zeroised)));
+    }
+
+    #[test]
+    fn the_profile_refuses_what_is_not_listed() {
+        let module = approved(Profile::Kcmvp);
+        for suite in Suite::ALL {
+            let aead = module.aead(suite, &[0; 32][..suite.key_len()]);
+            assert_eq!(aead.err(), suite.name().starts_with("AES").then_some(Error::NotApproved));
+        }
+        let mut out = [0; 32];
+        assert_eq!(module.cmac(Algorithm::Aes128, &[0; 16], b""), Err(Error::NotApproved));
+        assert_eq!(module.wrap(Algorithm::Aria128, &[0; 16], &[0; 16], &mut out[..24]), Err(Error::NotApproved));
+        assert!(module.xts(Algorithm::Aria128, &[0; 32]).is_err());
+        assert_eq!(module.pbkdf2(b"pin", &[0; 16], 999, &mut out), Err(Error::NotApproved));
+        assert_eq!(module.pbkdf2(b"pin", &[0; 15], 1000, &mut out), Err(Error::NotApproved));
+        assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out), Ok(()));
+        for len in 0..=16 {
+            assert_eq!(Profile::Kcmvp.takes_tag(len), len == 14 || len == 16);
+        }
+    }
+
+    /// A source whose bytes never repeat closely.
+    struct Counting(u32);
+
+    impl EntropySource for Counting {
+        fn fill(&mut self, raw: &mut [u8]) -> Result<(), Error> {
+            for byte in raw {
+                self.0 = self.0.wrapping_add(1);
+                *byte = (self.0.wrapping_mul(0x9e37_79b9) >> 24) as u8;
+            }
+            Ok(())
+        }
+    }
+
+    /// A source that sticks after a number of bytes.
+    struct Sticking(u32, u32);
+
+    impl EntropySource for Sticking {
+        fn fill(&mut self, raw: &mut [u8]) -> Result<(), Error> {
+            Counting(self.0).fill(raw)?;
+            self.0 += raw.len() as u32;
+            if self.0 > self.1 {
+                raw.fill(0x55);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_stuck_at_the_start_gives_no_generator() {
+        let module = approved(Profile::Kcmvp);
+        assert_eq!(module.random(Sticking(0, 0), 8).unwrap_err(), Error::EntropySource);
+        assert_eq!(module.state(), State::SimpleError);
+    }
+
+    #[test]
+    fn a_source_that_sticks_later_stops_the_generator_at_its_reseed() {
+        let module = approved(Profile::Kcmvp);
+        let mut random = module.random(Sticking(0, START_UP_SAMPLES as u32 + 48), 8).unwrap();
+        let mut out = [0; 16];
+        for _ in 0..RESEED_AFTER {
+            assert_eq!(random.fill(&mut out), Ok(()));
+        }
+        assert_eq!(random.fill(&mut out), Err(Error::EntropySource));
+        assert_eq!(out, [0; 16]);
+        assert_eq!(module.state(), State::SimpleError);
+    }
+
+    #[test]
+    fn every_assessed_entropy_gives_a_generator() {
+        for bits in 1..=8 {
+            let module = approved(Profile::Kcmvp);
+            let mut out = [0; 64];
+            module.random(Counting(0), bits).unwrap().fill(&mut out).unwrap();
+            assert_ne!(out, [0; 64]);
+        }
+    }
+}
