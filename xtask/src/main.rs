@@ -108,11 +108,8 @@ fn help(verb: Option<&str>) -> anyhow::Result<()> {
     show(&door.render_long_help());
     for command in door.get_subcommands_mut() {
         let name = command.get_name().to_owned();
-        println!(
-            "--- ./x {name} {}\n\n{}",
-            "-".repeat(72_usize.saturating_sub(name.len())),
-            command.render_long_help()
-        );
+        let rule = "-".repeat(72_usize.saturating_sub(name.len()));
+        show(&format_args!("--- ./x {name} {rule}\n\n{}", command.render_long_help()));
     }
     Ok(())
 }
