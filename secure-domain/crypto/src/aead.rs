@@ -151,7 +151,11 @@ impl Aead {
                     let (source, target) = (&plaintext[group.clone()], &mut ciphertext[group.clone()]);
                     ccm.seal_lanes(&lanes, source, target, &mut tags[group]);
                 }
-                _ => {
+                Keyed::Gcm(gcm) => {
+                    let (source, target) = (&plaintext[group.clone()], &mut ciphertext[group.clone()]);
+                    gcm.seal_lanes(&lanes, source, target, &mut tags[group]);
+                }
+                Keyed::Ccm(_) => {
                     for i in group {
                         tags[i] = self.seal(&nonces[i], aads[i].as_ref(), &plaintext[i], &mut ciphertext[i])?;
                     }
@@ -183,7 +187,11 @@ impl Aead {
                     let (source, target) = (&ciphertext[group.clone()], &mut plaintext[group.clone()]);
                     ccm.open_lanes(&lanes, source, target, &tags[group.clone()], &mut results[group]);
                 }
-                _ => {
+                Keyed::Gcm(gcm) => {
+                    let (source, target) = (&ciphertext[group.clone()], &mut plaintext[group.clone()]);
+                    gcm.open_lanes(&lanes, source, target, &tags[group.clone()], &mut results[group]);
+                }
+                Keyed::Ccm(_) => {
                     for i in group {
                         let aad = aads[i].as_ref();
                         results[i] = self.open(&nonces[i], aad, &ciphertext[i], &mut plaintext[i], &tags[i]);

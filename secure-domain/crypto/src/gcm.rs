@@ -4,7 +4,9 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use crate::Block;
+use crate::aead::{Nonce, Sector, Tag};
 use crate::block::BlockCipher;
+use crate::ccm::{LANES, Lanes};
 use crate::ctr;
 use crate::error::Error;
 use crate::features::CpuFeatures;
@@ -103,12 +105,79 @@ impl Gcm {
     }
 
     fn tag(&self, first: &Block, aad: &[u8], ciphertext: &[u8]) -> Block {
+        crate::xor_block(&self.digest(aad, ciphertext), &self.cipher.encrypt_block(*first))
+    }
+
+    /// GHASH of the associated data, the ciphertext and their lengths.
+    fn digest(&self, aad: &[u8], ciphertext: &[u8]) -> Block {
         let mut hash = Ghash::new(&self.hash);
         hash.update_padded(aad);
         hash.update_padded(ciphertext);
         hash.update_blocks(&[((bits(aad) << 64) | bits(ciphertext)).to_be_bytes()]);
-        crate::xor_block(&hash.finish(), &self.cipher.encrypt_block(*first))
+        hash.finish()
     }
+}
+
+/// Many sectors: the blocks that mask their tags go through the cipher together. The caller has checked that the slices have one
+/// length, at most [`LANES`].
+impl Gcm {
+    /// Enciphers sectors from one buffer to another. Each source byte is read once.
+    pub(crate) fn seal_lanes<A: AsRef<[u8]>>(
+        &self,
+        lanes: &Lanes<'_, A>,
+        plaintext: &[Sector],
+        ciphertext: &mut [Sector],
+        tags: &mut [Tag],
+    ) {
+        self.masks(lanes.nonces, tags);
+        for (i, sector) in ciphertext.iter_mut().enumerate() {
+            ctr::apply(&self.cipher, &counter(&lanes.nonces[i], 2), both(&plaintext[i], sector));
+            tags[i] = crate::xor_block(&tags[i], &self.digest(lanes.aads[i].as_ref(), sector));
+        }
+    }
+
+    /// Judges sectors and deciphers the good ones from one buffer to another; the others come out zero.
+    pub(crate) fn open_lanes<A: AsRef<[u8]>>(
+        &self,
+        lanes: &Lanes<'_, A>,
+        ciphertext: &[Sector],
+        plaintext: &mut [Sector],
+        tags: &[Tag],
+        results: &mut [Result<(), Error>],
+    ) {
+        let mut masks = [[0; 16]; LANES];
+        self.masks(lanes.nonces, &mut masks[..tags.len()]);
+        for (i, sector) in plaintext.iter_mut().enumerate() {
+            let expected = crate::xor_block(&masks[i], &self.digest(lanes.aads[i].as_ref(), &ciphertext[i]));
+            results[i] = if bool::from(expected.ct_eq(&tags[i])) {
+                ctr::apply(&self.cipher, &counter(&lanes.nonces[i], 2), both(&ciphertext[i], sector));
+                Ok(())
+            } else {
+                sector.fill(0);
+                Err(Error::TagMismatch)
+            };
+        }
+    }
+
+    /// The encipherments of the counter blocks J0.
+    fn masks(&self, nonces: &[Nonce], masks: &mut [Block]) {
+        for (mask, nonce) in masks.iter_mut().zip(nonces) {
+            *mask = counter(nonce, 1);
+        }
+        self.cipher.encrypt_blocks(masks);
+    }
+}
+
+fn both<'i, 'o>(input: &'i Sector, output: &'o mut Sector) -> InOutBuf<'i, 'o, u8> {
+    InOutBuf::new(&input[..], &mut output[..]).expect("both are one sector long")
+}
+
+/// The counter block of a 12-byte nonce.
+fn counter(nonce: &Nonce, count: u8) -> Block {
+    let mut block = [0; 16];
+    block[..12].copy_from_slice(nonce);
+    block[15] = count;
+    block
 }
 
 /// Tags shorter than 12 bytes need limits that nobody here keeps (SP 800-38D appendix C).

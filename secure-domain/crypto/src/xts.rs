@@ -4,6 +4,7 @@ use zeroize::Zeroize;
 
 use crate::block::BlockCipher;
 use crate::error::Error;
+use crate::features::CpuFeatures;
 use crate::suite::Algorithm;
 use crate::{Block, xor_block};
 
@@ -24,6 +25,14 @@ impl Xts {
     /// # Errors
     /// [`Error::KeyLength`] unless `key` is two keys of `algorithm`, and the two differ.
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, Error> {
+        Self::with_features(algorithm, key, CpuFeatures::detect())
+    }
+
+    /// [`Xts::new`] on a backend that needs no more than `features`.
+    ///
+    /// # Errors
+    /// As [`Xts::new`].
+    pub fn with_features(algorithm: Algorithm, key: &[u8], features: CpuFeatures) -> Result<Self, Error> {
         if key.len() != 2 * algorithm.key_len() {
             return Err(Error::KeyLength);
         }
@@ -31,7 +40,8 @@ impl Xts {
         if bool::from(data.ct_eq(tweak)) {
             return Err(Error::KeyLength);
         }
-        Ok(Self { data: BlockCipher::new(algorithm, data)?, tweak: BlockCipher::new(algorithm, tweak)? })
+        let cipher = |key| BlockCipher::with_features(algorithm, key, features);
+        Ok(Self { data: cipher(data)?, tweak: cipher(tweak)? })
     }
 
     /// Enciphers one data unit in place; `tweak` is its number, little-endian.

@@ -1,5 +1,8 @@
-//! Every record of the vector files: the valid ones must come out, the invalid ones must be refused with nothing left behind.
+//! Every record of the vector files, on the portable backend and on the one this processor selects: the valid ones must come out, the
+//! invalid ones must be refused with nothing left behind.
 mod common;
+
+use std::cell::Cell;
 
 use common::{Record, algorithm, label_stream, records};
 use crypto::ccm::Ccm;
@@ -7,10 +10,27 @@ use crypto::drbg::{HmacDrbgSha256, HmacDrbgSha512};
 use crypto::gcm::Gcm;
 use crypto::hash::{kbkdf_fixed_input, pbkdf2, sha256};
 use crypto::xts::Xts;
-use crypto::{Aead, BlockCipher, Suite, cmac, ctr, kw};
+use crypto::{Aead, BlockCipher, CpuFeatures, Suite, cmac, ctr, kw};
+
+thread_local! {
+    static FEATURES: Cell<CpuFeatures> = const { Cell::new(CpuFeatures::PORTABLE) };
+}
+
+/// Runs `check` once for each backend; [`cipher`] and [`gcm`] use the one that is its turn.
+fn on_both_backends(check: fn()) {
+    for features in [CpuFeatures::PORTABLE, CpuFeatures::detect()] {
+        FEATURES.set(features);
+        check();
+    }
+}
 
 fn cipher(record: &Record, key: &[u8]) -> Option<BlockCipher> {
-    algorithm(&record.section, key.len()).map(|algorithm| BlockCipher::new(algorithm, key).unwrap())
+    let algorithm = algorithm(&record.section, key.len())?;
+    Some(BlockCipher::with_features(algorithm, key, FEATURES.get()).unwrap())
+}
+
+fn gcm(cipher: BlockCipher) -> Gcm {
+    Gcm::with_features(cipher, FEATURES.get())
 }
 
 fn blocks(bytes: &[u8]) -> Vec<[u8; 16]> {
@@ -33,6 +53,10 @@ fn cbc(cipher: &BlockCipher, iv: &[u8], plaintext: &[u8]) -> Vec<u8> {
 
 #[test]
 fn block_modes() {
+    on_both_backends(block_modes_here);
+}
+
+fn block_modes_here() {
     let mut checked = 0;
     for record in records("aria-block-modes.txt").iter().chain(&records("seed-block-modes.txt")) {
         let cipher = cipher(record, &record.hex("key")).unwrap();
@@ -81,7 +105,7 @@ fn check_aead(record: &Record, mode: &str, cipher: BlockCipher) -> bool {
     let mut new_tag = vec![0; tag.len()];
     let mut opened = ciphertext.clone();
     let (seal, open) = if mode == "GCM" {
-        let gcm = Gcm::new(cipher);
+        let gcm = gcm(cipher);
         (gcm.seal(&nonce, &aad, &mut sealed, &mut new_tag), gcm.open(&nonce, &aad, &mut opened, &tag))
     } else {
         let Ok(ccm) = Ccm::new(cipher, nonce.len(), tag.len()) else { return false };
@@ -111,6 +135,10 @@ fn check_aead_file(file: &str, mode: &str) -> (usize, usize) {
 
 #[test]
 fn wycheproof_gcm() {
+    on_both_backends(wycheproof_gcm_here);
+}
+
+fn wycheproof_gcm_here() {
     for (file, count) in
         [("aria-gcm-wycheproof.txt", 311), ("seed-gcm-wycheproof.txt", 104), ("aes-gcm-wycheproof.txt", 316)]
     {
@@ -121,6 +149,10 @@ fn wycheproof_gcm() {
 
 #[test]
 fn wycheproof_ccm() {
+    on_both_backends(wycheproof_ccm_here);
+}
+
+fn wycheproof_ccm_here() {
     for (file, count) in
         [("aria-ccm-wycheproof.txt", 552), ("seed-ccm-wycheproof.txt", 184), ("aes-ccm-wycheproof.txt", 552)]
     {
@@ -131,6 +163,10 @@ fn wycheproof_ccm() {
 
 #[test]
 fn srtp() {
+    on_both_backends(srtp_here);
+}
+
+fn srtp_here() {
     let all = records("srtp-aead-ctr-rfc5669-rfc8269.txt");
     assert_eq!(all.len(), 13);
     for record in all {
@@ -148,6 +184,10 @@ fn srtp() {
 
 #[test]
 fn wycheproof_cmac() {
+    on_both_backends(wycheproof_cmac_here);
+}
+
+fn wycheproof_cmac_here() {
     for file in ["aria-cmac-wycheproof.txt", "aes-cmac-wycheproof.txt"] {
         let all = records(file);
         assert_eq!(all.len(), 311);
@@ -161,6 +201,10 @@ fn wycheproof_cmac() {
 
 #[test]
 fn wycheproof_key_wrap() {
+    on_both_backends(wycheproof_key_wrap_here);
+}
+
+fn wycheproof_key_wrap_here() {
     for (file, count) in [("aria-kw-wycheproof.txt", 159), ("seed-kw-wycheproof.txt", 35)] {
         let all = records(file);
         assert_eq!(all.len(), count);
@@ -184,6 +228,10 @@ fn wycheproof_key_wrap() {
 
 #[test]
 fn wycheproof_aes_xts() {
+    on_both_backends(wycheproof_aes_xts_here);
+}
+
+fn wycheproof_aes_xts_here() {
     let all = records("aes-xts-wycheproof.txt");
     assert_eq!(all.len(), 123);
     for record in all {
@@ -191,7 +239,8 @@ fn wycheproof_aes_xts() {
         let mut tweak = [0; 16];
         let short = record.hex("tweak");
         tweak[..short.len()].copy_from_slice(&short);
-        let xts = algorithm("AES", key.len() / 2).and_then(|algorithm| Xts::new(algorithm, &key).ok());
+        let xts = algorithm("AES", key.len() / 2)
+            .and_then(|algorithm| Xts::with_features(algorithm, &key, FEATURES.get()).ok());
         let mut text = record.hex("pt");
         let mut back = record.hex("ct");
         let done =
@@ -203,12 +252,19 @@ fn wycheproof_aes_xts() {
 
 #[test]
 fn derived_xts_and_cmac() {
+    on_both_backends(derived_xts_and_cmac_here);
+}
+
+fn derived_xts_and_cmac_here() {
     let all = records("derived-xts-cmac.txt");
     assert_eq!(all.len(), 48);
     for record in all {
         if record.section.ends_with("XTS") {
             let key = [record.hex("key1"), record.hex("key2")].concat();
-            let xts = Xts::new(algorithm(&record.section, key.len() / 2).unwrap(), &key).unwrap();
+            let xts = {
+                let algorithm = algorithm(&record.section, key.len() / 2).unwrap();
+                Xts::with_features(algorithm, &key, FEATURES.get()).unwrap()
+            };
             let whole = record.has("pt");
             let plaintext = if whole { record.hex("pt") } else { label_stream(record.text("pt_label"), 4096) };
             let mut text = plaintext.clone();
@@ -229,6 +285,10 @@ fn derived_xts_and_cmac() {
 
 #[test]
 fn derived_sectors() {
+    on_both_backends(derived_sectors_here);
+}
+
+fn derived_sectors_here() {
     let all = records("derived-sector-aead.txt");
     assert_eq!(all.len(), 12);
     for record in all {
@@ -248,13 +308,13 @@ fn derived_sectors() {
         if ccm {
             Ccm::new(cipher, nonce.len(), 16).unwrap().seal(&nonce, &aad, &mut text, &mut tag).unwrap();
         } else {
-            Gcm::new(cipher).seal(&nonce, &aad, &mut text, &mut tag).unwrap();
+            gcm(cipher).seal(&nonce, &aad, &mut text, &mut tag).unwrap();
         }
         check(&text, &tag, "mode");
         let Ok(nonce) = <[u8; 12]>::try_from(nonce) else { continue };
         let name = record.section.split(' ').next().unwrap();
         let suite = Suite::ALL.into_iter().find(|suite| suite.name() == name).unwrap();
-        let aead = Aead::new(suite, &key).unwrap();
+        let aead = Aead::with_features(suite, &key, FEATURES.get()).unwrap();
         let mut sealed = vec![0; 4096];
         let tag = aead.seal(&nonce, &aad, &plaintext, &mut sealed).unwrap();
         check(&sealed, &tag, "suite");
@@ -303,6 +363,10 @@ fn monte_carlo(record: &Record) {
 
 #[test]
 fn derived_known_answers_and_monte_carlo() {
+    on_both_backends(derived_known_answers_and_monte_carlo_here);
+}
+
+fn derived_known_answers_and_monte_carlo_here() {
     let all = records("derived-kat-mct.txt");
     assert_eq!(all.len(), 12);
     for record in all {
