@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     check(arguments)?;
     let mut machine = machine(arguments);
     if arguments.dry_run {
-        plan(arguments, &mut machine);
+        plan(arguments, &mut machine)?;
         println!("{}", process::shown(&machine.command()));
         return Ok(());
     }
@@ -122,16 +122,20 @@ fn machine(arguments: &Arguments) -> Machine {
 }
 
 /// Names the files a run would use, without making them.
-fn plan(arguments: &Arguments, machine: &mut Machine) {
+fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let out = paths::artefacts();
     let (kernel, initrd, disk) = match arguments.no_hypervisor {
         true => (arguments.kernel.clone().unwrap_or(out.join("linux-6.1")), "initrd.img", "plain.img"),
-        false => (out.join("haechi.img"), "boot.bundle", "disk.img"),
+        false => {
+            let (board, _) = board::find(arguments.board.as_deref())?;
+            (firmware::image_directory(&board).join("haechi.img"), "boot.bundle", "disk.img")
+        }
     };
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
     machine.kernel = kernel;
     machine.initrd = Some(given.unwrap_or(out.join(initrd)));
     machine.disk = Some(Disk { file: arguments.disk.clone().unwrap_or(out.join(disk)), serial: None });
+    Ok(())
 }
 
 fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {

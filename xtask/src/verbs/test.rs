@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::System) {
         gate.note("Images for the system tests", prepare());
-        let tests = format!("test --quiet --profile host --package tests-qemu -- {filter}");
+        let tests = format!("test --profile host --package tests-qemu -- {filter}");
         gate.tests("System tests in QEMU", &toolchain, &tests);
     }
     gate.end()
