@@ -48,7 +48,7 @@ fn others_interrupt_is_out_of_reach(probe: &mut Probe<'_>, distributor: usize) {
 }
 
 /// `ICC_SGI1R_EL1` for this core alone.
-fn own_target() -> u64 {
+pub(crate) fn own_target() -> u64 {
     let mpidr = aarch64::read_sysreg!("mpidr_el1");
     (mpidr >> 32 & 0xff) << 48 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16 | 1 << (mpidr & 0xf)
 }

@@ -9,7 +9,8 @@
 //!
 //! Then it turns the machine off. Words never hold spaces. Words on its command line: `probe.only=CLASS` runs one class,
 //! `probe.skip=CLASS` leaves one out, `probe.seed=HEX` seeds the random cases, `probe.ram=HEX` is the machine's memory in bytes
-//! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79).
+//! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79). `probe.only=bench`
+//! measures instead.
 //!
 //! It runs with the MMU off: every address is physical as far as this guest can tell, so that every address can be tried.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -22,6 +23,8 @@ fn main() {
 
 #[cfg(target_os = "none")]
 mod access;
+#[cfg(target_os = "none")]
+mod bench;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]

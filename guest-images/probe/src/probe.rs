@@ -5,7 +5,7 @@ use fdt::Fdt;
 use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
-use crate::{calls, console, cores, frames, interrupts, memory, registers, rings, sysregs};
+use crate::{bench, calls, console, cores, frames, interrupts, memory, registers, rings, sysregs};
 
 /// What every class has at hand.
 pub(crate) struct Probe<'a> {
@@ -51,6 +51,9 @@ pub(crate) fn run(device_tree: usize) {
     for (name, class) in CLASSES.into_iter().filter(|(name, _)| wanted(bootargs, name)) {
         probe.report.begin(name);
         class(&mut probe);
+    }
+    if tree::word(bootargs, "probe.only") == Some("bench") {
+        bench::run(&mut probe);
     }
     probe.report.finish();
 }
