@@ -63,25 +63,19 @@ macro_rules! load4 {
 const SHIFT_TWICE: Aligned = Aligned([0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7]);
 const REVERSE: Aligned = Aligned([15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
 
-/// Where in a pair of registers (even bytes, then odd bytes, each permuted by ShiftRows) the bytes of two registers are, each 32-bit
-/// word rotated right by 0 to 3 bytes.
-const ROTATIONS: [[Aligned; 2]; 4] = rotations();
-
-const fn rotations() -> [[Aligned; 2]; 4] {
-    let mut table = [[Aligned([0; 16]); 2]; 4];
-    let mut place = 0;
-    while place < 4 * 32 {
-        let (rotation, byte) = (place / 32, place % 32);
-        // The byte of the two registers taken as one that belongs here: in its word, `rotation` bytes further.
-        let source = byte / 4 * 4 + (byte + rotation) % 4;
-        // After the split it is lane `source / 2` of its half; ShiftRows put lane `l + 5 (l mod 4) mod 16` at `l`.
-        let lane = source / 2;
+/// Where in a pair of registers (even bytes, then odd bytes, each permuted by ShiftRows) the bytes of two registers are.
+const ZIP_SHIFTED: [Aligned; 2] = {
+    let mut table = [Aligned([0; 16]); 2];
+    let mut byte = 0;
+    while byte < 32 {
+        // After the split it is lane `byte / 2` of its half; ShiftRows put lane `l + 4 (l mod 4) mod 16` at `l`.
+        let lane = byte / 2;
         let shifted = (lane + 16 - 4 * (lane % 4)) % 16;
-        table[rotation][byte / 16].0[byte % 16] = (16 * (source % 2) + shifted) as u8;
-        place += 1;
+        table[byte / 16].0[byte % 16] = (16 * (byte % 2) + shifted) as u8;
+        byte += 1;
     }
     table
-}
+};
 
 impl Vector for V {
     #[inline(always)]
@@ -111,10 +105,6 @@ impl Vector for V {
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
         Self(op!(veorq_u8(self.0, other.0)))
-    }
-    #[inline(always)]
-    fn clear(self, mask: Self) -> Self {
-        Self(op!(vbicq_u8(self.0, mask.0)))
     }
     #[inline(always)]
     fn select(self, yes: Self, no: Self) -> Self {
@@ -200,9 +190,9 @@ impl Vector for V {
         (Self(op!(vuzp1q_u8(self.0, other.0))), Self(op!(vuzp2q_u8(self.0, other.0))))
     }
     #[inline(always)]
-    fn zip_shifted_rotations(even: Self, odd: Self) -> [[Self; 2]; 4] {
+    fn zip_shifted(even: Self, odd: Self) -> [Self; 2] {
         let pair = uint8x16x2_t(even.0, odd.0);
-        four!(|K| each!(0 1; |I| Self(op!(vqtbl2q_u8(pair, <Self as Vector>::load(&ROTATIONS[K][I]).0)))))
+        each!(0 1; |I| Self(op!(vqtbl2q_u8(pair, <Self as Vector>::load(&ZIP_SHIFTED[I]).0))))
     }
 }
 

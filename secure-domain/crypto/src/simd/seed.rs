@@ -1,15 +1,15 @@
-//! SEED with four blocks in a register: a register holds one 32-bit word of four blocks, 16 registers hold 16 blocks.
+//! SEED with four blocks in a register: a register holds one 32-bit word of four blocks, eight registers hold eight blocks.
 //!
 //! Both S-boxes are affine maps of the inverse in another representation of GF(2^8): an isomorphism (two nibble lookups) leads
 //! into AES's field, where AESE has the S-box, and a map for each of the two (two lookups again) leads back. Registers go through G in
-//! pairs, split into even bytes, which all take S1, and odd bytes, which all take S2. Putting them together again undoes ShiftRows
-//! and turns the words by the four rotations that G sums.
+//! pairs, split into even bytes, which all take S1, and odd bytes, which all take S2. What G sums of them is made in that
+//! form too; putting the bytes together again undoes ShiftRows.
 use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into};
+use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, store_blocks, xor_into};
 use crate::Block;
 use crate::seed::{ROUNDS, Seed};
 
@@ -31,13 +31,17 @@ const POST2: [Aligned; 2] = [
     Aligned([0x2b, 0x27, 0x60, 0x6c, 0x6f, 0x63, 0x24, 0x28, 0xd6, 0xda, 0x9d, 0x91, 0x92, 0x9e, 0xd9, 0xd5]),
     Aligned([0x00, 0x2e, 0x2a, 0x04, 0x7e, 0x50, 0x54, 0x7a, 0x12, 0x3c, 0x38, 0x16, 0x6c, 0x42, 0x46, 0x68]),
 ];
-/// What G leaves out of each byte: for rotation `k`, byte `i` of a word loses the bits of entry `2i + k`.
-const CLEAR: [Aligned; 4] = [
-    Aligned([0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30]),
-    Aligned([0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0]),
-    Aligned([0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03, 0x30, 0x03]),
-    Aligned([0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c, 0xc0, 0x0c]),
-];
+/// Where the neighbour (lane index with bit 0 flipped) of every lane is, when ShiftRows has permuted them all.
+const NEIGHBOURS: Aligned = {
+    let mut index = [0; 16];
+    let mut lane = 0;
+    while lane < 16 {
+        let neighbour = ((lane + 4 * (lane % 4)) % 16) ^ 1;
+        index[lane] = ((neighbour + 16 - 4 * (neighbour % 4)) % 16) as u8;
+        lane += 1;
+    }
+    Aligned(index)
+};
 
 /// Round keys as the kernels read them: each word four times over.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -56,15 +60,15 @@ impl Keys {
     }
 }
 
-/// One word of all 16 blocks.
-type Words<V> = [V; 4];
+/// One word of eight blocks.
+type Words<V> = [V; 2];
 
 #[derive(Clone, Copy)]
 struct Tables<V> {
     phi: [V; 2],
     post1: [V; 2],
     post2: [V; 2],
-    clear: [V; 4],
+    neighbours: V,
 }
 
 impl<V: Vector> Tables<V> {
@@ -74,7 +78,7 @@ impl<V: Vector> Tables<V> {
             phi: [V::load(&PHI[0]), V::load(&PHI[1])],
             post1: [V::load(&POST1[0]), V::load(&POST1[1])],
             post2: [V::load(&POST2[0]), V::load(&POST2[1])],
-            clear: [V::load(&CLEAR[0]), V::load(&CLEAR[1]), V::load(&CLEAR[2]), V::load(&CLEAR[3])],
+            neighbours: V::load(&NEIGHBOURS),
         }
     }
 
@@ -85,55 +89,86 @@ impl<V: Vector> Tables<V> {
         post[0].lookup(y.low_nibbles()).xor(post[1].lookup(y.high_nibbles()))
     }
 
-    #[inline(always)]
-    fn g_pair(self, a: V, b: V) -> [V; 2] {
-        let (even, odd) = a.unzip(b);
-        let rotations = V::zip_shifted_rotations(self.substitute(even, self.post1), self.substitute(odd, self.post2));
-        each!(0 1; |I| {
-            let parts: [V; 4] = four!(|K| rotations[K][I].clear(self.clear[K]));
-            parts[0].xor(parts[1]).xor(parts[2].xor(parts[3]))
-        })
-    }
-
+    /// The function G (RFC 4269 section 2.2). Byte `i` of its sum takes bits `2b` and `2b + 1` from three of the four bytes: from all but
+    /// byte `b - i`. So it is the sum of all four, the same for every `i`, plus a byte put together from what is left out; and
+    /// that needs one exchange between neighbours for the two bytes with even `i`, and one for those with odd `i`.
     #[inline(always)]
     fn g(self, x: Words<V>) -> Words<V> {
-        let [a, b] = self.g_pair(x[0], x[1]);
-        let [c, d] = self.g_pair(x[2], x[3]);
-        [a, b, c, d]
+        let (even, odd) = x[0].unzip(x[1]);
+        let (even, odd) = (self.substitute(even, self.post1), self.substitute(odd, self.post2));
+        let pairs = even.xor(odd);
+        let sum = pairs.xor(pairs.lookup(self.neighbours));
+        let (a, b) = (V::splat(0xcc).select(odd, even), V::splat(0xcc).select(even, odd));
+        let left_out_even = V::splat(0xf0).select(a.lookup(self.neighbours), a);
+        let left_out_odd = V::splat(0x3c).select(b, b.lookup(self.neighbours));
+        V::zip_shifted(sum.xor(left_out_even), sum.xor(left_out_odd))
+    }
+
+    /// The round function F on words C and D of eight blocks (RFC 4269 section 2.1).
+    #[inline(always)]
+    fn f(self, c: Words<V>, d: Words<V>, key: &[Aligned; 2]) -> [Words<V>; 2] {
+        let key = [V::load(&key[0]), V::load(&key[1])];
+        let t0: Words<V> = each!(0 1; |I| c[I].xor(key[0]));
+        let t1 = self.g(each!(0 1; |I| t0[I].xor(d[I].xor(key[1]))));
+        let t0 = self.g(each!(0 1; |I| t0[I].add32(t1[I])));
+        let t1 = self.g(each!(0 1; |I| t1[I].add32(t0[I])));
+        [each!(0 1; |I| t0[I].add32(t1[I])), t1]
     }
 }
 
-/// The Feistel network on `[L0, L1, R0, R1]`; returns the words in output order.
+/// The Feistel network on words L0, L1, R0, R1 of eight blocks; returns the words in output order.
 #[inline(always)]
 fn rounds<V: Vector>(keys: &Keys, x: [Words<V>; 4]) -> [Words<V>; 4] {
     let t = Tables::load();
     let [mut l0, mut l1, mut r0, mut r1] = x;
-    for key in &keys.0 {
-        let key = [V::load(&key[0]), V::load(&key[1])];
-        let t0: Words<V> = four!(|I| r0[I].xor(key[0]));
-        let t1 = t.g(four!(|I| t0[I].xor(r1[I]).xor(key[1])));
-        let t0 = t.g(four!(|I| t0[I].add32(t1[I])));
-        let t1 = t.g(four!(|I| t1[I].add32(t0[I])));
-        let t0: Words<V> = four!(|I| t0[I].add32(t1[I]));
-        (l0, r0) = (r0, four!(|I| l0[I].xor(t0[I])));
-        (l1, r1) = (r1, four!(|I| l1[I].xor(t1[I])));
+    // Two rounds a turn, so that the halves need not change places.
+    for [first, second] in keys.0.as_chunks::<2>().0 {
+        let [c, d] = t.f(r0, r1, first);
+        l0 = each!(0 1; |I| l0[I].xor(c[I]));
+        l1 = each!(0 1; |I| l1[I].xor(d[I]));
+        let [c, d] = t.f(l0, l1, second);
+        r0 = each!(0 1; |I| r0[I].xor(c[I]));
+        r1 = each!(0 1; |I| r1[I].xor(d[I]));
     }
     [r0, r1, l0, l1]
 }
 
-/// Enciphers 16 blocks held in registers.
+/// Enciphers eight blocks held in registers.
 #[inline(always)]
-fn pass<V: Vector>(keys: &Keys, blocks: [V; 16]) -> [V; 16] {
-    let groups = four!(|I| V::transpose_words(four!(|J| blocks[4 * I + J].swap_words())));
-    let y = rounds(keys, four!(|J| four!(|I| groups[I][J])));
-    let groups = four!(|I| V::transpose_words(four!(|J| y[J][I])));
-    sixteen!(|I| groups[I / 4][I % 4].swap_words())
+fn eight<V: Vector>(keys: &Keys, blocks: [V; 8]) -> [V; 8] {
+    let groups = each!(0 1; |I| V::transpose_words(four!(|J| blocks[4 * I + J].swap_words())));
+    let y = rounds(keys, four!(|J| each!(0 1; |I| groups[I][J])));
+    let groups = each!(0 1; |I| V::transpose_words(four!(|J| y[J][I])));
+    each!(0 1 2 3 4 5 6 7; |I| groups[I / 4][I % 4].swap_words())
+}
+
+/// Enciphers 16 blocks held in registers, in two halves: the tables and all of 16 blocks do not fit the registers.
+#[inline(always)]
+fn pass<V: Vector>(keys: &Keys, mut blocks: [V; 16]) -> [V; 16] {
+    let mut i = 0;
+    while i < 16 {
+        let half = eight(keys, each!(0 1 2 3 4 5 6 7; |I| blocks[i + I]));
+        let _: [(); 8] = each!(0 1 2 3 4 5 6 7; |I| blocks[i + I] = half[I]);
+        i += 8;
+    }
+    blocks
 }
 
 /// Enciphers blocks in place.
 #[inline(always)]
 pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
-    crate::block::in_passes(blocks, |blocks: &mut [Block; PASS]| store_blocks(pass(keys, V::load16(blocks)), blocks));
+    let (passes, rest) = blocks.as_chunks_mut::<PASS>();
+    for blocks in passes {
+        store_blocks(pass(keys, V::load16(blocks)), blocks);
+    }
+    for few in rest.chunks_mut(8) {
+        let mut padded = [Aligned([0; 16]); 8];
+        padded.iter_mut().zip(few.iter()).for_each(|(padded, block)| padded.0 = *block);
+        let x = eight(keys, each!(0 1 2 3 4 5 6 7; |I| V::load(&padded[I])));
+        padded = each!(0 1 2 3 4 5 6 7; |I| Aligned(x[I].to_block()));
+        padded.iter().zip(few).for_each(|(padded, block)| *block = padded.0);
+        padded.zeroize();
+    }
 }
 
 /// XORs key stream into whole passes of 256 bytes; `counter` is the first block and its last word counts on.

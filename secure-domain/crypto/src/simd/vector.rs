@@ -38,8 +38,6 @@ pub(super) trait Vector: Copy {
     fn splat(byte: u8) -> Self;
     /// Sum in GF(2).
     fn xor(self, other: Self) -> Self;
-    /// `self` where `mask` is zero.
-    fn clear(self, mask: Self) -> Self;
     /// `yes` where `self` has ones, `no` where it has zeros.
     fn select(self, yes: Self, no: Self) -> Self;
     /// One full AES round: MixColumns of [`Vector::sub_shift`].
@@ -78,8 +76,8 @@ pub(super) trait Vector: Copy {
     fn transpose_words(rows: [Self; 4]) -> [Self; 4];
     /// Splits the bytes of two vectors into those with even and those with odd index.
     fn unzip(self, other: Self) -> (Self, Self);
-    /// The inverse of [`Vector::unzip`] for lanes that ShiftRows permuted, each 32-bit lane then rotated right by 0, 1, 2 and 3 bytes.
-    fn zip_shifted_rotations(even: Self, odd: Self) -> [[Self; 2]; 4];
+    /// The inverse of [`Vector::unzip`] for lanes that ShiftRows permuted.
+    fn zip_shifted(even: Self, odd: Self) -> [Self; 2];
 }
 
 /// Two halves of 64 bits that multiply without carries.

@@ -46,11 +46,6 @@ const SHIFT_TWICE: Block = [0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7
 const SWAP_WORDS: Block = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
 const REVERSE: Block = [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
 const EVEN_THEN_ODD: Block = [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15];
-const ROTATE_WORDS: [Block; 3] = [
-    [1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12],
-    [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13],
-    [3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14],
-];
 
 impl X {
     #[inline(always)]
@@ -80,10 +75,6 @@ impl Vector for X {
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
         Self(op!(_mm_xor_si128(self.0, other.0)))
-    }
-    #[inline(always)]
-    fn clear(self, mask: Self) -> Self {
-        Self(op!(_mm_andnot_si128(mask.0, self.0)))
     }
     #[inline(always)]
     fn select(self, yes: Self, no: Self) -> Self {
@@ -172,12 +163,10 @@ impl Vector for X {
         (Self(op!(_mm_unpacklo_epi64(a.0, b.0))), Self(op!(_mm_unpackhi_epi64(a.0, b.0))))
     }
     #[inline(always)]
-    fn zip_shifted_rotations(even: Self, odd: Self) -> [[Self; 2]; 4] {
+    fn zip_shifted(even: Self, odd: Self) -> [Self; 2] {
         let unshift = Self::from_block(&UNSHIFT);
         let (even, odd) = (even.lookup(unshift), odd.lookup(unshift));
-        let whole = [even.zip_low(odd), even.zip_high(odd)];
-        let [a, b, c] = each!(0 1 2; |K| each!(0 1; |I| whole[I].lookup(Self::from_block(&ROTATE_WORDS[K]))));
-        [whole, a, b, c]
+        [even.zip_low(odd), even.zip_high(odd)]
     }
 }
 
