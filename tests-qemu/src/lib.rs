@@ -1,1 +1,10 @@
-//! System tests: the whole of Haechi in QEMU.
+//! System tests: the whole of Haechi in QEMU. This is the harness; the tests are in `tests/system`.
+//!
+//! A test group is one boot (or a few) and many checks on it. [`runner`] runs groups two at a time and reports each check as a
+//! test; [`guest`] is one QEMU with its console; [`images`] makes what all of them start from; [`place`] keeps what a failure
+//! leaves behind.
+pub mod console;
+pub mod guest;
+pub mod images;
+pub mod place;
+pub mod runner;

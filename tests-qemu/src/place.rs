@@ -1,0 +1,69 @@
+//! Where one boot's files lie: `target/tests-qemu/NAME`, removed after success, kept after a failure.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use xtask::{files, paths, process};
+
+/// The directory of all tests.
+pub fn root() -> PathBuf {
+    paths::workspace().join("target/tests-qemu")
+}
+
+/// The directory of one group of tests.
+#[derive(Debug, Clone)]
+pub struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// An empty directory for this name.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(name: &str) -> Result<Self> {
+        let directory = root().join(name);
+        files::fresh_directory(&directory)?;
+        Ok(Self { directory })
+    }
+
+    /// A directory inside, for one of several boots.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn inside(&self, name: &str) -> Result<Self> {
+        let directory = self.directory.join(name);
+        files::fresh_directory(&directory)?;
+        Ok(Self { directory })
+    }
+
+    /// The file of this name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The directory of this name as a person at the workspace's root would type it.
+    pub fn shown_as(name: &str) -> String {
+        paths::shown(&root().join(name))
+    }
+
+    /// A copy of `original` in this place that takes no room for zeros.
+    ///
+    /// # Errors
+    /// When `cp` fails.
+    pub fn copy(&self, original: &Path, name: &str) -> Result<PathBuf> {
+        let copy = self.file(name);
+        let mut cp = Command::new("cp");
+        process::capture(cp.args(["--sparse=always", "--reflink=auto"]).arg(original).arg(&copy))?;
+        Ok(copy)
+    }
+
+    /// Removes everything: nobody needs to look at what went well.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.directory).with_context(|| format!("{} cannot be removed", self.directory.display()))
+    }
+}

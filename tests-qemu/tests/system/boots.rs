@@ -1,0 +1,79 @@
+//! Debian's stock kernels boot to a prompt on every kind of core, with their root on the sealed disk.
+use anyhow::{Result, ensure};
+use tests_qemu::guest::Guest;
+use tests_qemu::images::{Images, Linux};
+use tests_qemu::runner::{Group, check};
+use xtask::qemu::{Gic, Machine};
+
+/// One machine of the table.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    cpu: &'static str,
+    smp: u32,
+    linux: Linux,
+    gic: Gic,
+}
+
+const fn row(name: &'static str, cpu: &'static str, smp: u32, linux: Linux, gic: Gic) -> Row {
+    Row { name, cpu, smp, linux, gic }
+}
+
+const TABLE: [Row; 4] = [
+    row("boots_a53_1_core_6_1", "cortex-a53", 1, Linux::V6_1, Gic::V3),
+    row("boots_a72_4_cores_6_1", "cortex-a72", 4, Linux::V6_1, Gic::V3),
+    row("boots_a76_1_core_6_12", "cortex-a76", 1, Linux::V6_12, Gic::V3),
+    row("boots_max_4_cores_6_1", "max", 4, Linux::V6_1, Gic::V3),
+];
+
+pub(crate) fn groups() -> Vec<Group> {
+    TABLE.into_iter().map(group).collect()
+}
+
+fn group(row: Row) -> Group {
+    let boot = move |images: &Images, place| images.boot(place, |machine| row.shape(images, machine));
+    let checks = vec![
+        check("root_is_the_virtual_disk", |_, guest| root_is_the_virtual_disk(guest)),
+        check("linux_has_every_core", move |_, guest| linux_has_every_core(guest, row.smp)),
+        check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
+    ];
+    Group::shared(row.name, boot, checks)
+}
+
+impl Row {
+    fn shape(self, images: &Images, machine: &mut Machine) {
+        machine.cpu = self.cpu.into();
+        machine.smp = self.smp;
+        machine.gic = self.gic;
+        machine.initrd = Some(images.bundle(self.linux));
+    }
+}
+
+fn root_is_the_virtual_disk(guest: &mut Guest) -> Result<()> {
+    let mounts = guest.run("grep ' / ' /proc/mounts")?;
+    ensure!(mounts.contains("/dev/vda / ext4 rw"), "the root is {mounts}");
+    let driver = guest.run("readlink /sys/block/vda/device/driver")?;
+    ensure!(driver.ends_with("/virtio_blk"), "its driver is {driver}");
+    Ok(())
+}
+
+fn linux_has_every_core(guest: &mut Guest, smp: u32) -> Result<()> {
+    let online = guest.run("cat /sys/devices/system/cpu/online")?;
+    let expected = if smp == 1 { "0".to_owned() } else { format!("0-{}", smp - 1) };
+    ensure!(online == expected, "online are {online}, not {expected}");
+    let said = guest.run("dmesg | grep -c 'SMP: Total of '")?;
+    ensure!(said == "1", "the kernel does not report its cores");
+    Ok(())
+}
+
+fn linux_is_the_stock_kernel(guest: &mut Guest, linux: Linux) -> Result<()> {
+    let release = guest.run("uname -r")?;
+    ensure!(release.starts_with(&format!("{}.", linux.series())) && release.contains("cloud-arm64"), "it is {release}");
+    let tainted = guest.run("cat /proc/sys/kernel/tainted")?;
+    ensure!(
+        tainted == "0",
+        "the kernel is tainted ({tainted}): {}",
+        guest.run("dmesg | grep -iA3 'warn\\|taint' | head -20")?
+    );
+    Ok(())
+}

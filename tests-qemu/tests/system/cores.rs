@@ -1,0 +1,96 @@
+//! Four cores under load: each makes progress, and each goes off and comes back, the first one too.
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests_qemu::guest::Guest;
+use tests_qemu::runner::{Group, check};
+
+/// Off and on again, with four busy cores on two real ones.
+const HOTPLUG: Duration = Duration::from_secs(120);
+
+pub(crate) fn groups() -> Vec<Group> {
+    let checks = vec![
+        check("every_core_makes_progress_under_load", |_, guest| progress(guest)),
+        check("every_core_goes_off_and_on_under_load", |_, guest| hotplug(guest)),
+        check("disk_is_served_from_every_core", |_, guest| disk_from_every_core(guest)),
+        check("interrupts_between_cores_arrive", |_, guest| interrupts(guest)),
+        check("refused_core_stays_as_it_is", |_, guest| refused(guest)),
+    ];
+    vec![Group::shared("cores", |images, place| images.boot(place, |machine| machine.smp = 4), checks)]
+}
+
+/// Busy loops that write how far they came, one on each core.
+const LOAD: &str = "rm -f /tmp/c*; for c in 0 1 2 3; do \
+    taskset -p $((1<<c)) $$ >/dev/null; (n=0; while :; do n=$((n+1)); [ $((n%500)) = 0 ] && echo $n >/tmp/c$c; done) & done; taskset -p f $$ >/dev/null";
+const UNLOAD: &str = "kill $(jobs -p); wait";
+
+fn loaded<T>(guest: &mut Guest, work: impl FnOnce(&mut Guest) -> Result<T>) -> Result<T> {
+    guest.run(&format!("set +m; {LOAD}"))?;
+    let result = work(guest)?;
+    guest.run_within(&format!("{UNLOAD} 2>/dev/null; true"), HOTPLUG)?;
+    Ok(result)
+}
+
+fn progress(guest: &mut Guest) -> Result<()> {
+    loaded(guest, |guest| {
+        let counts = guest.run_within(
+            "sleep 3; cat /tmp/c0 /tmp/c1 /tmp/c2 /tmp/c3; sleep 3; echo; cat /tmp/c0 /tmp/c1 /tmp/c2 /tmp/c3",
+            HOTPLUG,
+        )?;
+        let (before, after) = counts.split_once("\n\n").unwrap_or((&counts, ""));
+        let parse = |text: &str| text.lines().filter_map(|line| line.trim().parse::<u64>().ok()).collect::<Vec<_>>();
+        let (before, after) = (parse(before), parse(after));
+        ensure!(before.len() == 4 && after.len() == 4, "not every core counted: {counts}");
+        ensure!(
+            before.iter().zip(&after).all(|(before, after)| after > before),
+            "a core stands still: {before:?} {after:?}"
+        );
+        Ok(())
+    })
+}
+
+fn hotplug(guest: &mut Guest) -> Result<()> {
+    loaded(guest, |guest| {
+        for core in [3, 1, 0, 2] {
+            let file = format!("/sys/devices/system/cpu/cpu{core}/online");
+            guest.run_within(&format!("echo 0 >{file}"), HOTPLUG)?;
+            let online = guest.run("cat /sys/devices/system/cpu/online")?;
+            ensure!(guest.run(&format!("cat {file}"))? == "0", "core {core} is not off: {online}");
+            guest.run_within(&format!("echo 1 >{file}"), HOTPLUG)?;
+            ensure!(guest.run(&format!("cat {file}"))? == "1", "core {core} did not come back");
+        }
+        let online = guest.run("cat /sys/devices/system/cpu/online")?;
+        ensure!(online == "0-3", "online are {online}");
+        Ok(())
+    })
+}
+
+fn disk_from_every_core(guest: &mut Guest) -> Result<()> {
+    for core in 0..4 {
+        let mask = 1 << core;
+        let read = format!(
+            "taskset {mask:x} dd if=/dev/vda of=/dev/null bs=64k count=16 skip={} iflag=direct 2>&1 | grep -c '16+0 records in'",
+            core * 32
+        );
+        ensure!(guest.run(&read)? == "1", "core {core} cannot read the disk");
+    }
+    Ok(())
+}
+
+fn interrupts(guest: &mut Guest) -> Result<()> {
+    let table = guest.run("cat /proc/interrupts")?;
+    let timer = table.lines().find(|line| line.contains("arch_timer")).unwrap_or_default();
+    let counts: Vec<u64> = timer.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    ensure!(counts.len() == 4 && counts.iter().all(|count| *count > 0), "timers: {timer}");
+    let rescheduling = table.lines().find(|line| line.trim_start().starts_with("IPI0:")).unwrap_or_default();
+    let counts: Vec<u64> = rescheduling.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    ensure!(counts.len() == 4 && counts.iter().sum::<u64>() > 0, "interrupts between cores: {rescheduling}");
+    Ok(())
+}
+
+fn refused(guest: &mut Guest) -> Result<()> {
+    let (_, status) = guest.status_of("echo 1 >/sys/devices/system/cpu/cpu2/online", HOTPLUG)?;
+    ensure!(status == 0, "a core that is on cannot be asked to be on");
+    ensure!(guest.run("ls -d /sys/devices/system/cpu/cpu4 2>/dev/null; true")?.is_empty(), "there is a fifth core");
+    Ok(())
+}

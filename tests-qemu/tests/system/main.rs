@@ -1,0 +1,45 @@
+//! The system tests: `./x test`, or one of them with `./x test NAME`.
+mod boots;
+mod console;
+mod cores;
+mod disk;
+mod door;
+mod integrity;
+mod isolation;
+mod power;
+mod refusals;
+mod secrecy;
+
+use std::process::ExitCode;
+
+use tests_qemu::runner::{self, Filter};
+
+fn main() -> ExitCode {
+    let (flags, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
+    // The long ones first, so that the two workers end together.
+    let groups = [
+        isolation::groups(),
+        cores::groups(),
+        disk::groups(),
+        integrity::groups(),
+        power::groups(),
+        secrecy::groups(),
+        boots::groups(),
+        console::groups(),
+        refusals::groups(),
+        door::groups(),
+    ];
+    let groups = groups.into_iter().flatten().collect::<Vec<_>>();
+    if flags.iter().any(|flag| flag == "--list") {
+        runner::names(&groups).iter().for_each(|name| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    match runner::run(groups, &Filter::new(words)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("system tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
