@@ -27,7 +27,7 @@ enum Verb {
     /// Run all tests: host, fuzz targets for a moment, the system in QEMU
     Test(verbs::test::Arguments),
     /// Check formatting, lints, tidiness and host tests
-    Check,
+    Check(verbs::check::Arguments),
     /// Measure, with the deterministic rig
     Bench(verbs::bench::Arguments),
     /// Feed a fuzz target; without a target, list them
@@ -67,7 +67,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Run(arguments) => verbs::run::run(arguments),
         Verb::Test(arguments) => verbs::test::run(arguments),
-        Verb::Check => verbs::check::run(),
+        Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Bench(arguments) => verbs::bench::run(arguments),
         Verb::Fuzz(arguments) => verbs::fuzz::run(arguments),
         Verb::Sizes => verbs::sizes::run(),

@@ -5,13 +5,25 @@ use crate::gate::Gate;
 use crate::toolchain::{HARD_FLOAT, SOFT_FLOAT, Toolchain};
 use crate::{tidy, workspace};
 
+/// What can be asked of `./x check`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Only tidiness: dependencies between crates, places of `unsafe`, directories in the README
+    #[arg(long)]
+    tidy: bool,
+}
+
 /// Runs all of them, whichever fail.
 ///
 /// # Errors
 /// When one failed.
-pub fn run() -> Result<()> {
-    let toolchain = Toolchain::ensure()?;
+pub fn run(arguments: &Arguments) -> Result<()> {
     let mut gate = Gate::default();
+    gate.note("Tidiness (repeat with: ./x check --tidy)", tidiness());
+    if arguments.tidy {
+        return gate.end();
+    }
+    let toolchain = Toolchain::ensure()?;
     let mut cargo = |what: &str, arguments: &str| gate.cargo(what, &toolchain, arguments);
     cargo("Formatting", "fmt --all --check -- -l");
     cargo("Lints on the host", "clippy --quiet --workspace --all-targets --profile host -- -D warnings");
@@ -21,7 +33,6 @@ pub fn run() -> Result<()> {
     cargo("Lints of the hypervisor and the probe", &el2);
     let el1 = format!("clippy --quiet --package secure-domain --package el1 --target {HARD_FLOAT} -- -D warnings");
     cargo("Lints of the secure domain", &el1);
-    gate.note("Tidiness", tidiness());
     super::test::host_tests(&mut gate, &toolchain, "");
     gate.end()
 }
