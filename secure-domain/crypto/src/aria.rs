@@ -109,7 +109,7 @@ fn single_round<const EVEN: bool>(block: &Block, key: &Block) -> Block {
 }
 
 /// The diffusion layer A on one block of bytes (RFC 5794 section 2.4.3), by the factors in the module's head.
-fn diffuse_block(block: &Block) -> Block {
+pub(crate) fn diffuse_block(block: &Block) -> Block {
     let word = |i: usize| u32::from_le_bytes([block[4 * i], block[4 * i + 1], block[4 * i + 2], block[4 * i + 3]]);
     let mut words =
         [word(0), word(1), word(2), word(3)].map(|x| x.rotate_left(8) ^ x.rotate_left(16) ^ x.rotate_left(24));

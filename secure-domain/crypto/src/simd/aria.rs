@@ -9,14 +9,19 @@
 //! The instructions also permute the lanes (ShiftRows for S1 and S2, its inverse for the other two). All registers must agree before
 //! the diffusion, so after every substitution the registers of bytes 2 and 3 of each word turn by ShiftRows twice: in odd rounds they
 //! went through the inverse and then agree with ShiftRows, in even rounds the other way round. After two rounds the lanes are back.
+//!
+//! One more sum is saved in four registers of every round. The instruction sums two operands before the S-box; if the key there were zero,
+//! the second could be the last summand of the diffusion. It is made zero: a constant in the low-nibble table of S2 costs nothing, and
+//! the constants of a round's four S2 can be chosen so that the diffusion spreads exactly the next round's key to four
+//! places, the "free" ones; the keys of the other places are corrected for what else arrives there.
 use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into};
-use crate::Block;
-use crate::aria::RoundKeys;
+use crate::aria::{RoundKeys, diffuse_block};
+use crate::{Block, xor_block};
 
 /// Blocks in one pass.
 pub(crate) const PASS: usize = 16;
@@ -34,10 +39,17 @@ const PRE: [Aligned; 2] = [
 /// The constant part of it.
 const PRE_CONSTANT: u8 = 0x04;
 
-/// Round keys as the kernels read them: one vector for each byte of each round, and each key as a block.
+/// The free places of odd rounds (with S1, S1, its inverse, its inverse) and of even rounds (its inverse, S1, its inverse, its inverse).
+const FREE: [[usize; 4]; 2] = [[0, 4, 6, 10], [0, 2, 4, 8]];
+
+/// Round keys as the kernels read them.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Keys {
+    /// The first round's keys in its free places, which no round before it prepared.
+    first: [Aligned; 4],
+    /// For each round the keys of the twelve other places in their order, then the tables of the four S2.
     rounds: [[Aligned; 16]; 16],
+    /// Each key as a block.
     whole: [Aligned; 17],
     count: usize,
 }
@@ -47,16 +59,55 @@ impl Keys {
     pub(crate) fn new(keys: &RoundKeys) -> Self {
         let keys = keys.as_slice();
         let count = keys.len() - 1;
-        let mut rounds = [[Aligned([0; 16]); 16]; 16];
-        for (round, (vectors, key)) in rounds.iter_mut().zip(&keys[..count]).enumerate() {
-            for (i, (vector, byte)) in vectors.iter_mut().zip(key).enumerate() {
-                *vector = if (i + 2 * round) % 4 == 3 { pre_table(*byte) } else { Aligned([*byte; 16]) };
-            }
+        let none = Aligned([0; 16]);
+        let mut spread = Self { first: [none; 4], rounds: [[none; 16]; 16], whole: [none; 17], count };
+        spread.whole.iter_mut().zip(keys).for_each(|(whole, key)| whole.0 = *key);
+        spread.first = FREE[0].map(|i| Aligned([keys[0][i]; 16]));
+        let mut arrived = [0; 16];
+        for round in 0..count {
+            let mut key = xor_block(&keys[round], &arrived);
+            let mut constants = if round + 1 < count { constants(round, &keys[round + 1]) } else { [0; 16] };
+            spread.rounds[round] = spread_round(round, &key, &constants);
+            arrived = diffuse_block(&constants);
+            key.zeroize();
+            constants.zeroize();
         }
-        let mut whole = [Aligned([0; 16]); 17];
-        whole.iter_mut().zip(keys).for_each(|(whole, key)| whole.0 = *key);
-        Self { rounds, whole, count }
+        arrived.zeroize();
+        spread
     }
+}
+
+/// The constants for the S2 of a round (counted from 0) that bring the next round's `key` to its free places. They solve the four rows
+/// of A (RFC 5794 section 2.4.3) for those places.
+fn constants(round: usize, key: &Block) -> Block {
+    let mut c = [0; 16];
+    if round.is_multiple_of(2) {
+        c[1] = key[2];
+        c[5] = key[4];
+        c[13] = key[8] ^ c[1];
+        c[9] = key[0] ^ c[13];
+    } else {
+        c[3] = key[0];
+        c[7] = key[6];
+        c[15] = key[10] ^ c[3];
+        c[11] = key[4] ^ c[15];
+    }
+    c
+}
+
+/// The vectors of one round.
+fn spread_round(round: usize, key: &Block, constants: &Block) -> [Aligned; 16] {
+    let mut vectors = [Aligned([0; 16]); 16];
+    let (keys, tables) = vectors.split_at_mut(12);
+    let places = (0..16).filter(|i| !FREE[round % 2].contains(i));
+    for (vector, i) in keys.iter_mut().zip(places) {
+        *vector = if (i + 2 * round) % 4 == 3 { pre_table(key[i]) } else { Aligned([key[i]; 16]) };
+    }
+    let s2 = (0..16).filter(|i| (i + 2 * round) % 4 == 1);
+    for (table, i) in tables.iter_mut().zip(s2) {
+        table.0 = POST[0].0.map(|entry| entry ^ constants[i]);
+    }
+    vectors
 }
 
 /// The low-nibble table of S2's inverse with a key byte added. The map is linear, so no byte indexes memory.
@@ -69,7 +120,6 @@ fn pre_table(key: u8) -> Aligned {
 /// The lookup tables in registers.
 #[derive(Clone, Copy)]
 struct Tables<V> {
-    post_low: V,
     post_high: V,
     pre_high: V,
 }
@@ -77,23 +127,13 @@ struct Tables<V> {
 impl<V: Vector> Tables<V> {
     #[inline(always)]
     fn load() -> Self {
-        Self { post_low: V::load(&POST[0]), post_high: V::load(&POST[1]), pre_high: V::load(&PRE[1]) }
+        Self { post_high: V::load(&POST[1]), pre_high: V::load(&PRE[1]) }
     }
 
     #[inline(always)]
-    fn s1(self, x: V, key: V) -> V {
-        x.sub_shift(key)
-    }
-
-    #[inline(always)]
-    fn s2(self, x: V, key: V) -> V {
+    fn s2(self, x: V, key: V, post_low: V) -> V {
         let y = x.sub_shift(key);
-        self.post_low.lookup(y.low_nibbles()).xor(self.post_high.lookup(y.high_nibbles()))
-    }
-
-    #[inline(always)]
-    fn s1_inv(self, x: V, key: V) -> V {
-        x.inv_sub_shift(key)
+        post_low.lookup(y.low_nibbles()).xor(self.post_high.lookup(y.high_nibbles()))
     }
 
     #[inline(always)]
@@ -102,51 +142,118 @@ impl<V: Vector> Tables<V> {
     }
 }
 
-/// The substitution layer of odd rounds on one word.
-#[inline(always)]
-fn substitute_odd<V: Vector>(t: Tables<V>, x: [V; 4], key: &[Aligned; 4]) -> [V; 4] {
-    let key: [V; 4] = four!(|I| V::load(&key[I]));
-    [t.s1(x[0], key[0]), t.s2(x[1], key[1]), t.s1_inv(x[2], key[2]).shift_twice(), t.s2_inv(x[3], key[3]).shift_twice()]
+/// A state before a substitution layer; the free places are sums of two that the S-box instruction adds up.
+struct Summands<V> {
+    x: [V; 16],
+    free: [V; 4],
 }
 
-/// The substitution layer of even rounds on one word.
+/// The substitution layer of odd rounds.
 #[inline(always)]
-fn substitute_even<V: Vector>(t: Tables<V>, x: [V; 4], key: &[Aligned; 4]) -> [V; 4] {
-    let key: [V; 4] = four!(|I| V::load(&key[I]));
-    [t.s1_inv(x[0], key[0]), t.s2_inv(x[1], key[1]), t.s1(x[2], key[2]).shift_twice(), t.s2(x[3], key[3]).shift_twice()]
+fn substitute_odd<V: Vector>(t: Tables<V>, s: Summands<V>, keys: &[Aligned; 16]) -> [V; 16] {
+    let (x, free) = (s.x, s.free);
+    let k: [V; 16] = sixteen!(|I| V::load(&keys[I]));
+    [
+        x[0].sub_shift(free[0]),
+        t.s2(x[1], k[0], k[12]),
+        x[2].inv_sub_shift(k[1]).shift_twice(),
+        t.s2_inv(x[3], k[2]).shift_twice(),
+        x[4].sub_shift(free[1]),
+        t.s2(x[5], k[3], k[13]),
+        x[6].inv_sub_shift(free[2]).shift_twice(),
+        t.s2_inv(x[7], k[4]).shift_twice(),
+        x[8].sub_shift(k[5]),
+        t.s2(x[9], k[6], k[14]),
+        x[10].inv_sub_shift(free[3]).shift_twice(),
+        t.s2_inv(x[11], k[7]).shift_twice(),
+        x[12].sub_shift(k[8]),
+        t.s2(x[13], k[9], k[15]),
+        x[14].inv_sub_shift(k[10]).shift_twice(),
+        t.s2_inv(x[15], k[11]).shift_twice(),
+    ]
 }
 
+/// The substitution layer of even rounds.
 #[inline(always)]
-fn substitute<V: Vector, const EVEN: bool>(t: Tables<V>, x: [V; 16], key: &[Aligned; 16]) -> [V; 16] {
-    let (key, _) = key.as_chunks::<4>();
-    let words = four!(|I| {
-        let x = [x[4 * I], x[4 * I + 1], x[4 * I + 2], x[4 * I + 3]];
-        if EVEN { substitute_even(t, x, &key[I]) } else { substitute_odd(t, x, &key[I]) }
-    });
-    sixteen!(|I| words[I / 4][I % 4])
+fn substitute_even<V: Vector>(t: Tables<V>, s: Summands<V>, keys: &[Aligned; 16]) -> [V; 16] {
+    let (x, free) = (s.x, s.free);
+    let k: [V; 16] = sixteen!(|I| V::load(&keys[I]));
+    [
+        x[0].inv_sub_shift(free[0]),
+        t.s2_inv(x[1], k[0]),
+        x[2].sub_shift(free[1]).shift_twice(),
+        t.s2(x[3], k[1], k[12]).shift_twice(),
+        x[4].inv_sub_shift(free[2]),
+        t.s2_inv(x[5], k[2]),
+        x[6].sub_shift(k[3]).shift_twice(),
+        t.s2(x[7], k[4], k[13]).shift_twice(),
+        x[8].inv_sub_shift(free[3]),
+        t.s2_inv(x[9], k[5]),
+        x[10].sub_shift(k[6]).shift_twice(),
+        t.s2(x[11], k[7], k[14]).shift_twice(),
+        x[12].inv_sub_shift(k[8]),
+        t.s2_inv(x[13], k[9]),
+        x[14].sub_shift(k[10]).shift_twice(),
+        t.s2(x[15], k[11], k[15]).shift_twice(),
+    ]
+}
+
+/// The state before the first round.
+#[inline(always)]
+fn first_summands<V: Vector>(keys: &Keys, x: [V; 16]) -> Summands<V> {
+    Summands { x, free: four!(|I| V::load(&keys.first[I])) }
 }
 
 /// All rounds but the last addition.
 #[inline(always)]
 fn rounds<V: Vector>(keys: &Keys, x: [V; 16]) -> [V; 16] {
-    rounds_after_first(keys, diffuse(substitute::<V, false>(Tables::load(), x, &keys.rounds[0])))
+    let first = substitute_odd(Tables::load(), first_summands(keys, x), &keys.rounds[0]);
+    rounds_after_first(keys, diffuse(first).before_even())
 }
 
 /// All rounds but the first and the last addition.
 #[inline(always)]
-fn rounds_after_first<V: Vector>(keys: &Keys, mut x: [V; 16]) -> [V; 16] {
+fn rounds_after_first<V: Vector>(keys: &Keys, mut s: Summands<V>) -> [V; 16] {
     let t = Tables::load();
     let (last, inner) = keys.rounds[1..keys.count].split_last().expect("a key has at least 12 rounds");
     for [even, odd] in inner.as_chunks::<2>().0 {
-        x = diffuse(substitute::<V, true>(t, x, even));
-        x = diffuse(substitute::<V, false>(t, x, odd));
+        s = diffuse(substitute_even(t, s, even)).before_odd();
+        s = diffuse(substitute_odd(t, s, odd)).before_even();
     }
-    substitute::<V, true>(t, x, last)
+    substitute_even(t, s, last)
 }
 
-/// The diffusion layer A (RFC 5794 section 2.4.3) in 48 sums of two.
+/// What the diffusion makes: 16 sums, of which six, in places 0, 2, 4, 6, 8 and 10, still lack their last summand.
+struct Diffused<V> {
+    x: [V; 16],
+    rest: [V; 6],
+}
+
+impl<V: Vector> Diffused<V> {
+    #[inline(always)]
+    fn before_odd(self) -> Summands<V> {
+        let (mut x, rest) = (self.x, self.rest);
+        (x[2], x[8]) = (x[2].xor(rest[1]), x[8].xor(rest[4]));
+        Summands { x, free: [rest[0], rest[2], rest[3], rest[5]] }
+    }
+
+    #[inline(always)]
+    fn before_even(self) -> Summands<V> {
+        let (mut x, rest) = (self.x, self.rest);
+        (x[6], x[10]) = (x[6].xor(rest[3]), x[10].xor(rest[5]));
+        Summands { x, free: [rest[0], rest[1], rest[2], rest[4]] }
+    }
+
+    /// All 16 sums.
+    #[inline(always)]
+    fn whole(self) -> [V; 16] {
+        sixteen!(|I| if I % 2 == 0 && I <= 10 { self.x[I].xor(self.rest[I / 2]) } else { self.x[I] })
+    }
+}
+
+/// The diffusion layer A (RFC 5794 section 2.4.3) in 48 sums of two, six of which are left to the caller.
 #[inline(always)]
-fn diffuse<V: Vector>(x: [V; 16]) -> [V; 16] {
+fn diffuse<V: Vector>(x: [V; 16]) -> Diffused<V> {
     let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15] = x;
     let t16 = t6.xor(t8);
     let t17 = t7.xor(t13);
@@ -173,7 +280,6 @@ fn diffuse<V: Vector>(x: [V; 16]) -> [V; 16] {
     let t38 = t0.xor(t26);
     let t39 = t5.xor(t23);
     let t40 = t7.xor(t24);
-    let t41 = t28.xor(t30);
     let t42 = t34.xor(t40);
     let t43 = t32.xor(t35);
     let t44 = t21.xor(t35);
@@ -181,22 +287,20 @@ fn diffuse<V: Vector>(x: [V; 16]) -> [V; 16] {
     let t46 = t1.xor(t36);
     let t47 = t12.xor(t33);
     let t48 = t3.xor(t38);
-    let t49 = t37.xor(t45);
     let t50 = t17.xor(t37);
     let t51 = t4.xor(t34);
-    let t52 = t33.xor(t39);
     let t53 = t6.xor(t43);
     let t54 = t22.xor(t28);
-    let t55 = t25.xor(t38);
     let t56 = t29.xor(t46);
-    let t57 = t27.xor(t29);
     let t58 = t20.xor(t51);
     let t59 = t28.xor(t31);
     let t60 = t16.xor(t48);
     let t61 = t32.xor(t47);
     let t62 = t26.xor(t29);
-    let t63 = t0.xor(t50);
-    [t41, t42, t49, t62, t57, t59, t55, t61, t63, t56, t52, t44, t53, t60, t54, t58]
+    Diffused {
+        x: [t28, t42, t37, t62, t27, t59, t25, t61, t0, t56, t33, t44, t53, t60, t54, t58],
+        rest: [t30, t45, t29, t38, t50, t39],
+    }
 }
 
 /// Transposes a 16 by 16 matrix of bytes. Each step turns the eight address bits (register, lane) by one place.
@@ -295,7 +399,7 @@ fn substitute_one<V: Vector>(x: V, lanes: &Lanes) -> V {
     let pre = pre_low.lookup(x.low_nibbles()).xor(t.pre_high.lookup(x.high_nibbles()));
     let inverse = V::load(&lanes.s2_inv).select(pre, x).inv_sub_shift(zero).lookup(V::load(&lanes.inverse));
     let y = x.sub_shift(zero).lookup(V::load(&lanes.forward)).xor(inverse);
-    let post = t.post_low.lookup(y.low_nibbles()).xor(t.post_high.lookup(y.high_nibbles()));
+    let post = V::load(&POST[0]).lookup(y.low_nibbles()).xor(t.post_high.lookup(y.high_nibbles()));
     V::load(&lanes.s2).select(post, y)
 }
 
@@ -348,7 +452,7 @@ pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
     for pass in data {
         let x = if value as u8 > LAST_LOW {
             let x = transpose(counter_blocks(prefix, value));
-            diffuse(substitute::<V, false>(Tables::load(), x, &keys.rounds[0]))
+            diffuse(substitute_odd(Tables::load(), first_summands(keys, x), &keys.rounds[0])).before_even()
         } else {
             first.after(keys, prefix.with_last_word(value.swap_bytes()), value)
         };
@@ -375,23 +479,25 @@ struct FirstRound {
 impl FirstRound {
     /// The state after the first round for the pass that begins at `value`; `block` is its first counter block.
     #[inline(always)]
-    fn after<V: Vector>(&mut self, keys: &Keys, block: V, value: u32) -> [V; 16] {
+    fn after<V: Vector>(&mut self, keys: &Keys, block: V, value: u32) -> Summands<V> {
         const IOTA: Aligned = Aligned([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         let t = Tables::load();
         if self.upper != Some(value >> 8) {
             let bytes = block.to_block();
-            let mut x = substitute::<V, false>(t, sixteen!(|I| V::splat(bytes[I])), &keys.rounds[0]);
+            let s = first_summands(keys, sixteen!(|I| V::splat(bytes[I])));
+            let mut x = substitute_odd(t, s, &keys.rounds[0]);
             x[15] = V::splat(0);
-            let x = diffuse(x);
+            let x = diffuse(x).whole();
             let _: [(); 16] = sixteen!(|I| self.sums[I] = Aligned(x[I].to_block()));
             self.upper = Some(value >> 8);
         }
         let low = V::splat(value as u8).add8(V::load(&IOTA));
-        let new = t.s2_inv(low, V::load(&keys.rounds[0][15])).shift_twice();
-        // The rows of A that sum the last byte (RFC 5794 section 2.4.3).
-        sixteen!(|I| {
+        let new = t.s2_inv(low, V::load(&keys.rounds[0][11])).shift_twice();
+        // The rows of A that sum the last byte (RFC 5794 section 2.4.3) are 1, 2, 4, 5, 8, 10 and 15.
+        let x = sixteen!(|I| {
             let sum = V::load(&self.sums[I]);
-            if matches!(I, 1 | 2 | 4 | 5 | 8 | 10 | 15) { sum.xor(new) } else { sum }
-        })
+            if matches!(I, 1 | 5 | 10 | 15) { sum.xor(new) } else { sum }
+        });
+        Summands { x, free: [V::splat(0), new, new, new] }
     }
 }
