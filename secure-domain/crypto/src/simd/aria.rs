@@ -247,7 +247,9 @@ impl<V: Vector> Diffused<V> {
     /// All 16 sums.
     #[inline(always)]
     fn whole(self) -> [V; 16] {
-        sixteen!(|I| if I % 2 == 0 && I <= 10 { self.x[I].xor(self.rest[I / 2]) } else { self.x[I] })
+        let mut x = self.x;
+        let _: [(); 6] = each!(0 1 2 3 4 5; |I| x[2 * I] = x[2 * I].xor(self.rest[I]));
+        x
     }
 }
 
