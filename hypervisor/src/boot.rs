@@ -5,10 +5,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use aarch64::image::{Sections, sections};
+use aarch64::image::sections;
 use aarch64::mmio::Mmio;
 use aarch64::pl011::Pl011;
-use aarch64::stage1::{El2Tables, Kind};
+use aarch64::stage1::MapError;
 use abi::IRQ_LINES;
 use abi::hypercall::Failure;
 use bundle::image::ImageHeader;
@@ -18,9 +18,8 @@ use el2::context::Confinement;
 use el2::gic::{Hardware, Interrupts};
 use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
-use el2::memory;
+use el2::memory::{BootMemory, NoDeviceTree};
 use el2::{context, pages, tables};
-use machine::board::EarlyConsole;
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Trigger};
@@ -41,28 +40,17 @@ use crate::{cpu, mmio, secure};
 /// Claims that the ownership table has room for: EL2, the secure domain, the pieces of general memory, the shared pages.
 const CLAIMS: usize = 32;
 
-/// Connects the console that the board file names, so that the first error can be told.
-pub fn early_console() {
-    if let Some(EarlyConsole::Pl011(base)) = BOARD.early_console {
-        // SAFETY: the boot code has mapped the GiB of this address as Device memory.
-        connect(unsafe { Mmio::new(base as usize, Pl011::LEN) });
-    }
-}
-
-fn connect(registers: Mmio) {
+/// Connects a console, from here on or in place of an earlier one.
+pub fn connect(registers: Mmio) {
     let uart = Pl011::new(registers);
     uart.enable_transmit();
     set_raw(uart);
     CONSOLE.lock().connect(uart);
 }
 
-/// The loader's device tree, copied out of reach of the domains.
-pub fn device_tree(address: usize) -> Vec<u8> {
-    // SAFETY: the boot code has mapped two MiB from the address that the loader gave, and nothing else runs yet.
-    match unsafe { memory::device_tree(address) } {
-        Ok(tree) => tree.to_vec(),
-        Err(error) => stop(format_args!("no device tree at {address:#x} (x0 of the boot loader): {error:?}")),
-    }
+/// The loader's device tree, or the reason why there is none.
+pub fn device_tree(address: usize, read: Result<Vec<u8>, NoDeviceTree>) -> Vec<u8> {
+    read.unwrap_or_else(|error| stop(format_args!("no device tree at {address:#x} (x0 of the boot loader): {error}")))
 }
 
 /// What the machine is.
@@ -99,144 +87,116 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     Found { machine, storage, console, affinity, tree }
 }
 
-/// EL2's own translation: its image W^X, the devices that it drives, and, until the system runs, all other memory.
-pub struct OwnTables {
-    tables: El2Tables,
-    /// Memory that EL2 maps only while booting.
-    window: Vec<Range<usize>>,
+/// Memory of the machine.
+pub fn memory_ranges(found: &Found) -> Vec<Range<usize>> {
+    found.machine.memory.iter().map(range).collect()
 }
 
-/// Replaces the boot mapping by final tables.
-pub fn own_tables(found: &Found) -> OwnTables {
-    let image = sections();
-    let mut tables = El2Tables::new(&image).unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")));
-    let mut map = |range: &Range<usize>, kind| {
-        tables.map(range, kind).unwrap_or_else(|error| stop(format_args!("stage 1 of EL2, {range:#x?}: {error}")));
-    };
-    map(&pages::register_pages(), Kind::Device);
-    for guard in el2::boot::guard_pages() {
-        map(&guard, Kind::Hole);
-    }
-    for device in device_regions(found) {
-        map(&range(&device), Kind::Device);
-    }
-    let window = memory_outside(&image, &found.machine);
-    for piece in &window {
-        map(piece, Kind::Data);
-    }
-    // The register pages were zeroed through a cacheable mapping: no line of theirs may stay.
-    aarch64::cache::clean_and_invalidate_to_poc(pages::register_pages());
-    // SAFETY: image, devices and memory are mapped; nothing else has been used.
-    let root = unsafe { tables.activate() };
-    el2::boot::publish_tables(root);
-    OwnTables { tables, window }
-}
-
-impl OwnTables {
-    /// Ends EL2's access to the domains' memory: from here on it can touch its own image and devices alone.
-    pub fn close_window(&mut self) {
-        for piece in &self.window {
-            self.tables.map(piece, Kind::Hole).unwrap_or_else(|error| stop(format_args!("closing {piece:#x?}: {error}")));
+/// Devices that EL2 drives.
+pub fn device_ranges(found: &Found) -> Vec<Range<usize>> {
+    let mut regions = match &found.machine.gic.frames {
+        Frames::V2 { distributor, cpu_interface, hypervisor_interface, .. } => {
+            vec![*distributor, *cpu_interface, *hypervisor_interface]
         }
-    }
+        Frames::V3 { distributor, redistributors, .. } => redistributors.iter().copied().chain([*distributor]).collect(),
+    };
+    regions.push(found.console.registers);
+    regions.into_iter().map(|region| range(&region.hull(PAGE))).collect()
+}
+
+/// The outcome of replacing the boot mapping.
+pub fn own_memory(mapped: Result<BootMemory, MapError>) -> BootMemory {
+    mapped.unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")))
 }
 
 fn range(region: &Region) -> Range<usize> {
     region.base() as usize..region.end() as usize
 }
 
-/// Devices that EL2 drives.
-fn device_regions(found: &Found) -> Vec<Region> {
-    let mut regions = match &found.machine.gic.frames {
-        Frames::V2 { distributor, cpu_interface, hypervisor_interface, .. } => {
-            vec![*distributor, *cpu_interface, *hypervisor_interface]
-        }
-        Frames::V3 { distributor, redistributors, .. } => {
-            redistributors.iter().copied().chain([*distributor]).collect()
-        }
-    };
-    regions.push(found.console.registers);
-    regions.into_iter().map(|region| region.hull(PAGE)).collect()
-}
-
-/// The machine's memory without this image, in whole 2 MiB blocks where it can be.
-fn memory_outside(image: &Sections, machine: &Machine) -> Vec<Range<usize>> {
-    let own = image.text.start..image.data.end;
-    let pieces = machine.memory.iter().map(range).flat_map(|bank| {
-        [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]
-    });
-    pieces.filter(|piece| piece.start < piece.end).collect()
-}
-
 /// What the loader left in memory.
 pub struct Modules {
-    bundle: Bundle<'static>,
-    region: Region,
+    bundle: Region,
+    secure_domain: Module,
+    kernel: Module,
+    initrd: Option<Region>,
     /// SHA-256 of the secure domain's image, as it will run.
     measurement: [u8; 32],
 }
 
-/// Finds the boot bundle and checks the image of the secure domain against its digest.
-pub fn modules(found: &Found) -> Modules {
+/// One image of the bundle.
+struct Module {
+    bytes: Region,
+    header: ImageHeader,
+}
+
+/// Finds the boot bundle, checks the image of the secure domain against its digest, and the kernel for being whole.
+pub fn modules(found: &Found, memory: &BootMemory) -> Modules {
     let Some(region) = found.machine.initrd else {
         stop(format_args!("device tree: no boot bundle (/chosen/linux,initrd-start); pass it as the initrd"));
     };
-    if !found.machine.memory.iter().any(|bank| bank.contains(&region)) {
+    if !memory.contains(&range(&region)) {
         stop(format_args!("boot bundle at {region}: not in memory"));
     }
-    // SAFETY: inside memory, which is mapped; nothing writes it before the domains run, and `Modules` is gone by then.
-    let bytes = unsafe { memory::bytes(&range(&region)) };
-    let bundle = Bundle::parse(bytes).unwrap_or_else(|error| stop(format_args!("boot bundle at {region}: {error}")));
-    if let Err(error) = bundle.verify(Entry::SecureDomain) {
-        stop(format_args!("boot bundle at {region}: {error}"));
-    }
-    let measurement = *bundle.digest(Entry::SecureDomain).expect("verified just now");
-    Modules { bundle, region, measurement }
+    read_bundle(region, memory.bytes(&range(&region))).unwrap_or_else(|error| match error {
+        BundleError::Bundle(error) => stop(format_args!("boot bundle at {region}: {error}")),
+        BundleError::Image(kind, error) => stop(format_args!("boot bundle at {region}: {}: {error}", kind.name())),
+    })
 }
 
-impl Modules {
-    fn entry(&self, kind: Entry) -> &'static [u8] {
-        self.bundle.entry(kind).unwrap_or_else(|error| stop(format_args!("boot bundle at {}: {error}", self.region)))
-    }
+enum BundleError {
+    Bundle(bundle::Error),
+    Image(Entry, bundle::image::Error),
+}
 
-    fn header(&self, kind: Entry) -> ImageHeader {
-        ImageHeader::parse(self.entry(kind))
-            .unwrap_or_else(|error| stop(format_args!("boot bundle at {}: {}: {error}", self.region, kind.name())))
-    }
+fn read_bundle(region: Region, bytes: &[u8]) -> Result<Modules, BundleError> {
+    let bundle = Bundle::parse(bytes).map_err(BundleError::Bundle)?;
+    bundle.verify(Entry::SecureDomain).map_err(BundleError::Bundle)?;
+    let place = |kind| -> Result<Region, BundleError> {
+        let entry = bundle.describe(kind).map_err(BundleError::Bundle)?;
+        let place = Region::new(region.base() + entry.offset as u64, entry.length as u64);
+        Ok(place.expect("an entry of a parsed bundle is not empty and lies in it"))
+    };
+    let module = |kind| -> Result<Module, BundleError> {
+        let bytes = bundle.entry(kind).map_err(BundleError::Bundle)?;
+        let refused = |error| BundleError::Image(kind, error);
+        if kind == Entry::Kernel {
+            bundle::image::check_whole(bytes).map_err(refused)?;
+        }
+        Ok(Module { bytes: place(kind)?, header: ImageHeader::parse(bytes).map_err(refused)? })
+    };
+    Ok(Modules {
+        bundle: region,
+        secure_domain: module(Entry::SecureDomain)?,
+        kernel: module(Entry::Kernel)?,
+        initrd: place(Entry::Initrd).ok(),
+        measurement: *bundle.digest(Entry::SecureDomain).map_err(BundleError::Bundle)?,
+    })
 }
 
 /// Shares out the memory.
 pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
     let image = sections();
-    let kernel = modules.header(Entry::Kernel);
-    let initrd = modules.bundle.describe(Entry::Initrd).ok().and_then(|entry| {
-        Region::new(modules.region.base() + entry.offset as u64, entry.length as u64)
-    });
+    let kernel = &modules.kernel.header;
     let loaded = Loaded {
         el2: Region::between(image.text.start as u64, image.data.end as u64).expect("the image is not empty"),
         dtb: found.tree,
-        bundle: modules.region,
-        initrd,
+        bundle: modules.bundle,
+        initrd: modules.initrd,
         kernel: KernelSize { text_offset: kernel.text_offset, image_size: kernel.image_size },
         secure_bytes: BOARD.secure_memory_bytes,
     };
     MemoryPlan::make(&found.machine, &loaded).unwrap_or_else(|error| stop(format_args!("memory: {error}")))
 }
 
-/// Puts the secure domain's image and tree and the general domain's kernel where the plan says.
-pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan) {
-    let image = modules.entry(Entry::SecureDomain);
-    let needed = modules.header(Entry::SecureDomain).image_size;
+/// Puts the secure domain's image and tree and the general domain's kernel where the plan says. The rest of their places is
+/// zeroed: memory changes its owner here.
+pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut BootMemory) {
+    let needed = modules.secure_domain.header.image_size;
     if needed > plan.secure_tree.base() - plan.secure.base() {
         stop(format_args!("secure domain: its image needs {needed} bytes and has {}", plan.secure.size()));
     }
-    let kernel = modules.entry(Entry::Kernel);
-    // SAFETY (both): the plan's regions are mapped memory that no domain uses yet. The kernel may overlap its own source in the
-    // bundle, never another module that is still needed.
-    unsafe {
-        memory::fill(&range(&plan.kernel), kernel);
-        memory::fill(&range(&plan.secure), image);
-    }
+    memory.fill_from(&range(&plan.kernel), &range(&modules.kernel.bytes));
+    memory.fill_from(&range(&plan.secure), &range(&modules.secure_domain.bytes));
     let tree = secure_tree::write(&SecureTree {
         memory: Region::between(plan.secure.base(), plan.secure_tree.base()).expect("room for the image"),
         general: plan.general.clone(),
@@ -249,8 +209,7 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan) {
     if tree.len() as u64 > plan.secure_tree.size() {
         stop(format_args!("secure domain: its device tree of {} bytes does not fit", tree.len()));
     }
-    // SAFETY: as above.
-    unsafe { memory::fill(&range(&plan.secure_tree), &tree) };
+    memory.fill(&range(&plan.secure_tree), &tree);
     aarch64::cache::invalidate_instructions();
 }
 
@@ -355,9 +314,8 @@ fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipEr
 }
 
 /// The physical GIC, its distributor in a known state.
-pub fn interrupts(found: &Found) -> Interrupts {
-    // SAFETY: the frames are mapped as Device memory, and their registers only steer interrupts.
-    let frame = |region: &Region| unsafe { Mmio::new(region.base() as usize, region.size() as usize) };
+pub fn interrupts(found: &Found, memory: &BootMemory) -> Interrupts {
+    let frame = |region: &Region| memory.device(&range(region));
     let hardware = match &found.machine.gic.frames {
         Frames::V2 { distributor, cpu_interface, hypervisor_interface, .. } => {
             Hardware::V2(GicV2::new(frame(distributor), frame(cpu_interface), frame(hypervisor_interface)))
@@ -465,15 +423,14 @@ pub fn claim_interrupts(core: &Core, found: &Found) {
     }
 }
 
-/// The console under the name that the tree gives it, in place of the board's early one.
-pub fn console(found: &Found) {
-    // SAFETY: `own_tables` has mapped it as Device memory.
-    connect(unsafe { Mmio::new(found.console.registers.base() as usize, Pl011::LEN) });
+/// The console's registers, in place of the board's early ones.
+pub fn console(found: &Found, memory: &BootMemory) {
+    connect(memory.device(&range(&found.console.registers)));
 }
 
 /// Writes the general domain's tree, with the devices that the secure domain offers, and erases the loader's, whose seeds are
 /// no domain's to know.
-pub fn general_tree(core: &Core, found: &Found, tree: &[u8], plan: &MemoryPlan, denied: &Denied) {
+pub fn general_tree(core: &Core, found: &Found, tree: &[u8], plan: &MemoryPlan, denied: &Denied, memory: &mut BootMemory) {
     let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
     let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
     let general = General { plan, denied, devices: &devices, bootargs: None };
@@ -482,11 +439,8 @@ pub fn general_tree(core: &Core, found: &Found, tree: &[u8], plan: &MemoryPlan, 
     if made.len() as u64 > plan.general_tree.size() {
         stop(format_args!("device tree of the general domain: {} bytes do not fit", made.len()));
     }
-    // SAFETY (both): mapped memory of the general domain, which does not run yet; the loader's tree was copied.
-    unsafe {
-        memory::fill(&range(&found.tree), &[]);
-        memory::fill(&range(&plan.general_tree), &made);
-    }
+    memory.fill(&range(&found.tree), &[]);
+    memory.fill(&range(&plan.general_tree), &made);
     log!("general domain: {} virtual disk(s), kernel at {:#x}, device tree at {:#x}", devices.len(), plan.kernel.base(), plan.general_tree.base());
 }
 

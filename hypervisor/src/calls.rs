@@ -7,9 +7,6 @@ use crate::log::log;
 use crate::system::Core;
 use crate::{panic, run, secure, smp};
 
-/// PSCI `SYSTEM_RESET` (Arm DEN 0022, section 5.10).
-const SYSTEM_RESET: u32 = 0x8400_0009;
-
 /// Carries out the call in the vCPU's registers, which has been stepped over.
 pub fn handle(core: &mut Core) {
     let system = core.system;
@@ -34,9 +31,8 @@ pub fn handle(core: &mut Core) {
         Decision::SystemReset { .. } => {
             save_everything(core);
             log!("reset");
-            // SAFETY: nothing of ours waits for being written.
-            unsafe { firmware::call(SYSTEM_RESET, [0; 3]) };
-            panic::stop(format_args!("the firmware refused to reset the machine"))
+            let answer = firmware::system_reset();
+            panic::stop(format_args!("the firmware refused to reset the machine: {answer}"))
         }
         // Neither is offered (`boot::system`), so the state machine does not decide it.
         Decision::SystemSuspend(_) | Decision::Workaround(..) => core.frame.x[0] = psci::Error::NotSupported as i64 as u64,

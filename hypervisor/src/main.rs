@@ -1,6 +1,6 @@
 //! Haechi at EL2. Boot reads as a table of contents; what runs afterwards is in `run.rs`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![cfg_attr(target_os = "none", allow(unsafe_code))] // Entry points, and the addresses that boot hands to `el2`.
+#![cfg_attr(target_os = "none", allow(unsafe_code))] // The entry point, and what it knows of the loader's addresses.
 #![allow(unreachable_pub)] // A binary exports nothing: `pub` is what a module offers its siblings.
 
 /// On the host there is nothing to run, but `cargo clippy --workspace` and editors want a program.
@@ -34,6 +34,8 @@ firmware! {
     mod system;
 
     use aarch64::heap::BootHeap;
+    use aarch64::pl011::Pl011;
+    use el2::memory::{self, BootMemory};
 
     use crate::log::log;
     use crate::system::Core;
@@ -56,23 +58,30 @@ firmware! {
 
     /// The boot core, from the first line of Rust to the general domain's first instruction.
     extern "C" fn start(loader_tree: usize) -> ! {
-        el2::memory::init_heap(&HEAP);
-        boot::early_console();
+        memory::init_heap(&HEAP);
+        if EARLY_CONSOLE != 0 {
+            // SAFETY: `el2::entry!` has mapped it.
+            boot::connect(unsafe { memory::early_device(EARLY_CONSOLE, Pl011::LEN) });
+        }
         log!("Haechi {} on {}", env!("CARGO_PKG_VERSION"), board::BOARD.name);
 
         // What there is.
-        let tree = boot::device_tree(loader_tree);
+        // SAFETY: the loader's address; `el2::entry!` has mapped it, and nothing else runs yet.
+        let tree = boot::device_tree(loader_tree, unsafe { memory::device_tree(loader_tree) });
         let found = boot::find_machine(&tree, loader_tree);
-        let mut own = boot::own_tables(&found);
-        boot::console(&found);
-        let modules = boot::modules(&found);
+        // SAFETY: the machine's tree tells which is which. The secure domain, which runs before the value is closed, has memory
+        // of its own; what is read of the general domain's, which it may write, has been read by then.
+        let mapped = unsafe { BootMemory::map(&boot::memory_ranges(&found), boot::device_ranges(&found)) };
+        let mut memory = boot::own_memory(mapped);
+        boot::console(&found, &memory);
+        let modules = boot::modules(&found, &memory);
 
         // Who gets what.
         let plan = boot::plan(&found, &modules);
         boot::report(&found, &plan);
-        boot::load(&found, &modules, &plan);
+        boot::load(&found, &modules, &plan, &mut memory);
         let (domains, denied) = boot::domains(&found, &plan);
-        let interrupts = boot::interrupts(&found);
+        let interrupts = boot::interrupts(&found, &memory);
         let system = system::publish(boot::system(&found, &plan, domains, interrupts));
 
         // The secure domain first: it must hold the disk before anybody asks for it.
@@ -82,8 +91,8 @@ firmware! {
         secure::start(&mut core);
 
         // Then the general domain, which from here on is all that EL2 serves.
-        boot::general_tree(&core, &found, &tree, &plan, &denied);
-        own.close_window();
+        boot::general_tree(&core, &found, &tree, &plan, &denied, &mut memory);
+        memory.close().unwrap_or_else(|error| panic::stop(format_args!("stage 1 of EL2: {error}")));
         HEAP.close();
         boot::load_vcpu(&mut core, plan.kernel.base(), plan.general_tree.base());
         run::run(&mut core)

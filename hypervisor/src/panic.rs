@@ -7,9 +7,6 @@ use el2::firmware;
 
 use crate::log;
 
-/// PSCI `SYSTEM_OFF` (Arm DEN 0022, section 5.9).
-const SYSTEM_OFF: u32 = 0x8400_0008;
-
 /// Says why Haechi cannot go on and turns the machine off, so that nobody waits for it. Nothing has been written to a disk.
 pub fn stop(reason: fmt::Arguments<'_>) -> ! {
     log::last_line(format_args!("stopped: {reason}"));
@@ -18,8 +15,7 @@ pub fn stop(reason: fmt::Arguments<'_>) -> ! {
 
 /// Turns the machine off; stays if the firmware will not.
 pub fn off() -> ! {
-    // SAFETY: nothing runs on after this, and nothing of ours waits for being written.
-    unsafe { firmware::call(SYSTEM_OFF, [0; 3]) };
+    firmware::system_off();
     loop {
         firmware::wait_for_interrupt();
     }

@@ -75,7 +75,7 @@ fn send_sgi(core: &mut Core, register: SgiRegister, value: u64) {
 /// is allowed, so there is no need to know what woke it.
 pub fn idle(core: &mut Core) {
     let system = core.system;
-    if system.vgic.has_pending(core.index, &mut core.interrupts) {
+    if system.vgic.has_pending(core.index, &core.interrupts) {
         return;
     }
     if secure::wanted(core) {

@@ -1,7 +1,6 @@
 //! Cores other than the one that boots: started and stopped at the general domain's wish.
 
 use aarch64::time;
-use el2::boot as entry;
 use el2::boot::MAX_CORES;
 use el2::{firmware, timer};
 use psci::Power;
@@ -9,13 +8,6 @@ use psci::Power;
 use crate::log::log;
 use crate::system::{self, Core};
 use crate::{boot, irq, run, secure};
-
-/// PSCI `CPU_ON`, 64-bit (Arm DEN 0022, section 5.6).
-const CPU_ON: u32 = 0xc400_0003;
-/// PSCI `CPU_OFF` (section 5.5).
-const CPU_OFF: u32 = 0x8400_0002;
-/// `ALREADY_ON` (section 5.2.2).
-const ALREADY_ON: i64 = -4;
 
 /// How long a core may take from leaving the guest to being off for the firmware, in microseconds.
 const TURN_OFF_US: u64 = 100_000;
@@ -28,9 +20,8 @@ pub fn start(core: &Core, index: usize) {
     let target = core.interrupts.affinities()[index];
     let deadline = time::counter() + time::ticks(TURN_OFF_US);
     loop {
-        // SAFETY: the core enters `_secondary_start`, whose stack and tables are its own and final.
-        let answer = unsafe { firmware::call(CPU_ON, [target, entry::secondary_entry(), index as u64]) };
-        if answer != ALREADY_ON || time::counter() > deadline {
+        let answer = firmware::cpu_on(target, index);
+        if answer != firmware::ALREADY_ON || time::counter() > deadline {
             if answer != 0 {
                 log!("core {index}: the firmware does not start it: {answer}");
                 core.system.psci.stopped(index);
@@ -56,8 +47,7 @@ pub fn stop(core: &mut Core) -> ! {
     }
     run::leave(core);
     system.psci.stopped(core.index);
-    // SAFETY: the vCPU has left the core, no lock is held, and what others read of it is in coherent memory.
-    let answer = unsafe { firmware::call(CPU_OFF, [0; 3]) };
+    let answer = firmware::cpu_off();
     panic!("the firmware refused to turn the core off: {answer}");
 }
 

@@ -8,7 +8,7 @@
 use core::arch::asm;
 use core::ops::Range;
 
-use aarch64_paging::MapError;
+pub use aarch64_paging::MapError;
 use aarch64_paging::descriptor::{El1Attributes, El23Attributes};
 use aarch64_paging::idmap::IdMap;
 use aarch64_paging::paging::{El1And0, El2, MemoryRegion};

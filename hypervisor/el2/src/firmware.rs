@@ -1,17 +1,47 @@
-//! Calls to the firmware at EL3 (SMC Calling Convention, Arm DEN 0028).
+//! Calls to the firmware at EL3: PSCI (Arm DEN 0022) over the SMC Calling Convention (Arm DEN 0028).
 
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
 
-/// Calls firmware function `id` and returns `x0`.
-///
-/// # Safety
-/// The call must not take away what this program runs on (for example reset the machine under a write that must land), and a
-/// function that starts code elsewhere must be given code that is sound to start.
-pub unsafe fn call(id: u32, arguments: [u64; 3]) -> i64 {
+use crate::boot::{MAX_CORES, secondary_entry};
+
+const CPU_OFF: u32 = 0x8400_0002;
+const CPU_ON: u32 = 0xc400_0003;
+const SYSTEM_OFF: u32 = 0x8400_0008;
+const SYSTEM_RESET: u32 = 0x8400_0009;
+
+/// `ALREADY_ON` (DEN 0022, section 5.2.2).
+pub const ALREADY_ON: i64 = -4;
+
+/// Turns the machine off; returns only if the firmware refuses.
+pub fn system_off() -> i64 {
+    call(SYSTEM_OFF, [0; 3])
+}
+
+/// Resets the machine; returns only if the firmware refuses.
+pub fn system_reset() -> i64 {
+    call(SYSTEM_RESET, [0; 3])
+}
+
+/// Starts the core with `affinity` in `_secondary_start` as core `index`, whose stack must not be in use: the core is off.
+/// Returns the firmware's answer, 0 for success; it refuses a core that is on.
+pub fn cpu_on(affinity: u64, index: usize) -> i64 {
+    assert!(index < MAX_CORES);
+    call(CPU_ON, [affinity, secondary_entry(), index as u64])
+}
+
+/// Turns this core off; returns only if the firmware refuses.
+pub fn cpu_off() -> i64 {
+    call(CPU_OFF, [0; 3])
+}
+
+/// Calls one of the functions above and returns `x0`. What was written before is observable by whoever runs afterwards.
+fn call(id: u32, arguments: [u64; 3]) -> i64 {
+    barrier::dsb(barrier::SY);
     let mut x0 = u64::from(id);
-    // SAFETY: the SMCCC preserves everything but x0..x17; the rest is the caller's contract.
+    // SAFETY: the SMCCC preserves everything but x0..x17. Of the functions used, CPU_ON alone starts code: ours, with tables
+    // and a stack of its own; the others end what runs, and nothing of ours is lost with it that was not written before.
     unsafe {
         asm!(
             "smc #0",
@@ -24,9 +54,9 @@ pub unsafe fn call(id: u32, arguments: [u64; 3]) -> i64 {
     x0 as i64
 }
 
-/// Waits until an interrupt is pending (it stays pending: EL2 runs with interrupts masked).
+/// Waits until an interrupt is pending (it stays pending: EL2 runs with interrupts masked). Earlier writes complete first, so
+/// that nobody waits for what has not been published.
 pub fn wait_for_interrupt() {
-    // Earlier writes complete first, so that nobody waits for what we have not published.
     barrier::dsb(barrier::SY);
     aarch64_cpu::asm::wfi();
 }

@@ -5,6 +5,8 @@
 #![allow(unsafe_code)] // This crate is one of the three that touch the machine.
 #![cfg(target_arch = "aarch64")]
 
+extern crate alloc;
+
 pub mod boot;
 pub mod context;
 pub mod firmware;

@@ -1,9 +1,20 @@
-//! Physical memory while the system is put together: EL2 is identity-mapped and nothing else runs yet.
+//! EL2's own mapping, and its hold on physical memory while the system is put together.
+//!
+//! [`BootMemory`] is the only way to touch memory outside the image. It exists once, on the core that boots, between the
+//! final tables and the first instruction of a domain that could write the same bytes; slices that it lends end before it
+//! writes (the borrow checker sees to that), and [`BootMemory::close`] unmaps it all.
 
+use alloc::vec::Vec;
 use core::ops::Range;
+use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use core::slice;
 
 use aarch64::heap::BootHeap;
+use aarch64::image::sections;
+use aarch64::mmio::Mmio;
+use aarch64::stage1::{El2Tables, Kind, MapError};
+
+use crate::{boot, pages};
 
 /// First bytes of a flattened device tree, in memory order (Devicetree Specification 0.4, section 5.2).
 const DEVICE_TREE_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
@@ -22,16 +33,26 @@ pub enum NoDeviceTree {
     Size(u32),
 }
 
-/// The device tree that the loader left at `address`.
+impl core::fmt::Display for NoDeviceTree {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            NoDeviceTree::Address => write!(f, "no address, or one that is not a multiple of 8"),
+            NoDeviceTree::Magic => write!(f, "the first bytes are not d0 0d fe ed"),
+            NoDeviceTree::Size(size) => write!(f, "its header claims {size} bytes"),
+        }
+    }
+}
+
+/// A copy of the device tree that the loader left at `address`.
 ///
 /// # Safety
 /// `address` must come from the loader, with [`MAX_DEVICE_TREE_BYTES`] from there on mapped readable and written by nobody.
-pub unsafe fn device_tree(address: usize) -> Result<&'static [u8], NoDeviceTree> {
+pub unsafe fn device_tree(address: usize) -> Result<Vec<u8>, NoDeviceTree> {
     if address == 0 || !address.is_multiple_of(8) {
         return Err(NoDeviceTree::Address);
     }
     // SAFETY: mapped by the caller's contract.
-    let header: &[u8; 8] = unsafe { &*core::ptr::with_exposed_provenance(address) };
+    let header: &[u8; 8] = unsafe { &*with_exposed_provenance(address) };
     let [magic @ .., a, b, c, d] = *header;
     if magic != DEVICE_TREE_MAGIC {
         return Err(NoDeviceTree::Magic);
@@ -41,32 +62,101 @@ pub unsafe fn device_tree(address: usize) -> Result<&'static [u8], NoDeviceTree>
         return Err(NoDeviceTree::Size(total));
     }
     // SAFETY: as above, and no longer than the contract says.
-    Ok(unsafe { slice::from_raw_parts(core::ptr::with_exposed_provenance(address), total as usize) })
+    Ok(unsafe { slice::from_raw_parts(with_exposed_provenance(address), total as usize) }.to_vec())
 }
 
-/// Bytes that the loader left in `range`.
+/// The mapped registers of a device that the board file places, before there are final tables.
 ///
 /// # Safety
-/// The range must be mapped readable, and nobody may write it while the slice is in use.
-pub unsafe fn bytes(range: &Range<usize>) -> &'static [u8] {
-    // SAFETY: the caller's contract.
-    unsafe { slice::from_raw_parts(core::ptr::with_exposed_provenance(range.start), range.len()) }
+/// The boot code must have mapped the GiB of `base` as Device memory, as it does for the early console.
+pub unsafe fn early_device(base: u64, len: usize) -> Mmio {
+    // SAFETY: passed on to the caller.
+    unsafe { Mmio::new(base as usize, len) }
 }
 
-/// Fills `range` with `contents`, then zeros, and cleans it to the point of coherency: who runs there starts with caches off.
-///
-/// # Safety
-/// The range must be mapped read-write and belong to nobody yet.
-pub unsafe fn fill(range: &Range<usize>, contents: &[u8]) {
-    assert!(contents.len() <= range.len(), "contents longer than their place");
-    let start: *mut u8 = core::ptr::with_exposed_provenance_mut(range.start);
-    // SAFETY: the caller's contract; `contents` is a live reference, so it cannot overlap memory that belongs to nobody. The
-    // kernel may be moved onto part of the bundle that it comes from, hence a copy that allows overlap.
-    unsafe {
-        core::ptr::copy(contents.as_ptr(), start, contents.len());
-        start.add(contents.len()).write_bytes(0, range.len() - contents.len());
+/// All memory outside the image, and EL2's final tables.
+pub struct BootMemory {
+    tables: El2Tables,
+    memory: Vec<Range<usize>>,
+    devices: Vec<Range<usize>>,
+}
+
+impl BootMemory {
+    /// Replaces the boot mapping: the image W^X with its stacks' guard pages out, `devices`, and what `memory` has outside the
+    /// image.
+    ///
+    /// # Safety
+    /// Once, on the core that boots. `memory` must be RAM and `devices` device registers, and nothing else must write them until
+    /// the value is closed, except a domain in memory that is not read here any more.
+    pub unsafe fn map(memory: &[Range<usize>], devices: Vec<Range<usize>>) -> Result<BootMemory, MapError> {
+        let image = sections();
+        let own = image.text.start..image.data.end;
+        let outside = memory.iter().flat_map(|bank| {
+            [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]
+        });
+        let memory: Vec<Range<usize>> = outside.filter(|piece| piece.start < piece.end).collect();
+        let mut tables = El2Tables::new(&image)?;
+        tables.map(&pages::register_pages(), Kind::Device)?;
+        boot::guard_pages().try_for_each(|guard| tables.map(&guard, Kind::Hole))?;
+        devices.iter().try_for_each(|device| tables.map(device, Kind::Device))?;
+        memory.iter().try_for_each(|piece| tables.map(piece, Kind::Data))?;
+        // The register pages were zeroed through a cacheable mapping: no line of theirs may stay.
+        aarch64::cache::clean_and_invalidate_to_poc(pages::register_pages());
+        // SAFETY: image, devices and memory are mapped; nothing else has been used.
+        boot::publish_tables(unsafe { tables.activate() });
+        Ok(BootMemory { tables, memory, devices })
     }
-    aarch64::cache::clean_and_invalidate_to_poc(range.clone());
+
+    /// The registers of a mapped device.
+    pub fn device(&self, range: &Range<usize>) -> Mmio {
+        assert!(self.devices.iter().any(|it| within(it, range)), "registers at {range:#x?} are not mapped");
+        // SAFETY: mapped as Device memory for good; `map`'s contract says that they are registers.
+        unsafe { Mmio::new(range.start, range.len()) }
+    }
+
+    /// Whether `range` is memory that this gives access to.
+    pub fn contains(&self, range: &Range<usize>) -> bool {
+        self.memory.iter().any(|it| within(it, range))
+    }
+
+    /// The bytes of `range`.
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        assert!(self.contains(range), "memory at {range:#x?} is not mapped");
+        // SAFETY: mapped, and written by nobody while `self` is borrowed.
+        unsafe { slice::from_raw_parts(with_exposed_provenance(range.start), range.len()) }
+    }
+
+    /// Fills `range` with `contents`, then zeros, and cleans it to the point of coherency: who runs there starts with caches off.
+    pub fn fill(&mut self, range: &Range<usize>, contents: &[u8]) {
+        assert!(self.contains(range) && contents.len() <= range.len(), "contents do not fit {range:#x?}");
+        // SAFETY: mapped, exclusively ours while `self` is borrowed mutably.
+        let target: &mut [u8] = unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(range.start), range.len()) };
+        let (start, rest) = target.split_at_mut(contents.len());
+        start.copy_from_slice(contents);
+        rest.fill(0);
+        aarch64::cache::clean_and_invalidate_to_poc(range.clone());
+    }
+
+    /// As [`BootMemory::fill`] with the bytes of `source`, which must not overlap `range`.
+    pub fn fill_from(&mut self, range: &Range<usize>, source: &Range<usize>) {
+        let apart = source.end <= range.start || range.end <= source.start;
+        assert!(apart && self.contains(source), "cannot copy {source:#x?} to {range:#x?}");
+        // SAFETY: mapped, and not among the bytes that `fill` writes.
+        let contents = unsafe { slice::from_raw_parts(with_exposed_provenance(source.start), source.len()) };
+        self.fill(range, contents);
+    }
+
+    /// Ends EL2's access to all memory outside its image.
+    pub fn close(mut self) -> Result<(), MapError> {
+        self.memory.iter().try_for_each(|piece| self.tables.map(piece, Kind::Hole))?;
+        // The tables stay in use for good.
+        core::mem::forget(self.tables);
+        Ok(())
+    }
+}
+
+fn within(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.start <= inner.end && inner.end <= outer.end
 }
 
 /// Gives `heap` the region that the linker script keeps for it.
