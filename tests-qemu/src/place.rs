@@ -1,5 +1,5 @@
 //! Where one boot's files lie: `target/tests-qemu/NAME`, removed after success, kept after a failure.
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,6 +9,28 @@ use xtask::{files, paths, process};
 /// The directory of all tests.
 pub fn root() -> PathBuf {
     paths::workspace().join("target/tests-qemu")
+}
+
+/// Keeps two runs of the suite apart: one directory is for one run. Freed when dropped.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "holds the lock by being open")] File);
+
+/// Waits for the turn of this run; with `afresh` it starts with an empty directory.
+///
+/// # Errors
+/// When the directory or its lock cannot be made.
+pub fn turn(afresh: bool) -> Result<Turn> {
+    let root = root();
+    fs::create_dir_all(&root).with_context(|| format!("{} cannot be made", root.display()))?;
+    let file = File::create(root.with_extension("lock"))?;
+    if file.try_lock().is_err() {
+        eprintln!("Waiting for another run of the system tests ...");
+        file.lock().context("the lock file cannot be locked")?;
+    }
+    if afresh {
+        files::fresh_directory(&root)?;
+    }
+    Ok(Turn(file))
 }
 
 /// The directory of one group of tests.

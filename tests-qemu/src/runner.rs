@@ -11,7 +11,7 @@ use anyhow::{Error, Result};
 
 use crate::guest::Guest;
 use crate::images::Images;
-use crate::place::Place;
+use crate::place::{self, Place};
 
 /// Groups that run at once.
 const WORKERS: usize = 2;
@@ -150,7 +150,7 @@ impl Report {
             }
             Err(error) => {
                 println!("test {name} ... FAILED ({seconds:.1} s)");
-                let message = format!("{error:#}\nfiles: {place}\nrepeat with: ./x test {name}");
+                let message = format!("{error:#}\nfiles: {place}\nrepeat with: ./x test --only system {name}");
                 self.lock().failures.push((name.to_owned(), message));
             }
         }
@@ -188,6 +188,7 @@ pub fn run(groups: Vec<Group>, filter: &Filter) -> Result<bool> {
     if wanted.is_empty() {
         return Ok(report.end());
     }
+    let _turn = place::turn(filter.0.is_empty())?;
     let images = Images::make()?;
     let queue = Mutex::new(wanted);
     let next = || queue.lock().expect("no holder of the lock panics").pop_front();

@@ -13,17 +13,20 @@ struct Row {
     smp: u32,
     linux: Linux,
     gic: Gic,
+    mem_mib: u64,
 }
 
 const fn row(name: &'static str, cpu: &'static str, smp: u32, linux: Linux, gic: Gic) -> Row {
-    Row { name, cpu, smp, linux, gic }
+    Row { name, cpu, smp, linux, gic, mem_mib: 1024 }
 }
 
-const TABLE: [Row; 4] = [
+const TABLE: [Row; 6] = [
     row("boots_a53_1_core_6_1", "cortex-a53", 1, Linux::V6_1, Gic::V3),
     row("boots_a72_4_cores_6_1", "cortex-a72", 4, Linux::V6_1, Gic::V3),
     row("boots_a76_1_core_6_12", "cortex-a76", 1, Linux::V6_12, Gic::V3),
     row("boots_max_4_cores_6_1", "max", 4, Linux::V6_1, Gic::V3),
+    Row { mem_mib: 256, ..row("boots_a72_in_256_mib_6_1", "cortex-a72", 1, Linux::V6_1, Gic::V3) },
+    Row { mem_mib: 6144, ..row("boots_a72_8_cores_in_6_gib_6_12", "cortex-a72", 8, Linux::V6_12, Gic::V3) },
 ];
 
 pub(crate) fn groups() -> Vec<Group> {
@@ -45,6 +48,7 @@ impl Row {
         machine.cpu = self.cpu.into();
         machine.smp = self.smp;
         machine.gic = self.gic;
+        machine.mem_bytes = self.mem_mib << 20;
         machine.initrd = Some(images.bundle(self.linux));
     }
 }

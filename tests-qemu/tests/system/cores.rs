@@ -13,6 +13,7 @@ pub(crate) fn groups() -> Vec<Group> {
         check("every_core_makes_progress_under_load", |_, guest| progress(guest)),
         check("every_core_goes_off_and_on_under_load", |_, guest| hotplug(guest)),
         check("disk_is_served_from_every_core", |_, guest| disk_from_every_core(guest)),
+        check("fio_on_every_core_at_once_verifies", |_, guest| fio(guest)),
         check("interrupts_between_cores_arrive", |_, guest| interrupts(guest)),
         check("refused_core_stays_as_it_is", |_, guest| refused(guest)),
     ];
@@ -21,7 +22,7 @@ pub(crate) fn groups() -> Vec<Group> {
 
 /// Busy loops that write how far they came, one on each core.
 const LOAD: &str = "rm -f /tmp/c*; for c in 0 1 2 3; do \
-    taskset -p $((1<<c)) $$ >/dev/null; (n=0; while :; do n=$((n+1)); [ $((n%500)) = 0 ] && echo $n >/tmp/c$c; done) & done; taskset -p f $$ >/dev/null";
+    taskset -p $((1<<c)) $$ >/dev/null; (n=0; while :; do n=$((n+1)); [ $((n%500)) = 0 ] && echo $n >>/tmp/c$c; done) & done; taskset -p f $$ >/dev/null";
 const UNLOAD: &str = "kill $(jobs -p); wait";
 
 fn loaded<T>(guest: &mut Guest, work: impl FnOnce(&mut Guest) -> Result<T>) -> Result<T> {
@@ -33,10 +34,8 @@ fn loaded<T>(guest: &mut Guest, work: impl FnOnce(&mut Guest) -> Result<T>) -> R
 
 fn progress(guest: &mut Guest) -> Result<()> {
     loaded(guest, |guest| {
-        let counts = guest.run_within(
-            "sleep 3; cat /tmp/c0 /tmp/c1 /tmp/c2 /tmp/c3; sleep 3; echo; cat /tmp/c0 /tmp/c1 /tmp/c2 /tmp/c3",
-            HOTPLUG,
-        )?;
+        let newest = "for c in 0 1 2 3; do tail -n 1 /tmp/c$c; done";
+        let counts = guest.run_within(&format!("sleep 3; {newest}; sleep 3; echo; {newest}"), HOTPLUG)?;
         let (before, after) = counts.split_once("\n\n").unwrap_or((&counts, ""));
         let parse = |text: &str| text.lines().filter_map(|line| line.trim().parse::<u64>().ok()).collect::<Vec<_>>();
         let (before, after) = (parse(before), parse(after));
@@ -75,6 +74,14 @@ fn disk_from_every_core(guest: &mut Guest) -> Result<()> {
         ensure!(guest.run(&read)? == "1", "core {core} cannot read the disk");
     }
     Ok(())
+}
+
+fn fio(guest: &mut Guest) -> Result<()> {
+    let job = "fio --name=each --directory=/root --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --size=1M --bs=4k \
+        --rw=randwrite --direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c --verify_fatal=1 --fallocate=none";
+    let output = guest.run_within(job, Duration::from_secs(240))?;
+    ensure!(output.matches("err= 0").count() == 4, "fio reports an error: {output}");
+    guest.run("rm /root/each.*").map(drop)
 }
 
 fn interrupts(guest: &mut Guest) -> Result<()> {

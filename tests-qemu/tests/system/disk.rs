@@ -3,11 +3,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests_qemu::guest::{BOOT, Guest, PROMPT};
-use tests_qemu::images::SERIAL;
+use tests_qemu::images::{BLOCK_BYTES, Images, SERIAL, VICTIM};
 use tests_qemu::runner::{Group, check};
 
 /// fio on an emulated machine that shares two cores.
 const FIO: Duration = Duration::from_secs(240);
+
+/// Blocks of the victim that are zeroed and discarded.
+const ZEROED: u64 = 3;
+const DISCARDED: u64 = 7;
 
 pub(crate) fn groups() -> Vec<Group> {
     let checks = vec![
@@ -15,8 +19,9 @@ pub(crate) fn groups() -> Vec<Group> {
         check("disk_tells_its_serial", |_, guest| serial(guest)),
         check("fio_random_writes_at_depth_32_verify", |_, guest| fio(guest, 1)),
         check("fio_random_reads_and_writes_through_the_page_cache_verify", |_, guest| fio(guest, 0)),
-        check("discard_works_where_offered", |_, guest| discard(guest)),
-        check("write_zeroes_reads_back_as_zeros", |_, guest| write_zeroes(guest)),
+        check("fstrim_works_where_discard_is_offered", |_, guest| fstrim(guest)),
+        check("write_zeroes_reads_back_as_zeros_for_that_block_alone", write_zeroes),
+        check("discard_touches_that_block_alone", discard_block),
         check("disk_makes_interrupts_and_no_core_counts_errors", |_, guest| interrupts(guest)),
         check("reboot_brings_linux_back_with_its_data", |_, guest| reboot(guest)),
     ];
@@ -49,7 +54,7 @@ fn fio(guest: &mut Guest, direct: u32) -> Result<()> {
     guest.run("rm /root/fio").map(drop)
 }
 
-fn discard(guest: &mut Guest) -> Result<()> {
+fn fstrim(guest: &mut Guest) -> Result<()> {
     let offered = guest.run("cat /sys/block/vda/queue/discard_max_bytes")?;
     let (output, status) = guest.status_of("fstrim -v /", Duration::from_secs(120))?;
     if offered == "0" {
@@ -63,14 +68,40 @@ fn discard(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn write_zeroes(guest: &mut Guest) -> Result<()> {
-    guest.run("dd if=/dev/urandom of=/root/zeroes bs=64k count=4 2>/dev/null && sync")?;
-    // fio's trim phase is not used: fallocate on a file reaches the disk through ext4 as writes or as WRITE ZEROES.
-    guest.run("fallocate -l 262144 /root/zeroes && dd if=/dev/zero of=/root/zeroes bs=64k count=2 conv=notrunc 2>/dev/null && sync")?;
-    guest.run("echo 3 >/proc/sys/vm/drop_caches")?;
-    let first = guest.run("dd if=/root/zeroes bs=64k count=2 2>/dev/null | cmp -n 131072 - /dev/zero && echo same")?;
-    ensure!(first == "same", "zeros came back as {first}");
-    guest.run("rm /root/zeroes").map(drop)
+/// On one block of a file whose place on the disk is known, past the filesystem.
+fn write_zeroes(images: &Images, guest: &mut Guest) -> Result<()> {
+    let offered = guest.run("cat /sys/block/vda/queue/write_zeroes_max_bytes")?;
+    ensure!(offered != "0", "WRITE ZEROES is not offered");
+    punch(images, guest, "--zeroout", ZEROED)?;
+    let zeros = guest.run(&format!(
+        "dd if={VICTIM} bs=4096 skip={ZEROED} count=1 2>/dev/null | cmp -n 4096 - /dev/zero && echo zeros"
+    ))?;
+    ensure!(zeros == "zeros", "the block that was zeroed reads as {zeros}");
+    neighbours(guest, ZEROED)
+}
+
+/// A discarded block reads as anything but an error; its neighbours keep what they hold.
+fn discard_block(images: &Images, guest: &mut Guest) -> Result<()> {
+    if guest.run("cat /sys/block/vda/queue/discard_max_bytes")? == "0" {
+        return Ok(());
+    }
+    punch(images, guest, "", DISCARDED)?;
+    guest.run(&format!("dd if={VICTIM} of=/dev/null bs=4096 skip={DISCARDED} count=1 2>&1"))?;
+    neighbours(guest, DISCARDED)
+}
+
+fn punch(images: &Images, guest: &mut Guest, how: &str, block: u64) -> Result<()> {
+    let offset = images.victim[block as usize] * BLOCK_BYTES;
+    guest.run(&format!("/usr/sbin/blkdiscard -f {how} -o {offset} -l {BLOCK_BYTES} /dev/vda 2>&1"))?;
+    guest.run("sync; echo 3 >/proc/sys/vm/drop_caches").map(drop)
+}
+
+fn neighbours(guest: &mut Guest, block: u64) -> Result<()> {
+    for near in [block - 1, block + 1] {
+        let text = guest.run(&format!("dd if={VICTIM} bs=4096 skip={near} count=1 2>/dev/null | head -n 1"))?;
+        ensure!(text == format!("block {near:02} of the victim"), "block {near} beside it holds {text}");
+    }
+    Ok(())
 }
 
 fn interrupts(guest: &mut Guest) -> Result<()> {
