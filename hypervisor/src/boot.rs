@@ -452,7 +452,6 @@ fn virtual_device(index: usize) -> Option<VirtualDevice> {
 
 /// Loads a vCPU of the general domain onto this core: at `entry` with `argument` in `x0`, everything else as after a reset.
 pub fn load_vcpu(core: &mut Core, entry: u64, argument: u64) {
-    context::init_core(aarch64::read_sysreg!("mpidr_el1"));
     core.interrupts.reset_virtual();
     core.frame = Frame::reset(entry, argument);
     core.el1 = El1State::reset();

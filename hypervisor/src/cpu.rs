@@ -4,7 +4,7 @@ use aarch64::read_sysreg;
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use vcpu::control::Domain;
 use vcpu::id_registers::{COUNT, Filter, position};
-use vcpu::{Config, Control, Features, IdRegisters};
+use vcpu::{Config, Control, Features, Frame, IdRegisters};
 
 /// Reads the identification register `op0 = 3, op1 = 0, CRn = 0` with these `CRm` and `op2` into its place.
 macro_rules! identification {
@@ -62,6 +62,20 @@ fn pmu_version(raw: &[u64; COUNT]) -> u8 {
         0xf => 0,
         version => version,
     }
+}
+
+/// Whether this core has architected performance monitors.
+pub fn has_pmu() -> bool {
+    pmu_version(&raw()) != 0
+}
+
+/// `frame` with PSTATE.DIT set where the core has it (ID_AA64PFR0_EL1.DIT): the time of an instruction then depends on no secret
+/// operand.
+pub fn data_independent_timing(mut frame: Frame) -> Frame {
+    if field(&raw(), 4, 0, 48) != 0 {
+        frame.spsr |= vcpu::pstate::DIT;
+    }
+    frame
 }
 
 /// The traps of `domain` on this core.

@@ -64,6 +64,8 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
             core.interrupts.deactivate_local(interrupt);
             let kicks = system.vgic.sync(core.index, &mut core.interrupts);
             core.kick(kicks);
+            // A core that went off may have left work of the secure domain behind.
+            secure::wake_later(core);
         }
         MAINTENANCE => {
             let kicks = system.vgic.maintenance(core.index, &mut core.interrupts);

@@ -5,6 +5,7 @@ use aarch64_cpu::registers::{
 };
 use el2::guest::{self, Trap};
 use el2::{context, firmware};
+use vcpu::exit::instruction_bytes;
 use vcpu::sysreg::{Action, SgiRegister, decide};
 use vcpu::{Entry, Exception, Exit, SystemAccess};
 
@@ -31,11 +32,12 @@ fn synchronous(core: &mut Core) {
     match decode() {
         Exit::DataAbort(fault) => mmio::data_abort(core, &fault),
         Exit::SystemRegister(access) => system_register(core, &access),
-        Exit::Wfi { .. } => {
-            core.frame.advance(4);
+        Exit::Wfi { deadline: None } => {
+            step_over(core);
             idle(core);
         }
-        Exit::Wfe { .. } => core.frame.advance(4),
+        // WFIT may return early; its deadline is not worth a timer.
+        Exit::Wfi { .. } | Exit::Wfe { .. } => step_over(core),
         Exit::Smc { .. } => {
             core.frame.advance(4);
             calls::handle(core);
@@ -45,6 +47,11 @@ fn synchronous(core: &mut Core) {
         Exit::SError { .. } => inject_serror(),
         Exit::Trapped(_) | Exit::Debug { .. } | Exit::Unknown { .. } => inject(core, Exception::Undefined),
     }
+}
+
+/// Goes on behind a trapped instruction of two (T32) or four bytes.
+fn step_over(core: &mut Core) {
+    core.frame.advance(instruction_bytes(ESR_EL2.get()));
 }
 
 fn system_register(core: &mut Core, access: &SystemAccess) {

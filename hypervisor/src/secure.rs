@@ -14,6 +14,8 @@
 //!
 //! Either the lock was free for the first, or the second sees the event. A domain that was stopped in the middle of its work gets
 //! the next idle moment of any core, and at the latest a slice of its own when the timer of the core that stopped it fires.
+//!
+//! Nothing here waits, and one call of [`serve`] lasts at most one slice.
 
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -97,7 +99,7 @@ impl SecureDomain {
     /// A domain that will enter its image at `entry` with the address of its tree.
     pub fn new(entry: u64, tree: u64, confinement: Confinement) -> SecureDomain {
         SecureDomain {
-            frame: Frame::reset(entry, tree),
+            frame: cpu::data_independent_timing(Frame::reset(entry, tree)),
             el1: El1State::reset(),
             vectors: VectorState::default(),
             confinement,
@@ -106,33 +108,45 @@ impl SecureDomain {
     }
 }
 
-/// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent.
+/// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent, at most
+/// a slice in all: however often the domain says that it waits while events wait for it, the general domain gets its core back.
 pub fn serve(core: &mut Core) {
     let system = core.system;
+    let deadline = time::counter() + system.slice_ticks;
     while wanted(core) {
-        let Some(mut domain) = system.secure.try_lock() else { return };
-        if system.secure_state.is_stopped() {
-            return;
+        let left = deadline.saturating_sub(time::counter());
+        // An SError that is pending now is the general domain's, whose store caused it: it must not be taken for the other's.
+        if left == 0 || context::serror_pending() {
+            break;
         }
-        let leave = visit(core, &mut domain);
+        let Some(mut domain) = system.secure.try_lock() else { break };
+        if system.secure_state.is_stopped() {
+            break;
+        }
+        let leave = visit(core, &mut domain, left);
         drop(domain);
         // Orders the release of the lock before the next look at the events: see the essay above.
         fence(Ordering::SeqCst);
         match leave {
             Leave::Idle => {}
-            Leave::Slice => return wake_later(core),
+            Leave::Slice => break,
             Leave::Interrupt(interrupt) => {
                 irq::deliver(core, interrupt);
-                return wake_later(core);
+                break;
             }
-            Leave::Stopped => return devices::backend_stopped(core),
+            Leave::Stopped => {
+                devices::backend_stopped(core);
+                break;
+            }
         }
     }
+    wake_later(core);
 }
 
 /// As [`serve`], but interrupts of the general domain wait until the slice is over: however many there are, the secure domain
 /// gets on with its work.
 pub fn serve_guaranteed(core: &mut Core) {
+    core.slice_due = None;
     core.interrupts.mask_general(true);
     serve(core);
     core.interrupts.mask_general(false);
@@ -144,22 +158,28 @@ pub fn wanted(core: &Core) -> bool {
     (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire)) && !system.secure_state.is_stopped()
 }
 
-/// The domain was stopped in its work: it goes on when this core's timer fires, if no idle moment comes first.
-fn wake_later(core: &Core) {
-    if wanted(core) {
-        timer::start(core.system.slice_ticks);
+/// If the domain has unfinished work, a slice of its own is due: one slice from when that was first seen. Visits in between do
+/// not put it off.
+pub fn wake_later(core: &mut Core) {
+    if !wanted(core) {
+        core.slice_due = None;
+        return;
     }
+    let now = time::counter();
+    let due = *core.slice_due.get_or_insert(now + core.system.slice_ticks);
+    timer::start(due.saturating_sub(now).max(1));
 }
 
-/// Swaps the domain in, runs it, swaps it out.
-fn visit(core: &mut Core, domain: &mut SecureDomain) -> Leave {
+/// Swaps the domain in, runs it for at most `ticks`, swaps it out.
+fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let system = core.system;
     context::save(&mut core.el1);
     core.interrupts.close();
+    let counters = context::stop_counters(core.has_pmu);
     context::switch_vectors(&mut core.vectors, &domain.vectors);
-    context::load(&domain.el1, &domain.confinement);
+    let serror = context::load(&domain.el1, &domain.confinement);
     system.secure_state.preempted.store(false, Ordering::Relaxed);
-    timer::start(system.slice_ticks);
+    timer::start(ticks);
 
     let leave = run(core, domain);
 
@@ -171,7 +191,11 @@ fn visit(core: &mut Core, domain: &mut SecureDomain) -> Leave {
     context::switch_vectors(&mut domain.vectors, &core.vectors);
     context::load(&core.el1, &system.general);
     context::load_timers(&core.el1);
+    context::restore_counters(core.has_pmu, counters);
     core.interrupts.open();
+    if serror {
+        context::pend_virtual_serror();
+    }
     leave
 }
 

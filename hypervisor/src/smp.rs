@@ -2,7 +2,8 @@
 
 use aarch64::time;
 use el2::boot::MAX_CORES;
-use el2::{firmware, timer};
+use el2::{context, firmware, timer};
+use spin::Mutex;
 use psci::Power;
 
 use crate::log::log;
@@ -41,23 +42,43 @@ pub fn stop(core: &mut Core) -> ! {
         secure::serve_guaranteed(core);
     }
     timer::stop();
-    let other = (0..system.cores).find(|index| *index != core.index && system.psci.power(*index) == Power::On);
-    if let Some(other) = other {
-        irq::route_lines(core, other);
-    }
     run::leave(core);
-    system.psci.stopped(core.index);
+    pass_on(core);
     let answer = firmware::cpu_off();
-    panic!("the firmware refused to turn the core off: {answer}");
+    log!("core {}: the firmware refused to turn it off: {answer}", core.index);
+    loop {
+        firmware::wait_for_interrupt();
+    }
 }
 
-/// This core's part of the interrupt controller.
+/// One core at a time leaves, so that two do not name each other as heir.
+static LEAVING: Mutex<()> = Mutex::new(());
+
+/// Gives what this core has for others to one that stays: the interrupts of the secure domain and of the console, and the
+/// secure domain's unfinished work. If none is on, the next one that comes takes them (`secondary`).
+fn pass_on(core: &mut Core) {
+    let system = core.system;
+    let one_at_a_time = LEAVING.lock();
+    system.psci.stopped(core.index);
+    let heir = (0..system.cores).find(|index| system.psci.power(*index) == Power::On);
+    if let Some(heir) = heir {
+        irq::route_lines(core, heir);
+        if secure::wanted(core) {
+            core.interrupts.send_sgi(irq::KICK, heir);
+        }
+    }
+    drop(one_at_a_time);
+}
+
+/// This core's traps and its part of the interrupt controller.
 pub fn init_core(core: &Core) {
+    context::init_core(aarch64::read_sysreg!("mpidr_el1"), &core.system.general);
     let ready = core.interrupts.init_core();
     ready.unwrap_or_else(|error| panic!("core {}: interrupt controller: {error:?}", core.index));
-    for intid in [irq::KICK, irq::MAINTENANCE, timer::INTID] {
+    for intid in [irq::MAINTENANCE, timer::INTID] {
         core.interrupts.claim(intid, core.index);
     }
+    core.interrupts.enable(irq::KICK);
 }
 
 /// Another core's first line of Rust.
@@ -67,6 +88,10 @@ pub extern "C" fn secondary(index: usize) -> ! {
     let mut core = Core::new(system, index);
     init_core(&core);
     let start = system.psci.begin(index).expect("a core is started after its entry has been published");
+    {
+        let _one_at_a_time = LEAVING.lock();
+        irq::route_lines(&core, index);
+    }
     boot::load_vcpu(&mut core, start.entry, start.context);
     run::run(&mut core)
 }

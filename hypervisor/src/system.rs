@@ -81,6 +81,10 @@ pub struct Core {
     pub vectors: VectorState,
     /// This core's identification registers as the vCPU may see them.
     pub identification: IdRegisters,
+    /// Whether the core has performance monitors, which are the general domain's.
+    pub has_pmu: bool,
+    /// When the secure domain is due a slice of its own on this core, in ticks of the counter, if it has unfinished work.
+    pub slice_due: Option<u64>,
 }
 
 impl Core {
@@ -95,6 +99,8 @@ impl Core {
             el1: El1State::reset(),
             vectors: VectorState::default(),
             identification: crate::cpu::identification(Domain::General),
+            has_pmu: crate::cpu::has_pmu(),
+            slice_due: None,
         }
     }
 

@@ -24,8 +24,6 @@ use crate::log::log;
 /// The disk that this build drives.
 pub type Disk = VirtioBlk<DeviceRegisters, DmaRegion>;
 
-/// Longest device tree that EL2 writes.
-const MAX_TREE_BYTES: usize = 64 * 1024;
 /// Bytes of the heap: page tables, the entry cache, request slots.
 const HEAP_BYTES: usize = 16 << 20;
 /// Bytes of the DMA region: rings and buffers.
@@ -45,7 +43,7 @@ pub fn device_tree(address: usize) -> SecureTree<'static> {
         fail(Failure::DeviceTree);
     }
     // SAFETY: EL2 placed the tree there, in this domain's memory, and the boot code mapped it.
-    let bytes = unsafe { memory::bytes(address..address + MAX_TREE_BYTES) };
+    let bytes = unsafe { memory::bytes(address..address + secure_tree::PLACE_BYTES as usize) };
     secure_tree::read(bytes).unwrap_or_else(|error| {
         log!("{error}");
         fail(Failure::DeviceTree)
@@ -80,8 +78,9 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     unsafe { heap.init(heap_range.start, heap_range.len()) };
     let mut tables = El1Tables::new(&image).expect("an image can be mapped");
     let shared = tree.shared_page as usize;
-    let data = [heap_range.start..own.end + MAX_TREE_BYTES, shared..shared + 4096];
+    let data = [heap_range.start..own.end + secure_tree::PLACE_BYTES as usize, shared..shared + 4096];
     let general = tree.general.iter().map(range);
+    tables.map(&el1::boot::guard_page(), Kind::Hole).expect("a page of the image can be unmapped");
     let mapped = data.into_iter().chain(general).try_for_each(|data| tables.map(&data, Kind::Data));
     let mapped = mapped.and_then(|()| tables.map(&range(&tree.storage.registers), Kind::Device));
     if let Err(error) = mapped {

@@ -92,6 +92,7 @@ impl El2Tables {
                 "tlbi alle2",
                 "dsb nsh",
                 "isb",
+                "orr {old}, {old}, #(1 << 19)", // WXN: what is writable is never executable
                 "msr sctlr_el2, {old}",
                 "isb",
                 root = in(reg) root, old = out(reg) _, off = out(reg) _,
@@ -143,6 +144,7 @@ impl El1Tables {
                 "tlbi vmalle1",
                 "dsb nsh",
                 "isb",
+                "orr {old}, {old}, #(1 << 19)", // WXN: what is writable is never executable
                 "msr sctlr_el1, {old}",
                 "isb",
                 root = in(reg) self.0.root_address().0 as u64, old = out(reg) _, off = out(reg) _,

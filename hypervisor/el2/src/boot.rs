@@ -207,8 +207,16 @@ macro_rules! entry {
             "cbz  w3, 92f",
             "str  w3, [x1]",
             "b    91b",
-            "92:  wfe",
-            "b    92b",
+            // Without EL2 an emulator's firmware answers HVC; where nobody does, the vectors catch the undefined instruction
+            // and spin there.
+            "92:  adrp x1, el2_vectors",
+            "add  x1, x1, :lo12:el2_vectors",
+            "msr  vbar_el1, x1",
+            "isb",
+            "mov  x0, #0x0008", // SYSTEM_OFF
+            "movk x0, #0x8400, lsl #16",
+            "hvc  #0",
+            "b    .",
             "93:  .asciz \"[haechi] stopped: must be entered at EL2; on QEMU give -M virt,virtualization=on\\r\\n\"",
             ".balign 4",
             main = sym $main,

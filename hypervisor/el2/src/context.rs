@@ -53,8 +53,10 @@ pub struct Confinement {
 /// Makes this core's EL1 the one of `state` under `confinement`, but for the timers.
 ///
 /// The timers are the general domain's alone and keep running while the secure domain has the core, so that their interrupts
-/// arrive; [`load_timers`] puts them back after it.
-pub fn load(state: &El1State, confinement: &Confinement) {
+/// arrive; [`load_timers`] puts them back after it. Returns whether a virtual SError of the outgoing domain was pending, which
+/// this drops ([`pend_virtual_serror`]).
+pub fn load(state: &El1State, confinement: &Confinement) -> bool {
+    let serror = read_sysreg!("hcr_el2") & vcpu::control::hcr::VSE != 0;
     // SAFETY: EL2 uses none of these registers itself; what the domain can do with them is bounded by `confinement`, which is
     // in force before the domain runs.
     unsafe {
@@ -65,6 +67,7 @@ pub fn load(state: &El1State, confinement: &Confinement) {
         asm!("isb", options(nostack));
         write_sysreg!("tcr_el1", state.tcr_el1);
     }
+    serror
 }
 
 /// `TCR_EL1.EPD0` and `EPD1`.
@@ -78,6 +81,7 @@ pub fn load_timers(state: &El1State) {
     }
 }
 
+/// Sets the traps and stage 2 of a domain.
 unsafe fn confine(Confinement { control, vtcr_el2, vttbr_el2 }: &Confinement) {
     // SAFETY: the values come from the pure crate that names each bit; none changes EL2's own translation or vectors.
     unsafe {
@@ -106,11 +110,45 @@ pub fn stage1_translate(far: u64) -> Option<vcpu::Ipa> {
     vcpu::exit::ipa_of_par(par, far)
 }
 
-/// What a core needs once, before a domain runs on it: its own identification registers for EL1, and no trap or lock of a
-/// newer extension that reset or firmware may have left.
-pub fn init_core(mpidr: u64) {
+/// Stops the counters that the general domain has running (`PMCNTENSET_EL0`), so that they tell nothing of what the secure
+/// domain does, and returns them.
+pub fn stop_counters(has_pmu: bool) -> u64 {
+    if !has_pmu {
+        return 0;
+    }
+    let running = read_sysreg!("pmcntenset_el0");
+    // SAFETY: the counters are the general domain's; it does not run now.
+    unsafe {
+        write_sysreg!("pmcntenclr_el0", 0xffff_ffff);
+        asm!("isb", options(nostack));
+    }
+    running
+}
+
+/// Lets the counters of [`stop_counters`] run again.
+pub fn restore_counters(has_pmu: bool, running: u64) {
+    if has_pmu {
+        // SAFETY: as they were.
+        unsafe { write_sysreg!("pmcntenset_el0", running) };
+    }
+}
+
+/// Whether an SError is pending for this core: one that an access made before now has caused. The barriers make an error of
+/// an earlier store arrive first, as far as the architecture has a way.
+pub fn serror_pending() -> bool {
+    /// `ISR_EL1.A`.
+    const A: u64 = 1 << 8;
+    // SAFETY: barriers only wait.
+    unsafe { asm!("dsb sy", "isb", options(nostack)) };
+    read_sysreg!("isr_el1") & A != 0
+}
+
+/// What a core needs once, before a domain runs on it: traps, its own identification registers for EL1, and no trap or lock of
+/// a newer extension that reset or firmware may have left.
+pub fn init_core(mpidr: u64, confinement: &Confinement) {
     // SAFETY: these only choose what EL1 reads and what traps; registers of an extension are touched where it exists.
     unsafe {
+        confine(confinement);
         write_sysreg!("oslar_el1", 0);
         write_sysreg!("osdlr_el1", 0);
         if read_sysreg!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
@@ -122,6 +160,9 @@ pub fn init_core(mpidr: u64) {
             write_sysreg!("s3_4_c1_c1_6", 0); // HFGITR_EL2
             write_sysreg!("s3_4_c3_c1_4", 0); // HDFGRTR_EL2
             write_sysreg!("s3_4_c3_c1_5", 0); // HDFGWTR_EL2
+            if read_sysreg!("id_aa64pfr0_el1") >> 44 & 0xf != 0 {
+                write_sysreg!("s3_4_c3_c1_6", 0); // HAFGRTR_EL2 (with FEAT_AMUv1)
+            }
         }
         write_sysreg!("vpidr_el2", read_sysreg!("midr_el1"));
         write_sysreg!("vmpidr_el2", mpidr);

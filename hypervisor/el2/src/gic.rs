@@ -22,8 +22,12 @@ const GICD_ICFGR: usize = 0xc00;
 /// Lowest INTID that is no interrupt at all (1020..1023 are special).
 const FIRST_SPECIAL_INTID: u32 = 1020;
 
-/// Priority of what EL2 keeps for itself or the secure domain. The guest's own fall into the lower half, 0x80 and up.
+/// Priority of what EL2 keeps for itself or the secure domain.
 const OWN_PRIORITY: u8 = 0x40;
+
+/// Priority of everything else, whatever the guest asks for: its priorities order its list registers, and must not decide what
+/// EL2 sees first, nor lift an interrupt over [`MASK_OWN`].
+const GENERAL_PRIORITY: u8 = 0xa0;
 
 /// Lets only interrupts of [`OWN_PRIORITY`] through.
 const MASK_OWN: u8 = 0x80;
@@ -103,6 +107,9 @@ impl Interrupts {
             Hardware::V2(gic) => gic.init_distributor(),
             Hardware::V3(gic) => gic.init_distributor()?,
         }
+        for intid in 32..all.lines() {
+            all.set_priority(core, intid, GENERAL_PRIORITY);
+        }
         Ok(all)
     }
 
@@ -128,8 +135,8 @@ impl Interrupts {
     /// This core's own part: private interrupts off, CPU interface on.
     pub fn init_core(&self) -> Result<(), Error> {
         match &self.hardware {
-            Hardware::V2(gic) => gic.init_core(self.core, OWN_PRIORITY),
-            Hardware::V3(gic) => gic.init_core(self.redistributors[self.core], OWN_PRIORITY),
+            Hardware::V2(gic) => gic.init_core(self.core, GENERAL_PRIORITY),
+            Hardware::V3(gic) => gic.init_core(self.redistributors[self.core], GENERAL_PRIORITY),
         }
     }
 
@@ -198,6 +205,11 @@ impl Interrupts {
         self.write_bit(core, GICD_ISENABLER, intid);
     }
 
+    /// Turns a private interrupt of this core on, with the priority of the general domain's.
+    pub fn enable(&self, intid: u32) {
+        self.write_bit(self.core, GICD_ISENABLER, intid);
+    }
+
     /// Routes SPI `intid` to core `core`.
     pub fn set_target(&self, intid: u32, core: usize) {
         match &self.hardware {
@@ -237,6 +249,9 @@ impl Interrupts {
     pub fn open(&mut self) {
         if let Some(hcr) = self.closed.take() {
             self.write_hcr(hcr);
+            if matches!(self.hardware, Hardware::V3(_)) {
+                gic_v3::restore_system_registers();
+            }
         }
     }
 
@@ -329,7 +344,7 @@ impl Physical for Interrupts {
             Change::Enable(on) => self.write_bit(cpu, if on { GICD_ISENABLER } else { GICD_ICENABLER }, intid),
             Change::Pending(on) => self.write_bit(cpu, if on { GICD_ISPENDR } else { GICD_ICPENDR }, intid),
             Change::Active(on) => self.write_bit(cpu, if on { GICD_ISACTIVER } else { GICD_ICACTIVER }, intid),
-            Change::Priority(priority) => self.set_priority(cpu, intid, 0x80 | priority >> 1),
+            Change::Priority(_) => {}
             Change::Edge(edge) => self.set_edge(cpu, intid, edge),
             Change::Route(cpu) => self.set_target(intid, cpu),
         }

@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use aarch64::mmio::Mmio;
-use vgic::ListRegister;
+use vgic::{ListRegister, MAX_LIST_REGISTERS};
 
 use crate::boot::MAX_CORES;
 use crate::gic::Error;
@@ -142,7 +142,7 @@ impl GicV2 {
     }
 
     pub(crate) fn list_registers(&self) -> usize {
-        (self.hypervisor_interface.read32(GICH_VTR) & 0x3f) as usize + 1
+        ((self.hypervisor_interface.read32(GICH_VTR) & 0x3f) as usize + 1).min(MAX_LIST_REGISTERS)
     }
 
     pub(crate) fn read_list_register(&self, index: usize) -> ListRegister {

@@ -139,6 +139,13 @@ fn init_cpu_interface() {
     }
 }
 
+/// ICC_SRE_EL1 as the general domain needs it: the secure domain may have changed it where it can be changed.
+#[inline]
+pub(crate) fn restore_system_registers() {
+    // SAFETY: chooses how EL1 reaches its own virtual interface.
+    unsafe { write_sysreg!("s3_0_c12_c12_5", 0x7) };
+}
+
 /// Acknowledges the highest-priority pending interrupt: ICC_IAR1_EL1.
 pub(crate) fn acknowledge() -> u32 {
     let intid = read_sysreg!("s3_0_c12_c12_0") as u32 & 0xff_ffff;

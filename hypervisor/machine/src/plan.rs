@@ -10,12 +10,11 @@ use core::fmt;
 
 use arrayvec::ArrayVec;
 
+use crate::secure_tree::PLACE_BYTES;
 use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, PAGE, Region, region};
 
 /// The secure domain lies below this if it can: devices that address 32 bits only can then reach it.
 const LOW: u64 = 1 << 32;
-/// Room for the secure domain's tree, in bytes.
-const SECURE_TREE: u64 = 2 * PAGE;
 /// Both cuts may split a bank.
 const MAX_GENERAL: usize = MAX_BANKS + 2;
 
@@ -134,7 +133,7 @@ impl MemoryPlan {
         let base = free.lowest("the general domain's kernel", kernel_span(loaded.kernel)?)?;
         let general_tree = free.lowest("the general domain's device tree", MAX_TREE_BYTES as u64)?;
         let kernel = within(base, loaded.kernel.text_offset, loaded.kernel.image_size);
-        let secure_tree = within(secure, secure.size() - SECURE_TREE, SECURE_TREE);
+        let secure_tree = within(secure, secure.size() - PLACE_BYTES, PLACE_BYTES);
         // A machine has at most MAX_BANKS ranges and two cuts add at most one each.
         let general = general.into_iter().take(MAX_GENERAL).collect();
         Ok(MemoryPlan { el2, secure, secure_tree, general, kernel, general_tree, initrd: loaded.initrd })

@@ -28,6 +28,9 @@ const IRQ_LINE: &str = "haechi,irq-line";
 const MEASUREMENT: &str = "haechi,measurement";
 const TEST_HUK: &str = "haechi,test-huk";
 
+/// Bytes of the place that the tree has at the end of the secure domain's memory.
+pub const PLACE_BYTES: u64 = 2 * crate::PAGE;
+
 /// Ranges of the general domain's memory: its banks, cut twice.
 pub const MAX_WINDOWS: usize = MAX_BANKS + 2;
 

@@ -64,8 +64,20 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         self.lists.spilled = true;
         self.lists.hcr = 0;
         self.hw.set_hcr(0);
+        self.restore_private();
         self.survey();
         self.run();
+    }
+
+    /// A core that was off has lost what its physical private interrupts were set to; the guest believes that it stands.
+    fn restore_private(&mut self) {
+        for intid in 16..32 {
+            if self.private.is(Fact::Hardware, intid) {
+                let [edge, enabled] = [Fact::Edge, Fact::Enabled].map(|fact| self.private.is(fact, intid));
+                self.hw.apply(self.cpu, intid, Change::Edge(edge));
+                self.hw.apply(self.cpu, intid, Change::Enable(enabled));
+            }
+        }
     }
 
     /// The vCPU goes: pending interrupts stay pending, active ones stay active, none in a list register.

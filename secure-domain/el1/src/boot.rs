@@ -3,7 +3,9 @@
 //! EL2 enters at the image's first byte with the MMU off and the address of the domain's device tree in `x0`, which lies in the
 //! domain's own memory, as the image does.
 
-/// Bytes of the stack.
+use core::ops::Range;
+
+/// Bytes of the stack, with the guard page at its low end.
 pub const STACK_BYTES: usize = 64 * 1024;
 
 /// The stack; it grows down from the end.
@@ -12,6 +14,19 @@ struct Stack([u8; STACK_BYTES]);
 
 #[unsafe(no_mangle)]
 static mut EL1_STACK: Stack = Stack([0; STACK_BYTES]);
+
+/// Bytes at the low end of the stack that the final tables do not map, so that an overflow faults instead of spreading.
+const GUARD_BYTES: usize = 4096;
+
+/// Where an exception is reported from, since the stack may be what broke.
+#[unsafe(no_mangle)]
+static mut EL1_EMERGENCY_STACK: [u128; 512] = [0; 512];
+
+/// The guard page of the stack.
+pub fn guard_page() -> Range<usize> {
+    let low = (&raw const EL1_STACK).addr();
+    low..low + GUARD_BYTES
+}
 
 /// Page tables for the boot mapping: a root and one level 1 table per 512 GiB that image and device tree touch.
 #[repr(C, align(4096))]
@@ -116,6 +131,9 @@ macro_rules! entry {
             "mrs  x0, esr_el1",
             "mrs  x1, elr_el1",
             "mrs  x2, far_el1",
+            "adrp x3, EL1_EMERGENCY_STACK",
+            "add  x3, x3, :lo12:EL1_EMERGENCY_STACK",
+            "add  sp, x3, #2, lsl #12", // its end, 8 KiB up
             "bl   {exception}",
             "brk  #0",
             ".endr",
