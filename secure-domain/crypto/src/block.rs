@@ -9,6 +9,7 @@ use cipher::{
 use zeroize::Zeroize;
 
 use crate::Block;
+use crate::aead::Sector;
 use crate::aria::{self, Aria};
 use crate::error::Error;
 use crate::features::CpuFeatures;
@@ -137,6 +138,17 @@ impl BlockCipher {
             _ => data,
         };
         (length - rest.len(), rest)
+    }
+
+    /// Runs the CBC-MAC chains of 16 sectors over all their blocks, if a kernel keeps them in registers; says whether it did.
+    pub(crate) fn chain_sectors(&self, sectors: &[Sector; 16], chains: &mut [Block; 16]) -> bool {
+        match &self.0 {
+            Key::AriaVector(proof, _, keys) => simd::aria_chain(*proof, keys, sectors, chains),
+            Key::SeedVector(proof, _, keys) => simd::seed_chain(*proof, keys, sectors, chains),
+            Key::AesVector(proof, keys) => simd::aes_chain(*proof, keys, sectors, chains),
+            _ => return false,
+        }
+        true
     }
 
     /// The encipherment of one block.

@@ -236,11 +236,14 @@ impl Ccm {
             }
             self.cipher.encrypt_blocks(&mut chains[..n]);
         }
-        for step in 0..SECTOR_LEN / 16 {
-            for (chain, sector) in chains.iter_mut().zip(plaintext) {
-                *chain = xor_block(chain, &sector.as_chunks::<16>().0[step]);
+        let whole = plaintext.try_into();
+        if !whole.is_ok_and(|sectors: &[Sector; LANES]| self.cipher.chain_sectors(sectors, &mut chains)) {
+            for step in 0..SECTOR_LEN / 16 {
+                for (chain, sector) in chains.iter_mut().zip(plaintext) {
+                    *chain = xor_block(chain, &sector.as_chunks::<16>().0[step]);
+                }
+                self.cipher.encrypt_blocks(&mut chains[..n]);
             }
-            self.cipher.encrypt_blocks(&mut chains[..n]);
         }
         for (tag, nonce) in tags.iter_mut().zip(lanes.nonces) {
             *tag = self.counter(nonce, 0);

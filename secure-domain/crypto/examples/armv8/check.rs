@@ -3,6 +3,9 @@ use core::fmt::Write;
 use core::hint::black_box;
 
 use crypto::aead::{SECTOR_LEN, Sector};
+use crypto::hash::HmacSha256;
+use crypto::module::{Module, Profile};
+use crypto::selftest::{Image, integrity_mac};
 use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, ctr};
 
 use crate::machine::{Console, now_ns};
@@ -35,6 +38,9 @@ pub(crate) fn run() {
     for suite in Suite::ALL {
         suites_agree(suite, features);
     }
+    hashes_agree(features);
+    batches_agree(features);
+    module_tests_itself();
     let _ = writeln!(Console, "backends agree");
     count(features);
 }
@@ -103,6 +109,55 @@ fn suites_agree(suite: Suite, features: CpuFeatures) {
 
 static mut SOURCE: [Sector; SECTORS] = [[0x5a; SECTOR_LEN]; SECTORS];
 static mut TARGET: [Sector; SECTORS] = [[0; SECTOR_LEN]; SECTORS];
+
+fn hashes_agree(features: CpuFeatures) {
+    let mut noise = Noise(0x7777_5678_9abc_def1);
+    let mut data = [0; 700];
+    noise.fill(&mut data);
+    for length in [0, 1, 55, 56, 63, 64, 65, 119, 128, 700] {
+        let [a, b] = [CpuFeatures::PORTABLE, features].map(|features| {
+            let mut hmac = HmacSha256::with_features(&KEY, features);
+            data[..length].chunks(37).for_each(|piece| hmac.update(piece));
+            hmac.finish()
+        });
+        assert_eq!(a, b, "HMAC of {length} bytes");
+    }
+}
+
+#[allow(unsafe_code, static_mut_refs)]
+fn batches_agree(features: CpuFeatures) {
+    // SAFETY: this is the only core, and nothing else uses the buffers meanwhile.
+    let (source, target) = unsafe { (&mut SOURCE, &mut TARGET) };
+    let mut noise = Noise(0x9999_5678_9abc_def1);
+    for suite in Suite::ALL {
+        noise.fill(source.as_flattened_mut());
+        let [portable, vector] = [CpuFeatures::PORTABLE, features]
+            .map(|features| Aead::with_features(suite, &KEY[..suite.key_len()], features).expect("the key fits"));
+        let (mut nonces, mut aads, mut tags) = ([[0; 12]; SECTORS], [[0; 24]; SECTORS], [[0; 16]; SECTORS]);
+        noise.fill(nonces.as_flattened_mut());
+        noise.fill(aads.as_flattened_mut());
+        vector.seal_batch(&nonces, &aads, source, target, &mut tags).expect("all slices have one length");
+        for i in 0..SECTORS {
+            let mut sector = source[i];
+            let tag = portable.seal_in_place(&nonces[i], &aads[i], &mut sector).expect("a sector is short enough");
+            assert!(sector == target[i] && tag == tags[i], "{suite:?} sector {i}");
+        }
+        tags[7][7] ^= 0x80;
+        let mut results = [Ok(()); SECTORS];
+        source.as_flattened_mut().fill(1);
+        vector.open_batch(&nonces, &aads, target, source, &tags, &mut results).expect("all slices have one length");
+        for i in 0..SECTORS {
+            assert!(results[i].is_ok() == (i != 7), "{suite:?} sector {i}");
+        }
+        assert!(source[7] == [0; SECTOR_LEN], "{suite:?}");
+    }
+}
+
+fn module_tests_itself() {
+    let module = Module::power_on(Profile::Kcmvp);
+    let (bytes, mac) = (b"an image", integrity_mac(b"an image"));
+    module.self_test(&Image { bytes, mac: &mac }).expect("the self-tests pass");
+}
 
 /// Instructions per byte of `work` over all sectors.
 fn measure(name: &str, detail: &str, bytes: usize, mut work: impl FnMut()) {

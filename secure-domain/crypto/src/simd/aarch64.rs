@@ -10,9 +10,10 @@ use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 
-use super::vector::{Aligned, Clmul, Vector, each, four};
+use super::vector::{Aligned, Clmul, SECTOR_BLOCKS, Vector, each, four};
 use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
+use crate::aead::{SECTOR_LEN, Sector};
 use crate::features::CpuFeatures;
 
 /// Reads ID_AA64ISAR0_EL1 (DDI 0487 section D24.2.61): AES in bits 7 to 4 (1: AESE and AESD, 2: also PMULL), SHA2 in bits 15 to 12.
@@ -91,6 +92,36 @@ impl Vector for V {
         let [i, j, k, l] = load4!(&fours[2], "v16", "v17", "v18", "v19");
         let [m, n, o, p] = load4!(&fours[3], "v20", "v21", "v22", "v23");
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+    #[inline(always)]
+    fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16] {
+        assert!(number < SECTOR_BLOCKS, "the sector has 256 blocks");
+        let first = sectors.as_ptr().cast::<Block>().wrapping_add(number);
+        let mut x = [Self(op!(vdupq_n_u8(0))); 16];
+        // SAFETY: the number is below the blocks of a sector, so each load stays in its sector. LD1 of bytes takes any alignment.
+        unsafe {
+            asm!(
+                "ld1 {{{x0:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x1:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x2:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x3:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x4:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x5:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x6:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x7:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x8:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x9:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x10:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x11:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x12:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x13:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x14:v}.16b}}, [{p}], {s}",
+                "ld1 {{{x15:v}.16b}}, [{p}], {s}",
+                p = inout(reg) first => _, s = in(reg) SECTOR_LEN, x0 = out(vreg) x[0].0, x1 = out(vreg) x[1].0, x2 = out(vreg) x[2].0, x3 = out(vreg) x[3].0, x4 = out(vreg) x[4].0, x5 = out(vreg) x[5].0, x6 = out(vreg) x[6].0, x7 = out(vreg) x[7].0, x8 = out(vreg) x[8].0, x9 = out(vreg) x[9].0, x10 = out(vreg) x[10].0, x11 = out(vreg) x[11].0, x12 = out(vreg) x[12].0, x13 = out(vreg) x[13].0, x14 = out(vreg) x[14].0, x15 = out(vreg) x[15].0,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        x
     }
     #[inline(always)]
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]) {
@@ -267,9 +298,31 @@ macro_rules! entry {
                 $kernel($($arg),*)
             }
             // SAFETY: the proof says that this processor has these instructions.
-            unsafe { inner($($arg),*) }
+            let result = unsafe { inner($($arg),*) };
+            wipe_registers();
+            result
         }
     };
+}
+
+/// Clears the vector registers that a function may leave behind (AAPCS64 section 6.1.2). The low halves of `v8` to `v15` belong to the caller,
+/// and restoring them clears their high halves.
+#[inline(always)]
+fn wipe_registers() {
+    macro_rules! clear {
+        ($($register:tt)*) => {
+            // SAFETY: the registers are declared as overwritten.
+            unsafe {
+                asm!(
+                    $(concat!("movi ", $register, ".2d, #0"),)*
+                    $(out($register) _,)*
+                    options(nomem, nostack, preserves_flags)
+                );
+            }
+        };
+    }
+    clear!("v0" "v1" "v2" "v3" "v4" "v5" "v6" "v7" "v16" "v17" "v18" "v19" "v20" "v21" "v22" "v23");
+    clear!("v24" "v25" "v26" "v27" "v28" "v29" "v30" "v31");
 }
 
 entry!("neon,aes", VectorProof, aes_reverse(keys: &aes::Keys) -> aes::Keys, aes::reverse::<V>);
@@ -283,6 +336,9 @@ entry!("neon,aes", VectorProof,
 entry!("neon,aes", VectorProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block]), seed::crypt::<V>);
 entry!("neon,aes", VectorProof,
     seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<V>);
+entry!("neon,aes", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<V>);
+entry!("neon,aes", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<V>);
+entry!("neon,aes", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<V>);
 entry!("neon,aes", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
 entry!("neon,aes", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<V>);
@@ -290,7 +346,8 @@ entry!("neon,aes", VectorProof,
 /// The SHA-256 compression of whole blocks (FIPS 180-4 section 6.2.2).
 pub(crate) fn sha256_compress(_: Sha256Proof, state: &mut [u32; 8], blocks: &[[u8; 64]]) {
     // SAFETY: the proof says that this processor has these instructions.
-    unsafe { sha256_blocks(state, blocks) }
+    unsafe { sha256_blocks(state, blocks) };
+    wipe_registers();
 }
 
 #[target_feature(enable = "neon,sha2")]

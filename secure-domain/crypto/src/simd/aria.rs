@@ -19,7 +19,10 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into};
+use super::vector::{
+    Aligned, SECTOR_BLOCKS, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into,
+};
+use crate::aead::Sector;
 use crate::aria::{RoundKeys, diffuse_block};
 use crate::{Block, xor_block};
 
@@ -502,4 +505,35 @@ impl FirstRound {
         });
         Summands { x, free: [V::splat(0), new, new, new] }
     }
+}
+
+/// Runs the CBC-MAC chains of 16 sectors. The chains stay in byte slices, and the last key of one step is added with the first key of
+/// the next.
+#[inline(always)]
+pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
+    let last = V::load(&keys.whole[keys.count]);
+    let mut joint = xor_block(&keys.whole[0].0, &keys.whole[keys.count].0);
+    let mut first = FirstKeys {
+        round: spread_round(0, &joint, &constants(0, &keys.whole[1].0)),
+        free: FREE[0].map(|i| Aligned([joint[i]; 16])),
+    };
+    let x = V::load16(chains);
+    let mut state = transpose(sixteen!(|I| x[I].xor(last)));
+    for number in 0..SECTOR_BLOCKS {
+        let data = transpose(V::gather16(sectors, number));
+        let x = sixteen!(|I| state[I].xor(data[I]));
+        let s = Summands { x, free: four!(|I| V::load(&first.free[I])) };
+        state = rounds_after_first(keys, diffuse(substitute_odd(Tables::load(), s, &first.round)).before_even());
+    }
+    let x = transpose(state);
+    store_blocks(sixteen!(|I| x[I].xor(last)), chains);
+    first.zeroize();
+    joint.zeroize();
+}
+
+/// The first round's keys of a chain's step.
+#[derive(Zeroize)]
+struct FirstKeys {
+    round: [Aligned; 16],
+    free: [Aligned; 4],
 }

@@ -5,6 +5,7 @@ use cipher::inout::InOutBuf;
 
 use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
+use crate::aead::Sector;
 use crate::features::CpuFeatures;
 
 pub(super) fn ask() -> CpuFeatures {
@@ -28,6 +29,9 @@ absent!(VectorProof, aria_crypt(&aria::Keys, &mut [Block]));
 absent!(VectorProof, aria_ctr(&aria::Keys, &Block, InOutBuf<'_, '_, Array<u8, U256>>));
 absent!(VectorProof, seed_crypt(&seed::Keys, &mut [Block]));
 absent!(VectorProof, seed_ctr(&seed::Keys, &Block, InOutBuf<'_, '_, Array<u8, U256>>));
+absent!(VectorProof, aes_chain(&aes::Keys, &[Sector; 16], &mut [Block; 16]));
+absent!(VectorProof, aria_chain(&aria::Keys, &[Sector; 16], &mut [Block; 16]));
+absent!(VectorProof, seed_chain(&seed::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, ghash_powers(&Block) -> ghash::Powers);
 absent!(VectorProof, ghash_update(&ghash::Powers, &mut Block, &[Block]));
 absent!(Sha256Proof, sha256_compress(&mut [u32; 8], &[[u8; 64]]));

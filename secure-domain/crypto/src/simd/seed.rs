@@ -9,8 +9,9 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, count_of, counter_blocks, each, four, store_blocks, xor_into};
+use super::vector::{Aligned, Vector, chain_blocks, count_of, counter_blocks, each, four, store_blocks, xor_into};
 use crate::Block;
+use crate::aead::Sector;
 use crate::seed::{ROUNDS, Seed};
 
 /// Blocks in one pass.
@@ -180,4 +181,10 @@ pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
         xor_into(pass(keys, counter_blocks(prefix, value)), chunk);
         value = value.wrapping_add(PASS as u32);
     }
+}
+
+/// Runs the CBC-MAC chains of 16 sectors.
+#[inline(always)]
+pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
+    chain_blocks::<V>(sectors, chains, |x| pass(keys, x));
 }

@@ -9,6 +9,7 @@ use cipher::inout::InOut;
 use zeroize::Zeroize;
 
 use crate::Block;
+use crate::aead::{SECTOR_LEN, Sector};
 
 /// 16 bytes where the whole-register loads want them. (The bare AArch64 targets forbid the compiler unaligned accesses, so it
 /// would load anything less aligned byte by byte.)
@@ -32,6 +33,8 @@ pub(super) trait Vector: Copy {
     fn load(bytes: &Aligned) -> Self;
     /// Sixteen blocks in memory order.
     fn load16(blocks: &[Block; 16]) -> [Self; 16];
+    /// The block with this number (below 256) of each of 16 sectors.
+    fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16];
     /// Writes four blocks in memory order.
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]);
     /// Every lane the same.
@@ -152,4 +155,22 @@ pub(super) fn counter_blocks<V: Vector>(prefix: V, value: u32) -> [V; 16] {
 /// The count in a counter block.
 pub(super) fn count_of(counter: &Block) -> u32 {
     u32::from_be_bytes([counter[12], counter[13], counter[14], counter[15]])
+}
+
+/// Blocks in a sector.
+pub(super) const SECTOR_BLOCKS: usize = SECTOR_LEN / 16;
+
+/// Runs the CBC-MAC chains of 16 sectors over their blocks; `cipher` enciphers 16 blocks held in registers.
+#[inline(always)]
+pub(super) fn chain_blocks<V: Vector>(
+    sectors: &[Sector; 16],
+    chains: &mut [Block; 16],
+    cipher: impl Fn([V; 16]) -> [V; 16],
+) {
+    let mut state = V::load16(chains);
+    for number in 0..SECTOR_BLOCKS {
+        let data = V::gather16(sectors, number);
+        state = cipher(sixteen!(|I| state[I].xor(data[I])));
+    }
+    store_blocks(state, chains);
 }

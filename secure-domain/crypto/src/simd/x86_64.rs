@@ -10,6 +10,7 @@ use cipher::inout::InOutBuf;
 use super::vector::{Aligned, Clmul, Vector, each, four, sixteen};
 use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
+use crate::aead::Sector;
 use crate::features::CpuFeatures;
 
 /// Asks CPUID (Intel SDM volume 2A, leaf 1: ECX) and XGETBV whether the operating system saves the AVX registers.
@@ -63,6 +64,10 @@ impl Vector for X {
     #[inline(always)]
     fn load16(blocks: &[Block; 16]) -> [Self; 16] {
         sixteen!(|I| Self::from_block(&blocks[I]))
+    }
+    #[inline(always)]
+    fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16] {
+        sixteen!(|I| Self::from_block(&sectors[I].as_chunks::<16>().0[number]))
     }
     #[inline(always)]
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]) {
@@ -217,6 +222,12 @@ impl Clmul for X {
     }
 }
 
+/// Clears the vector registers.
+#[target_feature(enable = "avx")]
+fn wipe_registers() {
+    _mm256_zeroall();
+}
+
 /// Makes a safe entry point that takes a proof of the instructions which the kernel inside is compiled for.
 macro_rules! entry {
     ($features:literal, $proof:ty, $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?, $kernel:path) => {
@@ -226,7 +237,10 @@ macro_rules! entry {
                 $kernel($($arg),*)
             }
             // SAFETY: the proof says that this processor has these instructions; `detect` checked all of them together.
-            unsafe { inner($($arg),*) }
+            let result = unsafe { inner($($arg),*) };
+            // SAFETY: the proof says that AVX is there.
+            unsafe { wipe_registers() };
+            result
         }
     };
 }
@@ -242,6 +256,9 @@ entry!("avx,aes,pclmulqdq", VectorProof,
 entry!("avx,aes,pclmulqdq", VectorProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block]), seed::crypt::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<X>);
