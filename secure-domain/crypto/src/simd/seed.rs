@@ -9,7 +9,9 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, chain_blocks, count_of, counter_blocks, each, four, store_blocks, xor_into};
+use super::vector::{
+    Aligned, Vector, chain_blocks, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into,
+};
 use crate::Block;
 use crate::aead::Sector;
 use crate::seed::{ROUNDS, Seed};
@@ -62,7 +64,7 @@ impl Keys {
 }
 
 /// One word of eight blocks.
-type Words<V> = [V; 2];
+type Pair<V> = [V; 2];
 
 #[derive(Clone, Copy)]
 struct Tables<V> {
@@ -94,7 +96,7 @@ impl<V: Vector> Tables<V> {
     /// byte `b - i`. So it is the sum of all four, the same for every `i`, plus a byte put together from what is left out; and
     /// that needs one exchange between neighbours for the two bytes with even `i`, and one for those with odd `i`.
     #[inline(always)]
-    fn g(self, x: Words<V>) -> Words<V> {
+    fn g(self, x: Pair<V>) -> Pair<V> {
         let (even, odd) = x[0].unzip(x[1]);
         let (even, odd) = (self.substitute(even, self.post1), self.substitute(odd, self.post2));
         let pairs = even.xor(odd);
@@ -104,55 +106,88 @@ impl<V: Vector> Tables<V> {
         let left_out_odd = V::splat(0x3c).select(b, b.lookup(self.neighbours));
         V::zip_shifted(sum.xor(left_out_even), sum.xor(left_out_odd))
     }
-
-    /// The round function F on words C and D of eight blocks (RFC 4269 section 2.1).
-    #[inline(always)]
-    fn f(self, c: Words<V>, d: Words<V>, key: &[Aligned; 2]) -> [Words<V>; 2] {
-        let key = [V::load(&key[0]), V::load(&key[1])];
-        let t0: Words<V> = each!(0 1; |I| c[I].xor(key[0]));
-        let t1 = self.g(each!(0 1; |I| t0[I].xor(d[I].xor(key[1]))));
-        let t0 = self.g(each!(0 1; |I| t0[I].add32(t1[I])));
-        let t1 = self.g(each!(0 1; |I| t1[I].add32(t0[I])));
-        [each!(0 1; |I| t0[I].add32(t1[I])), t1]
-    }
 }
 
-/// The Feistel network on words L0, L1, R0, R1 of eight blocks; returns the words in output order.
 #[inline(always)]
-fn rounds<V: Vector>(keys: &Keys, x: [Words<V>; 4]) -> [Words<V>; 4] {
-    let t = Tables::load();
-    let [mut l0, mut l1, mut r0, mut r1] = x;
-    // Two rounds a turn, so that the halves need not change places.
-    for [first, second] in keys.0.as_chunks::<2>().0 {
-        let [c, d] = t.f(r0, r1, first);
-        l0 = each!(0 1; |I| l0[I].xor(c[I]));
-        l1 = each!(0 1; |I| l1[I].xor(d[I]));
-        let [c, d] = t.f(l0, l1, second);
-        r0 = each!(0 1; |I| r0[I].xor(c[I]));
-        r1 = each!(0 1; |I| r1[I].xor(d[I]));
-    }
-    [r0, r1, l0, l1]
+fn xor<V: Vector>(a: Pair<V>, b: Pair<V>) -> Pair<V> {
+    each!(0 1; |I| a[I].xor(b[I]))
+}
+
+#[inline(always)]
+fn add<V: Vector>(a: Pair<V>, b: Pair<V>) -> Pair<V> {
+    each!(0 1; |I| a[I].add32(b[I]))
+}
+
+/// Makes the Feistel network over a number of pairs side by side. Each pair is one long chain of dependent instructions; two of them fill
+/// the waits of each other, one alone suits a few blocks.
+macro_rules! network {
+    ($name:ident, $pairs:literal: $($n:literal)*) => {
+        mod $name {
+            use super::*;
+
+            /// The round function F on words C and D (RFC 4269 section 2.1).
+            #[inline(always)]
+            fn f<V: Vector>(t: Tables<V>, c: [Pair<V>; $pairs], d: [Pair<V>; $pairs], key: &[Aligned; 2]) -> [[Pair<V>; $pairs]; 2] {
+                let key = [[V::load(&key[0]); 2], [V::load(&key[1]); 2]];
+                let t0 = each!($($n)*; |I| xor(c[I], key[0]));
+                let t1 = each!($($n)*; |I| t.g(xor(t0[I], xor(d[I], key[1]))));
+                let t0 = each!($($n)*; |I| t.g(add(t0[I], t1[I])));
+                let t1 = each!($($n)*; |I| t.g(add(t1[I], t0[I])));
+                [each!($($n)*; |I| add(t0[I], t1[I])), t1]
+            }
+
+            /// The network on words L0, L1, R0, R1; returns them in output order.
+            #[inline(always)]
+            pub(super) fn rounds<V: Vector>(keys: &Keys, x: [[Pair<V>; $pairs]; 4]) -> [[Pair<V>; $pairs]; 4] {
+                let t = Tables::load();
+                let [mut l0, mut l1, mut r0, mut r1] = x;
+                // Two rounds a turn, so that the halves need not change places.
+                for [first, second] in keys.0.as_chunks::<2>().0 {
+                    let [c, d] = f(t, r0, r1, first);
+                    l0 = each!($($n)*; |I| xor(l0[I], c[I]));
+                    l1 = each!($($n)*; |I| xor(l1[I], d[I]));
+                    let [c, d] = f(t, l0, l1, second);
+                    r0 = each!($($n)*; |I| xor(r0[I], c[I]));
+                    r1 = each!($($n)*; |I| xor(r1[I], d[I]));
+                }
+                [r0, r1, l0, l1]
+            }
+        }
+    };
+}
+
+network!(one_pair, 1: 0);
+network!(two_pairs, 2: 0 1);
+
+/// The words of four blocks, one word to a register.
+#[inline(always)]
+fn words_of<V: Vector>(blocks: [V; 4]) -> [V; 4] {
+    V::transpose_words(four!(|J| blocks[J].swap_words()))
+}
+
+/// The inverse of [`words_of`].
+#[inline(always)]
+fn blocks_of<V: Vector>(words: [V; 4]) -> [V; 4] {
+    let blocks = V::transpose_words(words);
+    four!(|J| blocks[J].swap_words())
 }
 
 /// Enciphers eight blocks held in registers.
 #[inline(always)]
 fn eight<V: Vector>(keys: &Keys, blocks: [V; 8]) -> [V; 8] {
-    let groups = each!(0 1; |I| V::transpose_words(four!(|J| blocks[4 * I + J].swap_words())));
-    let y = rounds(keys, four!(|J| each!(0 1; |I| groups[I][J])));
-    let groups = each!(0 1; |I| V::transpose_words(four!(|J| y[J][I])));
-    each!(0 1 2 3 4 5 6 7; |I| groups[I / 4][I % 4].swap_words())
+    let groups = each!(0 1; |I| words_of(four!(|J| blocks[4 * I + J])));
+    let y = one_pair::rounds(keys, four!(|J| [[groups[0][J], groups[1][J]]]));
+    let groups = each!(0 1; |I| blocks_of(four!(|J| y[J][0][I])));
+    each!(0 1 2 3 4 5 6 7; |I| groups[I / 4][I % 4])
 }
 
-/// Enciphers 16 blocks held in registers, in two halves: the tables and all of 16 blocks do not fit the registers.
+/// Enciphers 16 blocks held in registers.
 #[inline(always)]
-fn pass<V: Vector>(keys: &Keys, mut blocks: [V; 16]) -> [V; 16] {
-    let mut i = 0;
-    while i < 16 {
-        let half = eight(keys, each!(0 1 2 3 4 5 6 7; |I| blocks[i + I]));
-        let _: [(); 8] = each!(0 1 2 3 4 5 6 7; |I| blocks[i + I] = half[I]);
-        i += 8;
-    }
-    blocks
+fn pass<V: Vector>(keys: &Keys, blocks: [V; 16]) -> [V; 16] {
+    let groups = four!(|I| words_of(four!(|J| blocks[4 * I + J])));
+    let y = two_pairs::rounds(keys, four!(|J| each!(0 1; |P| each!(0 1; |I| groups[2 * P + I][J]))));
+    let groups = four!(|I| blocks_of(four!(|J| y[J][I / 2][I % 2])));
+    sixteen!(|I| groups[I / 4][I % 4])
 }
 
 /// Enciphers blocks in place.
