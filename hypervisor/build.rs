@@ -5,7 +5,8 @@ use std::{env, fs};
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("hypervisor/ lies in the workspace");
-    let board = env::var("HAECHI_BOARD").map_or_else(|_| root.join("board-configs/boards/qemu-virt.toml"), PathBuf::from);
+    let board =
+        env::var("HAECHI_BOARD").map_or_else(|_| root.join("board-configs/boards/qemu-virt.toml"), PathBuf::from);
     println!("cargo::rerun-if-env-changed=HAECHI_BOARD");
     println!("cargo::rerun-if-changed={}", board.display());
     let board = match board_configs::load(&board) {
@@ -23,7 +24,9 @@ fn main() {
         println!("cargo::rerun-if-changed={}", script.display());
         println!("cargo::rustc-link-arg-bins=-T{}", script.display());
         println!("cargo::rustc-link-arg-bins=--defsym=HEAP_BYTES={}", board.el2_heap_bytes);
-        for argument in ["-pie", "--no-dynamic-linker", "--hash-style=sysv", "-zmax-page-size=4096", "-znorelro", "-znotext"] {
+        for argument in
+            ["-pie", "--no-dynamic-linker", "--hash-style=sysv", "-zmax-page-size=4096", "-znorelro", "-znotext"]
+        {
             println!("cargo::rustc-link-arg-bins={argument}");
         }
     }

@@ -11,7 +11,9 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-T{}", script.display());
         // Its heap is the memory behind the image, which EL2 tells at run time.
         println!("cargo::rustc-link-arg-bins=--defsym=HEAP_BYTES=0");
-        for argument in ["-pie", "--no-dynamic-linker", "--hash-style=sysv", "-zmax-page-size=4096", "-znorelro", "-znotext"] {
+        for argument in
+            ["-pie", "--no-dynamic-linker", "--hash-style=sysv", "-zmax-page-size=4096", "-znorelro", "-znotext"]
+        {
             println!("cargo::rustc-link-arg-bins={argument}");
         }
     }

@@ -38,16 +38,12 @@ fn check_names(stem: &str, board: &Board) -> Result<(), String> {
 fn check_sizes(board: &Board) -> Result<(), String> {
     let sizes = [
         ("secure_memory_bytes", board.secure_memory_bytes, BLOCK, "2 MiB"),
-        ("secure_heap_bytes", board.secure_heap_bytes, PAGE, "4 KiB"),
         ("el2_heap_bytes", board.el2_heap_bytes, PAGE, "4 KiB"),
     ];
     for (field, size, unit, name) in sizes {
         if size == 0 || !size.is_multiple_of(unit) {
             return Err(format!("{field} is {size:#x}, which is no positive multiple of {name}"));
         }
-    }
-    if board.secure_heap_bytes >= board.secure_memory_bytes {
-        return Err("secure_heap_bytes leaves nothing of secure_memory_bytes for the image".into());
     }
     if !SLICE_US.contains(&board.slice_us) {
         let (least, most) = (SLICE_US.start(), SLICE_US.end());

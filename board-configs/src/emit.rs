@@ -17,12 +17,10 @@ pub fn emit(board: &Board) -> String {
     field("storage", storage(board));
     field("secure_memory_bytes", format!("{:#x}", board.secure_memory_bytes));
     field("el2_heap_bytes", format!("{:#x}", board.el2_heap_bytes));
-    field("secure_heap_bytes", format!("{:#x}", board.secure_heap_bytes));
     field("channel", channel(board));
     field("denied", denied(board));
     field("test_huk", format!("{:?}", board.huk.as_ref().and_then(crate::Huk::bytes)));
     field("slice_us", board.slice_us.to_string());
-    field("test", format!("machine::board::TestOnly {{ semihosting_exit: {} }}", board.test.semihosting_exit));
     text.push_str("};\n");
     text
 }

@@ -13,4 +13,4 @@ mod schema;
 pub use emit::emit;
 pub use error::Error;
 pub use load::{directory, load, named, parse};
-pub use schema::{Board, Channel, ConsoleKind, Denied, EarlyConsole, Huk, Storage, Test};
+pub use schema::{Board, Channel, ConsoleKind, Denied, EarlyConsole, Huk, Storage};

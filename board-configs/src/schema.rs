@@ -12,8 +12,6 @@ pub struct Board {
     pub description: String,
     /// Memory of the secure domain in bytes; a multiple of 2 MiB.
     pub secure_memory_bytes: u64,
-    /// The secure domain's heap in bytes, in its memory; a multiple of 4 KiB.
-    pub secure_heap_bytes: u64,
     /// EL2's heap in bytes, used only while booting; a multiple of 4 KiB.
     pub el2_heap_bytes: u64,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
@@ -29,9 +27,6 @@ pub struct Board {
     pub denied: Vec<Denied>,
     /// A key that stands in for a fused one on boards that have none.
     pub huk: Option<Huk>,
-    /// What only a test build does.
-    #[serde(default)]
-    pub test: Test,
 }
 
 /// A UART that can be written before the device tree has been read.
@@ -94,15 +89,6 @@ pub struct Huk {
     pub hex: String,
     /// Must be `true`: whoever writes a key into a file has to say that it protects nothing.
     pub is_test_value: bool,
-}
-
-/// Behaviour that makes tests possible and that no product has.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct Test {
-    /// Whether EL2 reports its end to an emulator by semihosting.
-    #[serde(default)]
-    pub semihosting_exit: bool,
 }
 
 impl Huk {

@@ -77,7 +77,9 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
         stop(format_args!("device tree: /chosen/stdout-path names no PL011"));
     };
     if machine.psci != machine::Conduit::Smc {
-        stop(format_args!("device tree: firmware is called by HVC, which EL2 cannot do; start Haechi at EL2 under firmware at EL3"));
+        stop(format_args!(
+            "device tree: firmware is called by HVC, which EL2 cannot do; start Haechi at EL2 under firmware at EL3"
+        ));
     }
     let affinity = cpu::affinity();
     if !machine.cpus.contains(&affinity) {
@@ -98,7 +100,9 @@ pub fn device_ranges(found: &Found) -> Vec<Range<usize>> {
         Frames::V2 { distributor, cpu_interface, hypervisor_interface, .. } => {
             vec![*distributor, *cpu_interface, *hypervisor_interface]
         }
-        Frames::V3 { distributor, redistributors, .. } => redistributors.iter().copied().chain([*distributor]).collect(),
+        Frames::V3 { distributor, redistributors, .. } => {
+            redistributors.iter().copied().chain([*distributor]).collect()
+        }
     };
     regions.push(found.console.registers);
     regions.into_iter().map(|region| range(&region.hull(PAGE))).collect()
@@ -408,7 +412,11 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
 impl Found {
     /// Index of the core that boots.
     pub fn boot_index(&self) -> usize {
-        self.machine.cpus.iter().position(|affinity| *affinity == self.affinity).expect("checked when the tree was read")
+        self.machine
+            .cpus
+            .iter()
+            .position(|affinity| *affinity == self.affinity)
+            .expect("checked when the tree was read")
     }
 }
 
@@ -430,7 +438,14 @@ pub fn console(found: &Found, memory: &BootMemory) {
 
 /// Writes the general domain's tree, with the devices that the secure domain offers, and erases the loader's, whose seeds are
 /// no domain's to know.
-pub fn general_tree(core: &Core, found: &Found, tree: &[u8], plan: &MemoryPlan, denied: &Denied, memory: &mut BootMemory) {
+pub fn general_tree(
+    core: &Core,
+    found: &Found,
+    tree: &[u8],
+    plan: &MemoryPlan,
+    denied: &Denied,
+    memory: &mut BootMemory,
+) {
     let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
     let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
     let general = General { plan, denied, devices: &devices, bootargs: None };
@@ -441,7 +456,12 @@ pub fn general_tree(core: &Core, found: &Found, tree: &[u8], plan: &MemoryPlan, 
     }
     memory.fill(&range(&found.tree), &[]);
     memory.fill(&range(&plan.general_tree), &made);
-    log!("general domain: {} virtual disk(s), kernel at {:#x}, device tree at {:#x}", devices.len(), plan.kernel.base(), plan.general_tree.base());
+    log!(
+        "general domain: {} virtual disk(s), kernel at {:#x}, device tree at {:#x}",
+        devices.len(),
+        plan.kernel.base(),
+        plan.general_tree.base()
+    );
 }
 
 fn virtual_device(index: usize) -> Option<VirtualDevice> {

@@ -11,7 +11,8 @@ use crate::{panic, run, secure, smp};
 pub fn handle(core: &mut Core) {
     let system = core.system;
     let [x0, x1, x2, x3, ..] = core.frame.x;
-    let is_memory = |address: u64| system.general_memory.iter().any(|bank| (bank.base()..bank.end()).contains(&address));
+    let is_memory =
+        |address: u64| system.general_memory.iter().any(|bank| (bank.base()..bank.end()).contains(&address));
     match system.psci.decide(core.index, decode(x0 as u32, [x1, x2, x3]), is_memory) {
         Decision::Return(value) => core.frame.x[0] = value,
         Decision::Wake { cpu } => {
@@ -35,7 +36,9 @@ pub fn handle(core: &mut Core) {
             panic::stop(format_args!("the firmware refused to reset the machine: {answer}"))
         }
         // Neither is offered (`boot::system`), so the state machine does not decide it.
-        Decision::SystemSuspend(_) | Decision::Workaround(..) => core.frame.x[0] = psci::Error::NotSupported as i64 as u64,
+        Decision::SystemSuspend(_) | Decision::Workaround(..) => {
+            core.frame.x[0] = psci::Error::NotSupported as i64 as u64
+        }
     }
 }
 

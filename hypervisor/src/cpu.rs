@@ -98,12 +98,15 @@ pub fn control(domain: Domain) -> Control {
 pub fn identification(domain: Domain) -> IdRegisters {
     let raw = raw();
     let general = domain == Domain::General;
-    IdRegisters::new(&raw, Filter {
-        pa_range: shown_pa_range(),
-        gic: general,
-        pointer_authentication: general && pointer_authentication(&raw),
-        pmu: general && pmu_version(&raw) != 0,
-    })
+    IdRegisters::new(
+        &raw,
+        Filter {
+            pa_range: shown_pa_range(),
+            gic: general,
+            pointer_authentication: general && pointer_authentication(&raw),
+            pmu: general && pmu_version(&raw) != 0,
+        },
+    )
 }
 
 /// What injected exceptions depend on: ID_AA64MMFR1_EL1.PAN, ID_AA64PFR1_EL1.SSBS and MTE.

@@ -1,8 +1,8 @@
 //! Physical interrupts: every one arrives here and goes to its owner.
 
 use abi::Event;
-use el2::gic::Acknowledged;
 use console::{Effect, Input, Speaker};
+use el2::gic::Acknowledged;
 use el2::timer;
 
 use crate::log::{CONSOLE, Console};

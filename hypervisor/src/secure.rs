@@ -19,12 +19,12 @@
 
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
+use aarch64::time;
 use abi::Event;
 use abi::hypercall::Failure;
-use aarch64::time;
 use el2::context::Confinement;
-use el2::guest::{self, Trap};
 use el2::gic::Acknowledged;
+use el2::guest::{self, Trap};
 use el2::{context, firmware, timer};
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
@@ -155,7 +155,8 @@ pub fn serve_guaranteed(core: &mut Core) {
 /// Whether the domain has something to do.
 pub fn wanted(core: &Core) -> bool {
     let system = core.system;
-    (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire)) && !system.secure_state.is_stopped()
+    (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire))
+        && !system.secure_state.is_stopped()
 }
 
 /// If the domain has unfinished work, a slice of its own is due: one slice from when that was first seen. Visits in between do

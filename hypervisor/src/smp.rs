@@ -3,8 +3,8 @@
 use aarch64::time;
 use el2::boot::MAX_CORES;
 use el2::{context, firmware, timer};
-use spin::Mutex;
 use psci::Power;
+use spin::Mutex;
 
 use crate::log::log;
 use crate::system::{self, Core};

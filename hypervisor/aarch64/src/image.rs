@@ -25,8 +25,9 @@ pub struct Sections {
 
 /// The bounds of this image.
 pub fn sections() -> Sections {
-    let [start, text_end, rodata_end, end] = [&raw const _image_start, &raw const _text_end, &raw const _rodata_end, &raw const _image_end]
-        .map(|symbol| symbol.expose_provenance());
+    let [start, text_end, rodata_end, end] =
+        [&raw const _image_start, &raw const _text_end, &raw const _rodata_end, &raw const _image_end]
+            .map(|symbol| symbol.expose_provenance());
     Sections { text: start..text_end, rodata: text_end..rodata_end, data: rodata_end..end }
 }
 
@@ -38,12 +39,12 @@ macro_rules! image_header {
             ".section .head.text, \"ax\"",
             ".global _image_start",
             "_image_start:",
-            "b _start",           // code0
-            ".long 0",            // code1
-            ".quad 0",            // text_offset
-            ".quad _image_size",  // effective image size
-            ".quad 0xa",          // flags: little-endian, 4 KiB pages, anywhere in memory
-            ".quad 0, 0, 0",      // reserved
+            "b _start",            // code0
+            ".long 0",             // code1
+            ".quad 0",             // text_offset
+            ".quad _image_size",   // effective image size
+            ".quad 0xa",           // flags: little-endian, 4 KiB pages, anywhere in memory
+            ".quad 0, 0, 0",       // reserved
             ".ascii \"ARM\\x64\"", // magic
             ".long 0",
         );

@@ -63,13 +63,16 @@ impl El2Tables {
         // Bit 6 (AP[1]) is RES1 where the regime has one privilege level.
         let common = El23Attributes::VALID | El23Attributes::ACCESSED | El23Attributes::USER_RES1;
         let normal = El23Attributes::ATTRIBUTE_INDEX_1 | El23Attributes::INNER_SHAREABLE;
-        self.0.map_range(&region(range), match kind {
-            Kind::Hole => El23Attributes::empty(),
-            Kind::Text => common | normal | El23Attributes::READ_ONLY,
-            Kind::Rodata => common | normal | El23Attributes::READ_ONLY | El23Attributes::XN,
-            Kind::Data => common | normal | El23Attributes::XN,
-            Kind::Device => common | El23Attributes::ATTRIBUTE_INDEX_0 | El23Attributes::XN,
-        })
+        self.0.map_range(
+            &region(range),
+            match kind {
+                Kind::Hole => El23Attributes::empty(),
+                Kind::Text => common | normal | El23Attributes::READ_ONLY,
+                Kind::Rodata => common | normal | El23Attributes::READ_ONLY | El23Attributes::XN,
+                Kind::Data => common | normal | El23Attributes::XN,
+                Kind::Device => common | El23Attributes::ATTRIBUTE_INDEX_0 | El23Attributes::XN,
+            },
+        )
     }
 
     /// Switches this core to these tables and leaks them: they stay for good. Returns the value of `TTBR0_EL2`.
@@ -117,13 +120,16 @@ impl El1Tables {
     pub fn map(&mut self, range: &Range<usize>, kind: Kind) -> Result<(), MapError> {
         let common = El1Attributes::VALID | El1Attributes::ACCESSED | El1Attributes::UXN;
         let normal = El1Attributes::ATTRIBUTE_INDEX_1 | El1Attributes::INNER_SHAREABLE;
-        self.0.map_range(&region(range), match kind {
-            Kind::Hole => El1Attributes::empty(),
-            Kind::Text => common | normal | El1Attributes::READ_ONLY,
-            Kind::Rodata => common | normal | El1Attributes::READ_ONLY | El1Attributes::PXN,
-            Kind::Data => common | normal | El1Attributes::PXN,
-            Kind::Device => common | El1Attributes::ATTRIBUTE_INDEX_0 | El1Attributes::PXN,
-        })
+        self.0.map_range(
+            &region(range),
+            match kind {
+                Kind::Hole => El1Attributes::empty(),
+                Kind::Text => common | normal | El1Attributes::READ_ONLY,
+                Kind::Rodata => common | normal | El1Attributes::READ_ONLY | El1Attributes::PXN,
+                Kind::Data => common | normal | El1Attributes::PXN,
+                Kind::Device => common | El1Attributes::ATTRIBUTE_INDEX_0 | El1Attributes::PXN,
+            },
+        )
     }
 
     /// Switches this core to these tables and leaks them: they stay for good.

@@ -3,6 +3,10 @@
 //! The general domain's bytes pass unchanged and at once: it may draw prompts and progress bars. Another speaker's line is
 //! held until it is whole, then printed with its prefix on a line of its own; if the general domain was in the middle of a
 //! line, a line break goes first, and its next byte continues at the start of the following line.
+//!
+//! One thing the general domain cannot do is begin a line with another speaker's prefix: such a line gets a mark behind the
+//! prefix, so that whoever reads a log by prefixes is not deceived. (A terminal can still be made to show anything, by cursor
+//! movements; a log cannot.)
 
 /// Longest line of the secure domain and the hypervisor in bytes; a longer one is broken.
 pub const LINE_BYTES: usize = 160;
@@ -56,6 +60,8 @@ impl Line {
 pub struct Mux {
     /// Whether the last byte sent left the UART's line open.
     mid_line: bool,
+    /// Bytes of another speaker's prefix that the general domain's line has begun with so far; `None` once it differs.
+    forged: Option<usize>,
     secure: Line,
     hypervisor: Line,
 }
@@ -69,16 +75,31 @@ impl Default for Mux {
 impl Mux {
     /// At the start of a line.
     pub const fn new() -> Self {
-        Mux { mid_line: false, secure: Line::EMPTY, hypervisor: Line::EMPTY }
+        Mux { mid_line: false, forged: Some(0), secure: Line::EMPTY, hypervisor: Line::EMPTY }
     }
 
     /// Takes `bytes` from `speaker` and gives what is due to `sink`, the physical UART.
     pub fn push(&mut self, speaker: Speaker, bytes: &[u8], sink: &mut impl FnMut(u8)) {
         for &byte in bytes {
             match speaker {
-                Speaker::General => self.emit(byte, sink),
+                Speaker::General => self.pass(byte, sink),
                 _ => self.gather(speaker, byte, sink),
             }
+        }
+    }
+
+    /// A byte of the general domain.
+    fn pass(&mut self, byte: u8, sink: &mut impl FnMut(u8)) {
+        if matches!(byte, b'\n' | b'\r') || !self.mid_line {
+            self.forged = Some(0);
+        }
+        self.emit(byte, sink);
+        let Some(len) = self.forged.filter(|_| !matches!(byte, b'\n' | b'\r')) else { return };
+        let prefixes = [Speaker::Secure, Speaker::Hypervisor].map(Speaker::prefix);
+        self.forged = prefixes.iter().any(|prefix| prefix.get(len) == Some(&byte)).then_some(len + 1);
+        if self.forged == Some(PREFIX_BYTES) {
+            FORGED.iter().for_each(|byte| self.emit(*byte, sink));
+            self.forged = None;
         }
     }
 
@@ -130,6 +151,12 @@ impl Mux {
     }
 }
 
+/// Length of each prefix without its blank.
+const PREFIX_BYTES: usize = 8;
+
+/// What goes behind a prefix that the general domain has written itself.
+const FORGED: &[u8] = b" (general domain)";
+
 /// A byte that cannot move the cursor or forge another speaker's line.
 fn printable(byte: u8) -> u8 {
     match byte {
@@ -152,6 +179,20 @@ mod tests {
         let mut out = Vec::new();
         mux.push(speaker, text.as_bytes(), &mut |byte| out.push(byte));
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn the_general_domain_cannot_pass_for_another_speaker() {
+        let said = |text: &[u8]| {
+            let (mut mux, mut out) = (Mux::new(), std::vec::Vec::new());
+            mux.push(Speaker::General, text, &mut |byte| out.push(byte));
+            std::string::String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(b"[haechi] off\r\n"), "[haechi] (general domain) off\r\n");
+        assert_eq!(said(b"ok\n[secure] fine\n"), "ok\n[secure] (general domain) fine\n");
+        assert_eq!(said(b"ok\r[secure]"), "ok\r[secure] (general domain)");
+        assert_eq!(said(b"[    0.0] [haechi] is quoted"), "[    0.0] [haechi] is quoted");
+        assert_eq!(said(b"[haecho] [hsechi] "), "[haecho] [hsechi] ");
     }
 
     #[test]

@@ -91,9 +91,8 @@ impl BootMemory {
     pub unsafe fn map(memory: &[Range<usize>], devices: Vec<Range<usize>>) -> Result<BootMemory, MapError> {
         let image = sections();
         let own = image.text.start..image.data.end;
-        let outside = memory.iter().flat_map(|bank| {
-            [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]
-        });
+        let outside =
+            memory.iter().flat_map(|bank| [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]);
         let memory: Vec<Range<usize>> = outside.filter(|piece| piece.start < piece.end).collect();
         let mut tables = El2Tables::new(&image)?;
         tables.map(&pages::register_pages(), Kind::Device)?;
@@ -130,7 +129,8 @@ impl BootMemory {
     pub fn fill(&mut self, range: &Range<usize>, contents: &[u8]) {
         assert!(self.contains(range) && contents.len() <= range.len(), "contents do not fit {range:#x?}");
         // SAFETY: mapped, exclusively ours while `self` is borrowed mutably.
-        let target: &mut [u8] = unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(range.start), range.len()) };
+        let target: &mut [u8] =
+            unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(range.start), range.len()) };
         let (start, rest) = target.split_at_mut(contents.len());
         start.copy_from_slice(contents);
         rest.fill(0);

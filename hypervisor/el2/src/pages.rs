@@ -15,7 +15,8 @@ const PAGE_BYTES: usize = 4096;
 #[repr(C, align(4096))]
 struct RegisterPages([[AtomicU32; PAGE_BYTES / 4]; DEVICES]);
 
-static REGISTER_PAGES: RegisterPages = RegisterPages([const { [const { AtomicU32::new(0) }; PAGE_BYTES / 4] }; DEVICES]);
+static REGISTER_PAGES: RegisterPages =
+    RegisterPages([const { [const { AtomicU32::new(0) }; PAGE_BYTES / 4] }; DEVICES]);
 
 static SHARED: SharedPage = SharedPage::new();
 

@@ -133,7 +133,9 @@ impl Maintenance for Tlb {
             // SAFETY: see above.
             Operation::Isb => unsafe { asm!("isb", options(nostack)) },
             // SAFETY: see above.
-            Operation::TlbiIpas2e1is(ipa) => unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa.0 >> 12, options(nostack)) },
+            Operation::TlbiIpas2e1is(ipa) => unsafe {
+                asm!("tlbi ipas2e1is, {}", in(reg) ipa.0 >> 12, options(nostack))
+            },
             // SAFETY: see above.
             Operation::TlbiVmalle1is => unsafe { asm!("tlbi vmalle1is", options(nostack)) },
             // SAFETY: see above.

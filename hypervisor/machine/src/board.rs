@@ -15,8 +15,6 @@ pub struct Board {
     pub secure_memory_bytes: u64,
     /// EL2's heap in bytes; used only while booting.
     pub el2_heap_bytes: u64,
-    /// The secure domain's heap in bytes.
-    pub secure_heap_bytes: u64,
     /// Where the general domain finds the virtual devices.
     pub channel: ChannelWindow,
     /// Address ranges that the general domain must not reach, besides those that the device tree names.
@@ -25,8 +23,6 @@ pub struct Board {
     pub test_huk: Option<[u8; 32]>,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
-    /// What only a test build does.
-    pub test: TestOnly,
 }
 
 /// A UART that is known before the device tree is read.
@@ -61,11 +57,4 @@ impl ChannelWindow {
     pub const fn region(&self) -> Option<Region> {
         Region::new(self.base, self.devices as u64 * 4096)
     }
-}
-
-/// Behaviour that makes tests possible and that no product has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TestOnly {
-    /// Whether EL2 reports its end to an emulator by semihosting.
-    pub semihosting_exit: bool,
 }

@@ -9,7 +9,7 @@ use dtoolkit::{
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, MemoryPlan,
     PlanError, Region, Trigger,
-    board::{ChannelWindow, EarlyConsole, StorageController, TestOnly},
+    board::{ChannelWindow, EarlyConsole, StorageController},
     device_windows,
     general_tree::{self, General, VirtualDevice},
     secure_tree::{self, SecureTree, Storage},
@@ -36,12 +36,10 @@ const BOARD: Board = Board {
     storage: StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00 },
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
-    secure_heap_bytes: 16 * MIB,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
     denied: &[DENIED_FLASH],
     test_huk: Some([0x42; 32]),
     slice_us: 1000,
-    test: TestOnly { semihosting_exit: false },
 };
 
 const KERNEL: KernelSize = KernelSize { text_offset: 0, image_size: 46 * MIB };

@@ -97,7 +97,9 @@ impl block::Dma for DmaRegion {
     fn load16(&self, offset: usize) -> u16 {
         let value: u32;
         // SAFETY: inside the region and aligned. Acquire: what the device wrote before this value is seen by later loads.
-        unsafe { asm!("ldarh {:w}, [{}]", out(reg) value, in(reg) self.at(offset, 2), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("ldarh {:w}, [{}]", out(reg) value, in(reg) self.at(offset, 2), options(nostack, preserves_flags))
+        };
         value as u16
     }
 

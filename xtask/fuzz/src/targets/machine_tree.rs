@@ -2,7 +2,7 @@
 
 use machine::{
     Denied, KernelSize, Loaded, Machine, MemoryPlan, Region,
-    board::{Board, ChannelWindow, StorageController, TestOnly},
+    board::{Board, ChannelWindow, StorageController},
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
@@ -14,12 +14,10 @@ const BOARD: Board = Board {
     storage: StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00 },
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
-    secure_heap_bytes: 1 << 20,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
     denied: &[],
     test_huk: None,
     slice_us: 1000,
-    test: TestOnly { semihosting_exit: false },
 };
 
 /// Boots from `data` as far as it goes.
