@@ -4,7 +4,9 @@ use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, Vector, chain_blocks, count_of, counter_blocks, store_blocks, xor_into};
+use super::vector::{
+    Aligned, SECTOR_BLOCKS, Vector, chain_blocks, count_of, counter_blocks, each, sixteen, store_blocks, xor_into,
+};
 use crate::Block;
 use crate::aead::Sector;
 use crate::sbox::aria_s1;
@@ -128,5 +130,5 @@ pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
 /// Runs the CBC-MAC chains of 16 sectors.
 #[inline(always)]
 pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
-    chain_blocks::<V>(sectors, chains, |x| rounds::<V, false, PASS>(keys, x));
+    chain_blocks!(sectors, chains, |x| rounds::<V, false, PASS>(keys, x));
 }

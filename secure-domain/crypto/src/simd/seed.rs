@@ -10,7 +10,7 @@ use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::vector::{
-    Aligned, Vector, chain_blocks, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into,
+    Aligned, SECTOR_BLOCKS, Vector, chain_blocks, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into,
 };
 use crate::Block;
 use crate::aead::Sector;
@@ -221,5 +221,5 @@ pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
 /// Runs the CBC-MAC chains of 16 sectors.
 #[inline(always)]
 pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
-    chain_blocks::<V>(sectors, chains, |x| pass(keys, x));
+    chain_blocks!(sectors, chains, |x| pass(keys, x));
 }

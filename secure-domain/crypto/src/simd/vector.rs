@@ -160,17 +160,16 @@ pub(super) fn count_of(counter: &Block) -> u32 {
 /// Blocks in a sector.
 pub(super) const SECTOR_BLOCKS: usize = SECTOR_LEN / 16;
 
-/// Runs the CBC-MAC chains of 16 sectors over their blocks; `cipher` enciphers 16 blocks held in registers.
-#[inline(always)]
-pub(super) fn chain_blocks<V: Vector>(
-    sectors: &[Sector; 16],
-    chains: &mut [Block; 16],
-    cipher: impl Fn([V; 16]) -> [V; 16],
-) {
-    let mut state = V::load16(chains);
-    for number in 0..SECTOR_BLOCKS {
-        let data = V::gather16(sectors, number);
-        state = cipher(sixteen!(|I| state[I].xor(data[I])));
-    }
-    store_blocks(state, chains);
+/// Runs the CBC-MAC chains of 16 sectors over their blocks; `$cipher` enciphers the 16 blocks `$x` held in registers.
+macro_rules! chain_blocks {
+    ($sectors:expr, $chains:expr, |$x:ident| $cipher:expr) => {{
+        let mut state = V::load16($chains);
+        for number in 0..SECTOR_BLOCKS {
+            let data = V::gather16($sectors, number);
+            let $x = sixteen!(|I| state[I].xor(data[I]));
+            state = $cipher;
+        }
+        store_blocks(state, $chains);
+    }};
 }
+pub(super) use chain_blocks;
