@@ -1,23 +1,20 @@
-//! `./x bench`: hands over to the figures' program in `tests-qemu`, with everything built that it starts.
+//! `./x bench`: first figures, from the deterministic rig.
 use anyhow::Result;
 
-use crate::{process, toolchain::Toolchain};
+use crate::bench::{self, Table};
 
-/// What can be asked of `./x bench`; the program reads it.
+/// What can be asked of `./x bench`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Handed to the program
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    arguments: Vec<String>,
+    /// Only these tables [default: all]
+    #[arg(value_enum)]
+    tables: Vec<Table>,
 }
 
-/// Runs the program.
+/// Measures and prints the tables.
 ///
 /// # Errors
-/// When it fails.
+/// When something cannot be built, or a guest does not do its job.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    super::test::prepare()?;
-    let mut cargo = Toolchain::ensure()?.cargo();
-    cargo.args(["run", "--quiet", "--profile", "host", "--package", "tests-qemu", "--bin", "bench", "--"]);
-    process::replace(cargo.args(&arguments.arguments))
+    bench::run(&arguments.tables)
 }

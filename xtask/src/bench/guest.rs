@@ -1,0 +1,145 @@
+//! The measured guest's files: an initrd with the job script, and disks of two partitions.
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use crypto::Suite;
+
+use super::Bench;
+use crate::cpio::Archive;
+use crate::{files, sealed};
+
+/// Where the root filesystem begins. All lengths are whole blocks of 4 KiB.
+const ROOT_OFFSET: u64 = 1 << 20;
+/// The partition that fio works on.
+const DATA_BYTES: u64 = 64 << 20;
+/// Sectors of the partition table: both kinds of disk have logical blocks of this size.
+const SECTOR_BYTES: u64 = 4096;
+
+/// A program that writes `CNTVCT_EL0` to its standard output as eight bytes: A64 instructions, then Linux' calls `write` and `exit`.
+const TICK: [u32; 10] = [
+    0xd53b_e040, // mrs x0, cntvct_el0
+    0xf81f_0fe0, // str x0, [sp, #-16]!
+    0xd280_0020, // mov x0, #1
+    0x9100_03e1, // mov x1, sp
+    0xd280_0102, // mov x2, #8
+    0xd280_0808, // mov x8, #64
+    0xd400_0001, // svc #0
+    0xd280_0000, // mov x0, #0
+    0xd280_0ba8, // mov x8, #93
+    0xd400_0001, // svc #0
+];
+
+/// Linux' arguments for a job of `guest.sh`.
+pub(super) fn arguments(job: &str) -> String {
+    format!("console=ttyAMA0 quiet panic=-1 rdinit=/bench bench={job}")
+}
+
+/// The guest's initrd with the job script behind it: Linux unpacks one archive after the other.
+pub(super) fn initrd(bench: &Bench) -> Result<PathBuf> {
+    let made = bench.directory.join("initrd.img");
+    let mut bytes = fs::read(&bench.images.initrd)?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut archive = Archive::default();
+    archive.file("bench", 0o755, include_bytes!("guest.sh"));
+    archive.file("tick", 0o755, &tick());
+    bytes.extend(archive.finish());
+    files::replace_if_changed(&made, &bytes)?;
+    Ok(made)
+}
+
+/// The program as an ELF file of one segment (System V ABI: ELF-64 header, program header).
+fn tick() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    let code: Vec<u8> = TICK.iter().flat_map(|instruction| instruction.to_le_bytes()).collect();
+    let (header, total) = (120_u64, 120 + code.len() as u64);
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // ET_EXEC, EM_AARCH64, version 1.
+    elf.extend([2, 0, 183, 0, 1, 0, 0, 0]);
+    [BASE + header, 64, 0].iter().for_each(|word| elf.extend(word.to_le_bytes()));
+    elf.extend([0; 4]);
+    [64_u16, 56, 1, 0, 0, 0].iter().for_each(|half| elf.extend(half.to_le_bytes()));
+    // PT_LOAD, PF_R | PF_X.
+    [1_u32, 5].iter().for_each(|word| elf.extend(word.to_le_bytes()));
+    [0, BASE, BASE, total, total, 0x1000].iter().for_each(|word| elf.extend(word.to_le_bytes()));
+    elf.extend(code);
+    elf
+}
+
+/// A plain disk of its own for the measurement `name`: the root filesystem, and data that are not zeros.
+pub(super) fn plain_disk(bench: &Bench, name: &str) -> Result<PathBuf> {
+    let disk = bench.directory.join(format!("{name}.plain"));
+    let rootfs = fs::read(&bench.images.rootfs)?;
+    let mut file = fs::File::create(&disk).with_context(|| format!("{} cannot be written", disk.display()))?;
+    file.set_len(ROOT_OFFSET + rootfs.len() as u64 + DATA_BYTES)?;
+    file.write_all(&partition_table(&[rootfs.len() as u64, DATA_BYTES]))?;
+    for (index, chunk) in rootfs.chunks(1 << 16).enumerate().filter(|(_, chunk)| chunk.iter().any(|byte| *byte != 0)) {
+        file.seek(SeekFrom::Start(ROOT_OFFSET + ((index as u64) << 16)))?;
+        file.write_all(chunk)?;
+    }
+    file.seek(SeekFrom::Start(ROOT_OFFSET + rootfs.len() as u64))?;
+    file.write_all(&noise(DATA_BYTES as usize))?;
+    Ok(disk)
+}
+
+/// The same disk, sealed.
+pub(super) fn sealed_disk(bench: &Bench, name: &str, suite: Suite) -> Result<PathBuf> {
+    let plain = plain_disk(bench, name)?;
+    let disk = bench.directory.join(format!("{name}.sealed"));
+    sealed::seal(&plain, &disk, None, suite, &bench.board)?;
+    fs::remove_file(&plain)?;
+    touch(&disk)?;
+    Ok(disk)
+}
+
+/// Reads a file once, so that the host has it in memory.
+fn touch(file: &Path) -> Result<()> {
+    std::io::copy(&mut fs::File::open(file)?, &mut std::io::sink()).map(drop).context("the disk cannot be read")
+}
+
+/// A master boot record with Linux partitions one after the other.
+fn partition_table(lens: &[u64]) -> [u8; 512] {
+    let mut table = [0; 512];
+    let mut start = ROOT_OFFSET;
+    for (entry, len) in table[446..510].chunks_exact_mut(16).zip(lens) {
+        entry[4] = 0x83;
+        entry[8..12].copy_from_slice(&((start / SECTOR_BYTES) as u32).to_le_bytes());
+        entry[12..16].copy_from_slice(&((len / SECTOR_BYTES) as u32).to_le_bytes());
+        start += len;
+    }
+    table[510..].copy_from_slice(&[0x55, 0xaa]);
+    table
+}
+
+/// Bytes that nothing compresses or skips: the same in every run (Marsaglia, Xorshift RNGs, 2003).
+fn noise(len_bytes: usize) -> Vec<u8> {
+    let mut state = 0x4841_4543_4849_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.take(len_bytes / 8).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_follow_each_other() {
+        let table = partition_table(&[8 << 20, 4 << 20]);
+        let word = |at: usize| u32::from_le_bytes(table[at..at + 4].try_into().unwrap());
+        assert_eq!([word(454), word(458), word(470), word(474)], [256, 2048, 2304, 1024]);
+    }
+
+    #[test]
+    fn tick_is_an_elf_file_whose_entry_is_its_first_instruction() {
+        let elf = tick();
+        assert_eq!(elf.len(), 160);
+        assert_eq!(u64::from_le_bytes(elf[24..32].try_into().unwrap()), 0x40_0000 + 120);
+        assert_eq!(elf[120..124], TICK[0].to_le_bytes());
+    }
+}

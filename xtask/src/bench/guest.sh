@@ -1,0 +1,111 @@
+#!/bin/busybox sh
+# The first process of a measured guest. `bench=JOB` on the kernel's command line says what to do; lines that begin with @ are
+# for the host. Nothing is typed in and nothing waits, except for job `requests`, where the host opens and closes a window.
+/tick >/first
+/bin/busybox --install -s /bin
+export PATH=/bin:/sbin DM_DISABLE_UDEV=1
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+
+say() { echo "@$*"; }
+die() { say failed "$*"; poweroff -f; }
+ticks() { hexdump -v -e '/1 "%02x"' "$1"; }
+
+job=
+for word in $(cat /proc/cmdline); do
+    case $word in bench=*) job=${word#bench=} ;; esac
+done
+for module in virtio_mmio virtio_blk ext4 crc32c_generic; do
+    modprobe -q $module
+done
+tries=0
+until [ -b /dev/vda2 ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 50 ] || die "no partition vda2; there are: $(ls /sys/block)"
+    sleep 0.1
+done
+mkdir /new
+mount -t ext4 -o ro,noload /dev/vda1 /new || die "vda1 cannot be mounted"
+/tick >/mounted
+say first "$(ticks /first)"
+say mounted "$(ticks /mounted)"
+
+mount --move /dev /new/dev
+mount --move /proc /new/proc
+mount --move /sys /new/sys
+mount -t tmpfs tmp /new/tmp
+# Without Haechi there is a disk apart; Haechi has one disk, and a partition of it is taken.
+target=/dev/vda2
+[ ! -b /new/dev/vdb ] || target=/dev/vdb
+
+# dm-crypt over the target. A node that device mapper did not make would be a plain file to fio.
+encrypt() {
+    chroot /new modprobe -q aes_ce_blk
+    chroot /new modprobe -q dm_crypt
+    sectors=$(cat /new/sys/class/block/${target#/dev/}/size)
+    key=$(printf '%0128d' 0 | sed 's/00/5a/g; s/^5a5a/a55a/')
+    chroot /new dmsetup create c --table "0 $sectors crypt aes-xts-plain64 $key 0 $target 0 $1" || die "no dm-crypt"
+    target=/dev/mapper/c
+    say cipher "$(awk '/^name/ { n = $3 } /^driver/ && n == "xts(aes)" { print $3; exit }' /new/proc/crypto)"
+}
+
+# run NAME RW BLOCK DEPTH IO_SIZE ARGUMENT...
+run() {
+    chroot /new sh -c "[ -b $target ]" || die "$target is no block device"
+    name=$1 rw=$2 block=$3 depth=$4 size=$5
+    shift 5
+    chroot /new fio --name=$name --filename=$target --rw=$rw --bs=$block --iodepth=$depth --size=32M --io_size=$size --direct=1 \
+        --ioengine=libaio --thread "$@" 2>/new/tmp/err || die "fio $name: $(head -n 3 /new/tmp/err)"
+}
+
+# The whole run: fio's terse line.
+rate() {
+    line=$(run "$@" --output-format=terse --terse-version=3) || exit
+    say rate "$1 $line"
+}
+
+# The median of all requests, in nanoseconds.
+latency() {
+    line=$(run "$@" --output-format=json --clat_percentiles=0 --lat_percentiles=1 --percentile_list=50) || exit
+    say latency "$1 $(echo "$line" | sed -n 's/.*"50.000000" : \([0-9]*\).*/\1/p' | sort -n | tail -n 1)"
+}
+
+# Four rounds; the host throws the first one away.
+rounds() {
+    for round in 0 1 2 3; do
+        rate write-128k write 128k 8 "$1"
+        rate read-128k read 128k 8 "$1"
+        rate randread-4k-qd32 randread 4k 32 "$2"
+        rate randwrite-4k-qd32 randwrite 4k 32 "$2"
+        latency randread-4k-qd1 randread 4k 1 2M
+        latency randwrite-4k-qd1 randwrite 4k 1 2M
+    done
+}
+
+# Windows that the host opens and closes: DIRECTION DEPTH BYTES each.
+windows() {
+    run warm-up write 128k 8 32M >/dev/null
+    run warm-up randread 4k 32 1M >/dev/null
+    for window in "read 1 64k" "read 1 256k" "read 32 128k" "read 32 512k" \
+        "write 1 64k" "write 1 256k" "write 32 128k" "write 32 512k"; do
+        set -- $window
+        say open "$window"
+        read -r _
+        run window "rand$1" 4k "$2" "$3" >/dev/null
+        say close "$window"
+        read -r _
+    done
+}
+
+case $job in
+    boot) ;;
+    raw) rounds 256M 32M ;;
+    crypt) encrypt "" && rounds 64M 16M ;;
+    crypt-4k) encrypt "1 sector_size:4096" && rounds 64M 16M ;;
+    sealed) rounds 16M 8M ;;
+    requests) windows ;;
+    *) die "no job $job" ;;
+esac
+say end
+poweroff -f
