@@ -34,7 +34,6 @@ pub fn start(core: &Core, index: usize) {
 
 /// Turns this core off; a later [`start`] begins anew.
 pub fn stop(core: &mut Core) -> ! {
-    let system = core.system;
     for _ in 0..LAST_SLICES {
         if !secure::wanted(core) {
             break;

@@ -11,7 +11,7 @@ use core::fmt;
 use arrayvec::ArrayVec;
 
 use crate::secure_tree::PLACE_BYTES;
-use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, PAGE, Region, region};
+use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, Region, region};
 
 /// The secure domain lies below this if it can: devices that address 32 bits only can then reach it.
 const LOW: u64 = 1 << 32;

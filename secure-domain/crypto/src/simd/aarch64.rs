@@ -380,7 +380,8 @@ fn sha256_blocks(state: &mut [u32; 8], blocks: &[[u8; 64]]) {
         efgh = vaddq_u32(efgh, second);
     }
     // SAFETY: both types are 16 bytes of which every value is allowed.
-    let words: [[u32; 4]; 2] = unsafe { [transmute(abcd), transmute(efgh)] };
+    let words: [[u32; 4]; 2] =
+        unsafe { [transmute::<uint32x4_t, [u32; 4]>(abcd), transmute::<uint32x4_t, [u32; 4]>(efgh)] };
     state[..4].copy_from_slice(&words[0]);
     state[4..].copy_from_slice(&words[1]);
 }
