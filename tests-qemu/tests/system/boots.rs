@@ -20,10 +20,11 @@ const fn row(name: &'static str, cpu: &'static str, smp: u32, linux: Linux, gic:
     Row { name, cpu, smp, linux, gic, mem_mib: 1024 }
 }
 
-const TABLE: [Row; 6] = [
+const TABLE: [Row; 7] = [
     row("boots_a53_1_core_6_1", "cortex-a53", 1, Linux::V6_1, Gic::V3),
     row("boots_a72_4_cores_6_1", "cortex-a72", 4, Linux::V6_1, Gic::V3),
     row("boots_a76_1_core_6_12", "cortex-a76", 1, Linux::V6_12, Gic::V3),
+    row("boots_a72_4_cores_gicv2_6_12", "cortex-a72", 4, Linux::V6_12, Gic::V2),
     row("boots_max_4_cores_6_1", "max", 4, Linux::V6_1, Gic::V3),
     Row { mem_mib: 256, ..row("boots_a72_in_256_mib_6_1", "cortex-a72", 1, Linux::V6_1, Gic::V3) },
     Row { mem_mib: 6144, ..row("boots_a72_8_cores_in_6_gib_6_12", "cortex-a72", 8, Linux::V6_12, Gic::V3) },
@@ -38,6 +39,9 @@ fn group(row: Row) -> Group {
     let checks = vec![
         check("root_is_the_virtual_disk", |_, guest| root_is_the_virtual_disk(guest)),
         check("linux_has_every_core", move |_, guest| linux_has_every_core(guest, row.smp)),
+        check("linux_sees_the_interrupt_controller", move |_, guest| {
+            linux_sees_the_interrupt_controller(guest, row.gic)
+        }),
         check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
     ];
     Group::shared(row.name, boot, checks)
@@ -67,6 +71,18 @@ fn linux_has_every_core(guest: &mut Guest, smp: u32) -> Result<()> {
     ensure!(online == expected, "online are {online}, not {expected}");
     let said = guest.run("dmesg | grep -c 'SMP: Total of '")?;
     ensure!(said == "1", "the kernel does not report its cores");
+    Ok(())
+}
+
+/// The kernel found the interrupt controller of the machine, in the virtual form that EL2 gives it.
+fn linux_sees_the_interrupt_controller(guest: &mut Guest, gic: Gic) -> Result<()> {
+    // Linux calls a GICv2 whose interrupts it ends in one step GIC-0 (drivers/irqchip/irq-gic.c).
+    let name = match gic {
+        Gic::V2 => "GIC-0",
+        Gic::V3 => "GICv3",
+    };
+    let lines = guest.run("grep -o 'GIC[v-][0-9]' /proc/interrupts | sort -u")?;
+    ensure!(lines == name, "its interrupts come from {lines}, not {name}");
     Ok(())
 }
 

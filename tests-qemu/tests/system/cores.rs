@@ -4,20 +4,27 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tests_qemu::guest::Guest;
 use tests_qemu::runner::{Group, check};
+use xtask::qemu::{Gic, Machine};
 
 /// Off and on again, with four busy cores on two real ones.
 const HOTPLUG: Duration = Duration::from_secs(120);
 
 pub(crate) fn groups() -> Vec<Group> {
+    vec![group("cores", Gic::V3), group("cores_gicv2", Gic::V2)]
+}
+
+fn group(name: &'static str, gic: Gic) -> Group {
     let checks = vec![
         check("every_core_makes_progress_under_load", |_, guest| progress(guest)),
         check("every_core_goes_off_and_on_under_load", |_, guest| hotplug(guest)),
         check("disk_is_served_from_every_core", |_, guest| disk_from_every_core(guest)),
         check("fio_on_every_core_at_once_verifies", |_, guest| fio(guest)),
         check("interrupts_between_cores_arrive", |_, guest| interrupts(guest)),
-        check("refused_core_stays_as_it_is", |_, guest| refused(guest)),
+        check("core_that_is_not_there_is_not_shown", |_, guest| no_fifth(guest)),
+        check("machine_goes_off_after_all_of_it", |_, guest| guest.power_off()),
     ];
-    vec![Group::shared("cores", |images, place| images.boot(place, |machine| machine.smp = 4), checks)]
+    let shape = move |machine: &mut Machine| (machine.smp, machine.gic) = (4, gic);
+    Group::shared(name, move |images, place| images.boot(place, shape), checks)
 }
 
 /// Busy loops that write how far they came, one on each core.
@@ -95,7 +102,7 @@ fn interrupts(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn refused(guest: &mut Guest) -> Result<()> {
+fn no_fifth(guest: &mut Guest) -> Result<()> {
     let (_, status) = guest.status_of("echo 1 >/sys/devices/system/cpu/cpu2/online", HOTPLUG)?;
     ensure!(status == 0, "a core that is on cannot be asked to be on");
     ensure!(guest.run("ls -d /sys/devices/system/cpu/cpu4 2>/dev/null; true")?.is_empty(), "there is a fifth core");

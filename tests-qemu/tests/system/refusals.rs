@@ -13,7 +13,7 @@ use tests_qemu::images::{BLOCK_BYTES, Images, Linux};
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Alone, Group, alone};
 use xtask::process;
-use xtask::qemu::{Gic, Machine};
+use xtask::qemu::Machine;
 
 pub(crate) fn groups() -> Vec<Group> {
     vec![
@@ -32,10 +32,6 @@ fn machine() -> Vec<(&'static str, Alone)> {
         }),
         alone("without_el2", |images, place| {
             refused(images, place, |machine| machine.virtualization = false, &["EL2"])
-        }),
-        alone("with_gicv2_or_serves_it", |images, place| {
-            let mut guest = start(images, place, |machine| machine.gic = Gic::V2)?;
-            served_or_refused(&mut guest, &["interrupt controller"])
         }),
     ]
 }
@@ -205,14 +201,6 @@ fn stops(guest: &mut Guest, says: &[&str]) -> Result<()> {
     }
     ensure!(!transcript.contains("Booting Linux"), "Linux was started all the same");
     Ok(())
-}
-
-/// What may be served instead of refused comes as far as the general domain.
-fn served_or_refused(guest: &mut Guest, says: &[&str]) -> Result<()> {
-    match guest.expect("[haechi] general domain:", STOP) {
-        Ok(_) => Ok(()),
-        Err(_) => stops(guest, says),
-    }
 }
 
 fn same(one: &Path, other: &Path) -> Result<()> {
