@@ -90,7 +90,7 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     // SAFETY: the image, its stack and its data are mapped, and all that the tree names.
     unsafe { tables.activate() };
     core::mem::forget(tables);
-    // SAFETY (each): mapped just now as the constructors ask; the ranges are disjoint.
+    // SAFETY: each is mapped just now as its constructor asks, and the ranges are disjoint.
     unsafe {
         Memory {
             shared: memory::shared_page(tree.shared_page),
