@@ -146,8 +146,8 @@ fn batches_agree(features: CpuFeatures) {
         let mut results = [Ok(()); SECTORS];
         source.as_flattened_mut().fill(1);
         vector.open_batch(&nonces, &aads, target, source, &tags, &mut results).expect("all slices have one length");
-        for i in 0..SECTORS {
-            assert!(results[i].is_ok() == (i != 7), "{suite:?} sector {i}");
+        for (i, result) in results.iter().enumerate() {
+            assert!(result.is_ok() == (i != 7), "{suite:?} sector {i}");
         }
         assert!(source[7] == [0; SECTOR_LEN], "{suite:?}");
     }

@@ -5,6 +5,14 @@
 //! only where its instructions exist, because it takes a proof, and a proof comes only from a [`CpuFeatures`] whose bit [`detect`] set.
 //! Addresses come from references to whole arrays.
 #![allow(unsafe_code)]
+// Without vector instructions the kernels have no caller.
+#![cfg_attr(
+    not(any(
+        all(target_arch = "aarch64", target_feature = "neon", target_endian = "little"),
+        all(target_arch = "x86_64", target_feature = "sse2")
+    )),
+    allow(dead_code)
+)]
 
 pub(crate) mod aes;
 pub(crate) mod aria;

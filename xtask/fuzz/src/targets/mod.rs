@@ -3,6 +3,7 @@
 pub mod blk_request;
 pub mod bundle;
 pub mod channel_registers;
+pub mod crypto_open;
 pub mod exit_decode;
 pub mod image_header;
 pub mod machine_tree;
@@ -22,6 +23,7 @@ pub const ALL: &[Target] = &[
     ("blk_request", blk_request::run),
     ("bundle", bundle::run),
     ("channel_registers", channel_registers::run),
+    ("crypto_open", crypto_open::run),
     ("exit_decode", exit_decode::run),
     ("image_header", image_header::run),
     ("machine_tree", machine_tree::run),
