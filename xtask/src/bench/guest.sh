@@ -101,8 +101,8 @@ windows() {
 case $job in
     boot) ;;
     raw) rounds 256M 32M ;;
-    crypt) encrypt "" && rounds 64M 16M ;;
-    crypt-4k) encrypt "1 sector_size:4096" && rounds 64M 16M ;;
+    crypt) encrypt "" && rounds 32M 8M ;;
+    crypt-4k) encrypt "1 sector_size:4096" && rounds 32M 8M ;;
     sealed) rounds 16M 8M ;;
     requests) windows ;;
     *) die "no job $job" ;;
