@@ -15,7 +15,7 @@ pub fn run(data: &[u8]) {
         warm_reset: data.first().is_some_and(|byte| byte & 2 != 0),
         workarounds: [0, -1, 1],
     };
-    assert!(CORES <= MAX_CORES);
+    const { assert!(CORES <= MAX_CORES) };
     let psci = Psci::new(config);
     assert_eq!(psci.claim(0, Start { entry: MEMORY.start, context: 0 }), Ok(()));
     for step in data.chunks_exact(16) {
