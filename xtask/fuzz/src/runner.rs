@@ -101,12 +101,15 @@ fn workspace() -> &'static Path {
     root.expect("xtask/fuzz lies two directories below the workspace")
 }
 
+/// The input that is running, and since when.
+type Running = Option<(Instant, Vec<u8>)>;
+
 /// Ends the program when one input takes too long, since a loop cannot be stopped from outside.
-struct Watch(Arc<Mutex<Option<(Instant, Vec<u8>)>>>);
+struct Watch(Arc<Mutex<Running>>);
 
 impl Watch {
     fn start(name: &str) -> Self {
-        let running = Arc::new(Mutex::new(None::<(Instant, Vec<u8>)>));
+        let running = Arc::new(Mutex::new(Running::None));
         let (seen, name) = (Arc::downgrade(&running), name.to_owned());
         thread::spawn(move || {
             while let Some(running) = seen.upgrade() {

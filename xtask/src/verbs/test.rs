@@ -20,6 +20,8 @@ pub struct Arguments {
 enum Part {
     /// Unit and model tests of the pure crates
     Host,
+    /// The crypto engine's ARMv8 kernels, on a bare machine in QEMU
+    Armv8,
     /// Each fuzz target over its corpus and some thousand inputs
     Fuzz,
     /// The system in QEMU
@@ -37,6 +39,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut gate = Gate::default();
     if wanted(Part::Host) {
         host_tests(&mut gate, &toolchain, filter);
+    }
+    if wanted(Part::Armv8) && filter.is_empty() {
+        gate.note("ARMv8 kernels", firmware::armv8_kernels(&toolchain));
     }
     if wanted(Part::Fuzz) && filter.is_empty() {
         gate.tests("Fuzz targets", &toolchain, "run --quiet --profile host --package fuzz -- all --runs 5000 --time 2");
