@@ -9,6 +9,7 @@ pub mod image_header;
 pub mod machine_tree;
 pub mod pl011;
 pub mod psci_calls;
+pub mod rpmb;
 pub mod service;
 pub mod superblock;
 pub mod vgic_mmio;
@@ -29,6 +30,7 @@ pub const ALL: &[Target] = &[
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
     ("psci_calls", psci_calls::run),
+    ("rpmb", rpmb::run),
     ("service", service::run),
     ("superblock", superblock::run),
     ("vgic_mmio", vgic_mmio::run),
