@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 mod error;
+pub mod flash;
 #[cfg(any(test, feature = "ram"))]
 pub mod ram;
 mod record;

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod channel_registers;
 pub mod crypto_open;
 pub mod exit_decode;
+pub mod flash_anchor;
 pub mod image_header;
 pub mod machine_tree;
 pub mod pl011;
@@ -26,6 +27,7 @@ pub const ALL: &[Target] = &[
     ("channel_registers", channel_registers::run),
     ("crypto_open", crypto_open::run),
     ("exit_decode", exit_decode::run),
+    ("flash_anchor", flash_anchor::run),
     ("image_header", image_header::run),
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
