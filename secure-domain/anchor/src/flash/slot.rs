@@ -65,7 +65,7 @@ pub(super) fn encode(counter: u64, record: &Record, key: &HmacSha256) -> Zeroizi
     mac.update(&slot[..MAC]);
     slot[MAC..MAC_END].copy_from_slice(&mac.finish());
     slot[SLOT_BYTES - 4..].copy_from_slice(&DONE.to_le_bytes());
-    Zeroizing::new(core::array::from_fn(|word| u32::from_le_bytes(array(&*slot, word * 4))))
+    Zeroizing::new(core::array::from_fn(|word| u32::from_le_bytes(array(&slot, word * 4))))
 }
 
 /// The record of a slot that says it holds one.
@@ -79,9 +79,9 @@ pub(super) fn decode(image: &Image, key: &HmacSha256) -> Result<Snapshot, Error>
     }
     let mut mac = key.clone();
     mac.update(&slot[..MAC]);
-    mac.verify(&array(&*slot, MAC)).map_err(|_| Error::Damaged)?;
-    let counter = u64::from_le_bytes(array(&*slot, COUNTER));
-    let len = u32::from_le_bytes(array(&*slot, LENGTH)) as usize;
+    mac.verify(&array(&slot, MAC)).map_err(|_| Error::Damaged)?;
+    let counter = u64::from_le_bytes(array(&slot, COUNTER));
+    let len = u32::from_le_bytes(array(&slot, LENGTH)) as usize;
     let bytes = slot[RECORD..MAC].get(..len).ok_or(Error::Damaged)?;
     let record = Record::new(bytes)?;
     // What is ours has one encoding, and numbers begin at one.

@@ -104,7 +104,7 @@ fn every_changed_bit_of_the_newest_record_is_noticed() {
         changed.words[SLOT_WORDS + bit / 32] ^= 1 << (bit % 32);
         // A changed first or last word makes the slot one that was cut off: then the older record counts. This is what a
         // journal can tell; an anchor in hardware tells more.
-        let ends = bit < 32 || bit >= SLOT_BYTES * 8 - 32;
+        let ends = !(32..SLOT_BYTES * 8 - 32).contains(&bit);
         let expected = if ends { Ok(snapshot(1)) } else { Err(Error::Damaged) };
         assert_eq!(open(&changed).read(), expected, "bit {bit}");
     }
