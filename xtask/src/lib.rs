@@ -11,6 +11,7 @@ pub mod gate;
 pub mod images;
 pub mod initrd;
 pub mod kernel;
+pub mod leaks;
 pub mod modules;
 pub mod paths;
 pub mod process;
