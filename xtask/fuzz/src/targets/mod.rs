@@ -6,6 +6,7 @@ pub mod channel_registers;
 pub mod crypto_open;
 pub mod exit_decode;
 pub mod flash_anchor;
+pub mod gpt;
 pub mod image_header;
 pub mod machine_tree;
 pub mod pl011;
@@ -28,6 +29,7 @@ pub const ALL: &[Target] = &[
     ("crypto_open", crypto_open::run),
     ("exit_decode", exit_decode::run),
     ("flash_anchor", flash_anchor::run),
+    ("gpt", gpt::run),
     ("image_header", image_header::run),
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
