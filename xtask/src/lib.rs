@@ -10,6 +10,7 @@ pub mod flat;
 pub mod gate;
 pub mod images;
 pub mod initrd;
+pub mod integrity;
 pub mod kernel;
 pub mod leaks;
 pub mod modules;

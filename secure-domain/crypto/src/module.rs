@@ -54,6 +54,15 @@ impl Profile {
     }
 }
 
+impl core::fmt::Display for Profile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Kcmvp => "kcmvp",
+            Self::Open => "open",
+        })
+    }
+}
+
 /// What the status service tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -352,10 +361,10 @@ mod tests {
     use super::*;
     use crate::selftest::integrity_mac;
 
-    const IMAGE: &[u8] = b"an image";
+    const IMAGE: &[&[u8]] = &[b"an", b" image"];
 
     fn with_image<R>(f: impl FnOnce(&Image<'_>) -> R) -> R {
-        f(&Image { bytes: IMAGE, mac: &integrity_mac(IMAGE) })
+        f(&Image { pieces: IMAGE, mac: &integrity_mac(IMAGE) })
     }
 
     fn approved(profile: Profile) -> Module {
