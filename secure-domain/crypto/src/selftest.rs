@@ -7,7 +7,7 @@ use crate::ccm::Ccm;
 use crate::drbg::HmacDrbgSha256;
 use crate::features::CpuFeatures;
 use crate::gcm::Gcm;
-use crate::hash::{Digest32, Hash, HmacSha256, kbkdf_fixed_input, pbkdf2};
+use crate::hash::{Digest32, Hash, HmacSha256, hmac_sha512, kbkdf_fixed_input, pbkdf2, sha512};
 use crate::suite::Algorithm;
 use crate::{BlockCipher, cmac, ctr, kw};
 
@@ -20,6 +20,10 @@ pub enum Test {
     Integrity,
     /// SHA-256.
     Sha256,
+    /// SHA-512.
+    Sha512,
+    /// HMAC-SHA-512.
+    HmacSha512,
     /// The named block cipher, one block in each direction.
     Block(Algorithm),
     /// Counter mode.
@@ -42,8 +46,10 @@ pub enum Test {
 
 impl Test {
     /// Every test after HMAC and integrity, in the order they run.
-    pub const KNOWN_ANSWERS: [Self; 21] = [
+    pub const KNOWN_ANSWERS: [Self; 23] = [
         Self::Sha256,
+        Self::Sha512,
+        Self::HmacSha512,
         Self::Block(Algorithm::Aria128),
         Self::Block(Algorithm::Aria192),
         Self::Block(Algorithm::Aria256),
@@ -134,6 +140,8 @@ fn known_answer(test: Test, features: CpuFeatures, flip: u8) -> bool {
         // Not a known answer: `run` has the image.
         Test::Integrity => false,
         Test::Sha256 => sha256(features, flip),
+        Test::Sha512 => long_hash(flip),
+        Test::HmacSha512 => long_hmac(flip),
         Test::Block(algorithm) => block(algorithm, features, flip),
         Test::Ctr => counter(features, flip),
         Test::Gcm(algorithm) => gcm(algorithm, features, flip),
@@ -152,6 +160,24 @@ fn sha256(features: CpuFeatures, flip: u8) -> bool {
     hash.update(b"abc");
     let expected: Digest32 = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     same(&hash.finish(), &expected, flip)
+}
+
+/// FIPS 180-4's example of three bytes.
+fn long_hash(flip: u8) -> bool {
+    const HALVES: [&str; 2] = [
+        "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a",
+        "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+    ];
+    same(&sha512(b"abc"), HALVES.map(hex::<32>).as_flattened(), flip)
+}
+
+/// RFC 4231 section 4.3.
+fn long_hmac(flip: u8) -> bool {
+    const HALVES: [&str; 2] = [
+        "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554",
+        "9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+    ];
+    same(&hmac_sha512(b"Jefe", b"what do ya want for nothing?"), HALVES.map(hex::<32>).as_flattened(), flip)
 }
 
 fn cipher(algorithm: Algorithm, key: &[u8], features: CpuFeatures) -> Option<BlockCipher> {
