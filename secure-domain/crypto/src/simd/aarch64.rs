@@ -156,6 +156,10 @@ impl Vector for V {
         Self(op!(vdupq_n_u8(byte)))
     }
     #[inline(always)]
+    fn splat_lane<const LANE: i32>(self) -> Self {
+        Self(op!(vdupq_laneq_u8::<LANE>(self.0)))
+    }
+    #[inline(always)]
     fn xor(self, other: Self) -> Self {
         Self(op!(veorq_u8(self.0, other.0)))
     }

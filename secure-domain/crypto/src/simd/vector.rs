@@ -47,6 +47,8 @@ pub(super) trait Vector: Copy {
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]);
     /// Every lane the same.
     fn splat(byte: u8) -> Self;
+    /// Lane `LANE` in every lane.
+    fn splat_lane<const LANE: i32>(self) -> Self;
     /// Sum in GF(2).
     fn xor(self, other: Self) -> Self;
     /// `yes` where `self` has ones, `no` where it has zeros.

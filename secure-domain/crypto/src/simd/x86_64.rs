@@ -96,6 +96,10 @@ impl Vector for X {
         Self(op!(_mm_set1_epi8(byte as i8)))
     }
     #[inline(always)]
+    fn splat_lane<const LANE: i32>(self) -> Self {
+        self.lookup(Vector::splat(LANE as u8))
+    }
+    #[inline(always)]
     fn xor(self, other: Self) -> Self {
         Self(op!(_mm_xor_si128(self.0, other.0)))
     }
