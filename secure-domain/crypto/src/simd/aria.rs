@@ -362,7 +362,7 @@ pub(super) fn crypt<V: Rounds>(keys: &Keys, blocks: &mut [Block]) {
     }
     if rest.len() <= FEW {
         for block in rest {
-            *block = crypt_one(keys, V::load(&Aligned(*block))).to_block();
+            crypt_one(keys, V::load_block(block)).store_block(block);
         }
     } else {
         crate::block::in_passes(rest, |pass| crypt_pass::<V>(keys, pass));
@@ -695,6 +695,16 @@ pub(super) fn chain<V: Rounds>(keys: &Keys, sectors: &[Sector; 16], chains: &mut
     store_blocks(sixteen!(|I| x[I].xor(last)), chains);
     first.zeroize();
     joint.zeroize();
+}
+
+/// Runs one CBC-MAC chain.
+#[inline(always)]
+pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
+    let mut x = V::load_block(state);
+    for block in blocks {
+        x = crypt_one(keys, x.xor(V::load_block(block)));
+    }
+    x.store_block(state);
 }
 
 /// The first round's keys of a chain's step.

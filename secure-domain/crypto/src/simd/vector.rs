@@ -39,6 +39,8 @@ pub(super) trait Vector: Copy {
     fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16];
     /// One block in memory order.
     fn load_block(block: &Block) -> Self;
+    /// Writes one block in memory order.
+    fn store_block(self, block: &mut Block);
     /// Four blocks dealt out byte by byte: vector `r` has byte `r` of all sixteen words, lane `4b + w` that of word `w` of block `b`.
     fn deal4(blocks: &[Block; 4]) -> [Self; 4];
     /// The inverse of [`Vector::deal4`].
