@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! HUK ── "haechi root" ──> RootKey ─┬─ "haechi volume data" (suite, volume, salt) ──> VolumeKeys::data
-//!                                   └─ "haechi volume mac"  (suite, volume, salt) ──> VolumeKeys::mac
+//!                                   ├─ "haechi volume mac"  (suite, volume, salt) ──> VolumeKeys::mac
+//!                                   └─ "haechi anchor" ──> the key of the freshness anchor
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ const MAC_BYTES: usize = 32;
 const ROOT_LABEL: &[u8] = b"haechi root";
 const DATA_LABEL: &[u8] = b"haechi volume data";
 const MAC_LABEL: &[u8] = b"haechi volume mac";
+const ANCHOR_LABEL: &[u8] = b"haechi anchor";
 
 /// The root of all keys of one device.
 pub struct RootKey(Zeroizing<[u8; ROOT_BYTES]>);
@@ -55,6 +57,13 @@ impl RootKey {
         let mut root = Zeroizing::new([0; ROOT_BYTES]);
         derive(huk, ROOT_LABEL, &[], &mut *root);
         RootKey(root)
+    }
+
+    /// Derives the key of the freshness anchor, which authenticates and encrypts nothing else.
+    pub fn anchor_key(&self) -> Zeroizing<[u8; ROOT_BYTES]> {
+        let mut key = Zeroizing::new([0; ROOT_BYTES]);
+        derive(&*self.0, ANCHOR_LABEL, &[], &mut *key);
+        key
     }
 
     /// Derives the keys of a volume.
@@ -140,6 +149,15 @@ mod tests {
             assert_ne!(keys.mac(), other.mac());
         }
         assert_ne!(keys.data(), keys.mac());
+    }
+
+    #[test]
+    fn the_anchor_has_a_key_of_its_own() {
+        let root = RootKey::from_huk(&[1; ROOT_BYTES]);
+        assert_eq!(root.anchor_key(), root.anchor_key());
+        assert_ne!(*root.anchor_key(), *root.0);
+        assert_ne!(*root.anchor_key(), *RootKey::from_huk(&[2; ROOT_BYTES]).anchor_key());
+        assert_ne!(root.anchor_key()[..], *root.volume_keys(&IDENTITY).mac());
     }
 
     #[test]
