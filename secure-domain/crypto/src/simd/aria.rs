@@ -493,13 +493,18 @@ pub(super) fn ctr<V: Rounds>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
     let prefix = V::load_block(counter);
     let mut value = count_of(counter);
     let mut run: Option<Run> = None;
+    // The count above its low byte that the run is for; at first one that no count has.
+    let mut upper = u32::MAX;
     for pass in data {
         let x = if value as u8 > LAST_LOW {
             rounds(keys, sliced_counters(prefix, value))
         } else {
             let run = match &mut run {
-                Some(run) if run.upper == value >> 8 => run,
-                run => run.insert(Run::new(keys, prefix.with_last_word(value.swap_bytes()), value >> 8)),
+                Some(run) if upper == value >> 8 => run,
+                run => {
+                    upper = value >> 8;
+                    run.insert(Run::new(keys, prefix.with_last_word(value.swap_bytes())))
+                }
             };
             let s = V::round_pairs(run.after_three(keys, value as u8), keys.pairs_from(3));
             substitute_even(Tables::load(), s, &keys.rounds[keys.count - 1])
@@ -562,8 +567,6 @@ const LAST_LOW: u8 = 0xf0;
 /// places, in the third as the keys of all.
 #[derive(Zeroize)]
 struct Run {
-    /// The count without its low byte.
-    upper: u32,
     /// The second round's vectors for places 1, 2, 4, 5, 8, 10 and 15.
     second: [Aligned; 7],
     /// The third round's vectors.
@@ -581,7 +584,7 @@ const SAME: [Aligned; 2] = [
 impl Run {
     /// The run in which `block` is. What stays the same goes through two rounds as one block.
     #[inline(always)]
-    fn new<V: Vector>(keys: &Keys, block: V, upper: u32) -> Self {
+    fn new<V: Vector>(keys: &Keys, block: V) -> Self {
         let [k0, k1, k2] = each!(0 1 2; |I| V::load(&keys.whole[I]));
         let zero = V::splat(0);
         let second = V::load(&SAME[0]).select(substitute_one(block.xor(k0), &ODD), zero);
@@ -601,7 +604,6 @@ impl Run {
             };
         }
         Self {
-            upper,
             second: [
                 s2_inv!(s, 1),
                 key!(second, 2),
