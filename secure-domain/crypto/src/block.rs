@@ -77,9 +77,9 @@ impl BlockCipher {
     /// Enciphers every block in place.
     pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
-            Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.encrypt, pass)),
+            Key::Aria(key) => aria::crypt(&key.encrypt, blocks),
             Key::AriaVector(proof, _, keys) => simd::aria_crypt(*proof, keys, blocks),
-            Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(false), pass)),
+            Key::Seed(key) => seed::crypt(|| key.schedule(false), blocks),
             Key::SeedVector(proof, _, keys) => simd::seed_crypt(*proof, keys, blocks),
             Key::AesVector(proof, keys) => simd::aes_encrypt(*proof, keys, blocks),
             Key::Aes128(key) => key.encrypt_blocks(as_arrays(blocks)),
@@ -91,12 +91,12 @@ impl BlockCipher {
     /// Deciphers every block in place.
     pub fn decrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
-            Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.decrypt, pass)),
+            Key::Aria(key) => aria::crypt(&key.decrypt, blocks),
             Key::AriaVector(proof, key, _) => {
                 let keys = simd::aria::Keys::new(&key.decrypt);
                 simd::aria_crypt(*proof, &keys, blocks);
             }
-            Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(true), pass)),
+            Key::Seed(key) => seed::crypt(|| key.schedule(true), blocks),
             Key::SeedVector(proof, key, _) => {
                 let keys = simd::seed::Keys::new(key, true);
                 simd::seed_crypt(*proof, &keys, blocks);
