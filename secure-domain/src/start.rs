@@ -1,16 +1,20 @@
 //! From EL2's entry to a volume that is offered, step by step. What cannot go on says why and gives up; the disk has not been
 //! written to then.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use aarch64::heap::BootHeap;
-use aarch64::image::sections;
+use aarch64::image::{self, sections};
 use aarch64::stage1::{El1Tables, Kind};
+use aarch64::sysreg::data_independent_timing;
 use aarch64::time;
 use abi::hypercall::Failure;
 use abi::{Event, SharedPage};
 use block::BlockDevice as _;
 use block::virtio_blk::VirtioBlk;
+use crypto::module::{Module, Profile};
+use crypto::selftest::Image;
 use el1::guest_memory::GuestWindow;
 use el1::hypercall::{attach, fail, irq_done, ready, version, wait};
 use el1::memory::{self, DeviceRegisters, DmaRegion};
@@ -98,6 +102,27 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
             dma: DmaRegion::new(dma),
         }
     }
+}
+
+/// The crypto engine, which serves nothing before it has tested itself.
+pub static CRYPTO: Module = Module::power_on(Profile::Open);
+
+/// Tests the crypto engine: its image against the MAC that was written after linking, then every algorithm. Never inlined: the
+/// tests want much of the stack, and `main`, which never returns, would keep that for good.
+#[inline(never)]
+pub fn self_test() {
+    let pieces: Vec<_> = image::linked().collect();
+    if let Err(error) = CRYPTO.self_test(&Image { pieces: &pieces, mac: image::integrity_mac() }) {
+        log!("crypto module: {error}");
+        fail(Failure::SelfTest);
+    }
+    let status = CRYPTO.status();
+    let timing = match data_independent_timing() {
+        Some(true) => "PSTATE.DIT is set",
+        Some(false) => "PSTATE.DIT is clear",
+        None => "no PSTATE.DIT on this core",
+    };
+    log!("{} {}: self-tests passed, profile {}, {timing}", status.name, status.version, status.profile);
 }
 
 /// Brings the disk up.

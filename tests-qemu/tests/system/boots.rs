@@ -1,5 +1,5 @@
 //! Debian's stock kernels boot to a prompt on every kind of core, with their root on the sealed disk; QEMU loads Haechi, or U-Boot does.
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests_qemu::guest::Guest;
 use tests_qemu::images::{Images, Linux};
 use tests_qemu::runner::{Group, check};
@@ -61,6 +61,7 @@ fn group(row: Row) -> Group {
         check("linux_sees_the_interrupt_controller", move |_, guest| {
             linux_sees_the_interrupt_controller(guest, row.gic)
         }),
+        check("secure_domain_tested_its_crypto_module", move |_, guest| crypto_module_is_tested(guest, row.cpu)),
         check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
     ];
     Group::shared(row.name, boot, checks)
@@ -81,6 +82,17 @@ fn root_is_the_virtual_disk(guest: &mut Guest) -> Result<()> {
     ensure!(mounts.contains("/dev/vda / ext4 rw"), "the root is {mounts}");
     let driver = guest.run("readlink /sys/block/vda/device/driver")?;
     ensure!(driver.ends_with("/virtio_blk"), "its driver is {driver}");
+    Ok(())
+}
+
+/// The self-tests ran before the disk was touched, and instructions take a time that depends on no data where the core has that.
+fn crypto_module_is_tested(guest: &mut Guest, cpu: &str) -> Result<()> {
+    let console = guest.transcript();
+    let timing = if cpu == "max" { "PSTATE.DIT is set" } else { "no PSTATE.DIT on this core" };
+    let tested = console.find("[secure] Haechi Crypto Module").context("the module says nothing")?;
+    let line = console[tested..].lines().next().unwrap_or_default();
+    ensure!(line.contains("self-tests passed") && line.ends_with(timing), "the module says `{line}`");
+    ensure!(console.find("[secure] disk:") > Some(tested), "the disk came before the self-tests");
     Ok(())
 }
 

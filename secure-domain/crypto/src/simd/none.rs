@@ -3,6 +3,7 @@ use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 
+use super::vector::Aligned;
 use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
 use crate::aead::Sector;
@@ -34,4 +35,5 @@ absent!(VectorProof, aria_chain(&aria::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, seed_chain(&seed::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, ghash_powers(&Block) -> ghash::Powers);
 absent!(VectorProof, ghash_update(&ghash::Powers, &mut Block, &[Block]));
+absent!(VectorProof, ghash_digest(&ghash::Powers, &[u8], &[u8]) -> Aligned);
 absent!(Sha256Proof, sha256_compress(&mut [u32; 8], &[[u8; 64]]));
