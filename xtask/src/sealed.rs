@@ -12,9 +12,9 @@ use volume::{BLOCK_BYTES, Command, FormatOptions, Layout, Name, Recovery};
 
 use crate::{anchor, process, progress, size};
 
-pub mod file_disk;
-pub mod file_flash;
-pub mod host_pool;
+mod file_disk;
+mod file_flash;
+mod host_pool;
 
 use file_disk::FileDisk;
 pub use host_pool::{Access, HostPool};
@@ -58,34 +58,58 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     Ok(RootKey::from_huk(&huk))
 }
 
+/// Makes a new disk file of `disk_bytes` with a new anchor, and on it the empty volume [`VOLUME`], as large as it can be.
+///
+/// # Errors
+/// When a file cannot be written, or the disk would be too small.
+pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Result<Summary> {
+    let (_, volume_blocks) = layout(1, Some(disk_bytes))?;
+    make(disk, disk_bytes, volume_blocks, suite, board, |_, _| Ok(()))?;
+    Ok(Summary { sealed: 0, zero: volume_blocks })
+}
+
 /// Seals the plain image into the volume [`VOLUME`] of a new disk file with a new anchor. `disk_bytes` is the length of the disk; without
 /// it the disk is as long as the image needs.
 ///
 /// # Errors
 /// When a file cannot be read or written, or the disk would be too small for the image.
-pub fn seal(plain: &Path, sealed: &Path, disk_bytes: Option<u64>, suite: Suite, board: &Board) -> Result<Summary> {
-    let root = root_key(board)?;
+pub fn seal(plain: &Path, disk: &Path, disk_bytes: Option<u64>, suite: Suite, board: &Board) -> Result<Summary> {
     let image = Plain::open(plain)?;
     let (disk_blocks, volume_blocks) = layout(image.blocks, disk_bytes)?;
-    let beside = sealed.with_extension("new");
-    let disk = FileDisk::create(&beside, disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64))?;
+    let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
+    let mut summary = Summary { sealed: 0, zero: 0 };
+    let disk_bytes = disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64);
+    make(disk, disk_bytes, volume_blocks, suite, board, |pool, volume| {
+        let progress = |done| bar.set_position(done * BLOCK_BYTES as u64);
+        summary.sealed = pool.write(volume, image.blocks, |block, out| image.read(block, out), progress)?;
+        summary.zero = image.blocks - summary.sealed;
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    Ok(summary)
+}
+
+/// Makes a disk beside the one that is there, lets `fill` write its volume, and puts both files in place.
+fn make(
+    disk: &Path,
+    disk_bytes: u64,
+    volume_blocks: u64,
+    suite: Suite,
+    board: &Board,
+    fill: impl FnOnce(&mut HostPool, u32) -> Result<()>,
+) -> Result<()> {
+    let root = root_key(board)?;
+    let beside = disk.with_extension("new");
+    let file = FileDisk::create(&beside, disk_bytes)?;
     let flash = anchor::create(&beside)?;
-    let mut pool = HostPool::format(vec![disk], &flash, &root, &FormatOptions::default())?;
+    let mut pool = HostPool::format(vec![file], &flash, &root, &FormatOptions::default())?;
     let name = Name::new(VOLUME).context("the name is one")?;
     pool.command(Command::Create { name, layout: Layout::Linear, blocks: volume_blocks, suite })?;
     let volume = pool.volume(VOLUME)?.number;
-    let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
-    let written = pool.write(
-        volume,
-        image.blocks,
-        |block, out| image.read(block, out),
-        |done| bar.set_position(done * BLOCK_BYTES as u64),
-    )?;
-    bar.finish_and_clear();
-    pool.close(volume)?;
-    fs::rename(&beside, sealed).with_context(|| format!("{} cannot be replaced", sealed.display()))?;
-    fs::rename(&flash, anchor::beside(sealed)).with_context(|| format!("{} cannot be renamed", flash.display()))?;
-    Ok(Summary { sealed: written, zero: image.blocks - written })
+    fill(&mut pool, volume)?;
+    pool.close()?;
+    fs::rename(&beside, disk).with_context(|| format!("{} cannot be replaced", disk.display()))?;
+    fs::rename(&flash, anchor::beside(disk)).with_context(|| format!("{} cannot be renamed", flash.display()))
 }
 
 /// Seals the root filesystem, grown to fill its volume, into a new disk file of `disk_bytes`.
@@ -123,6 +147,27 @@ pub fn mount(disk: &Path, board: &Board, access: Access) -> Result<(HostPool, Re
     let root = root_key(board)?;
     let mounted = HostPool::mount(&[disk], &anchor::beside(disk), &root, access);
     mounted.with_context(|| format!("{} is not a disk that board {} can serve", disk.display(), board.name))
+}
+
+/// Writes the plain contents of a volume into a file, without writing to the disk.
+///
+/// # Errors
+/// When the disk cannot be served, has no such volume, or a block of it is not what was sealed.
+pub fn unseal(disk: &Path, plain: &Path, volume: &str, board: &Board) -> Result<()> {
+    let (mut pool, _) = mount(disk, board, Access::ReadOnly)?;
+    let volume = pool.volume(volume)?;
+    let file = File::create(plain).with_context(|| format!("{} cannot be written", plain.display()))?;
+    file.set_len(volume.blocks * BLOCK_BYTES as u64)?;
+    let mut failed = None;
+    pool.read(volume.number, volume.blocks, |block, bytes| match bytes {
+        Some(bytes) if bytes.iter().all(|byte| *byte == 0) => {}
+        Some(bytes) => {
+            let written = file.write_all_at(bytes, block * BLOCK_BYTES as u64);
+            failed = failed.take().or(written.err().map(|error| error.to_string()));
+        }
+        None => failed = failed.take().or(Some(format!("block {block} is not what was sealed"))),
+    })?;
+    failed.map_or(Ok(()), |why| bail!("{why}"))
 }
 
 /// Opens every block of every volume of a disk, without writing to it.
@@ -169,7 +214,10 @@ fn layout(image_blocks: u64, disk_bytes: Option<u64>) -> Result<(u64, u64)> {
     let volume_blocks = geometry(blocks).map_or(0, |geometry| geometry.data_blocks());
     if volume_blocks < image_blocks {
         let (disk, image) = (size::shown(disk_bytes), size::shown(image_blocks * BLOCK_BYTES as u64));
-        bail!("a disk of {disk} is too small for an image of {image}: sealed it takes {} bytes", need * BLOCK_BYTES as u64);
+        bail!(
+            "a disk of {disk} is too small for an image of {image}: sealed it takes {} bytes",
+            need * BLOCK_BYTES as u64
+        );
     }
     Ok((blocks, volume_blocks))
 }

@@ -7,7 +7,8 @@
 //! Nothing here prints, copies or compares a key, and each is wiped when dropped.
 //!
 //! ```text
-//! HUK ── "haechi root" ──> RootKey ─┬─ "haechi pool superblock" (pool) ──> PoolKeys::superblock
+//! HUK ── "haechi root" ──> RootKey ─┬─ "haechi anchor"          ──> the key of the freshness anchor
+//!                                   ├─ "haechi pool superblock" (pool) ──> PoolKeys::superblock
 //!                                   ├─ "haechi pool tree"       (pool) ──> PoolKeys::tree
 //!                                   ├─ "haechi pool log"        (pool) ──> PoolKeys::log
 //!                                   └─ "haechi pool wrap"       (pool) ──> wrap base ── "haechi kek" (erase secret) ──> Kek
@@ -36,9 +37,10 @@ const TREE_LABEL: &[u8] = b"haechi pool tree";
 const LOG_LABEL: &[u8] = b"haechi pool log";
 const WRAP_LABEL: &[u8] = b"haechi pool wrap";
 const KEK_LABEL: &[u8] = b"haechi kek";
+const ANCHOR_LABEL: &[u8] = b"haechi anchor";
 
-/// A derived key.
-type Derived = Zeroizing<[u8; ROOT_BYTES]>;
+/// A derived key; wiped when dropped.
+pub type Derived = Zeroizing<[u8; ROOT_BYTES]>;
 
 /// The root of all keys of one device.
 pub struct RootKey(Derived);
@@ -55,6 +57,11 @@ impl RootKey {
     /// Derives the root key from the hardware unique key. The caller wipes its own copy.
     pub fn from_huk(huk: &[u8; ROOT_BYTES]) -> RootKey {
         RootKey(derive(huk, ROOT_LABEL, &[]))
+    }
+
+    /// Derives the key of the freshness anchor, which serves nothing else.
+    pub fn anchor_key(&self) -> Derived {
+        derive(&*self.0, ANCHOR_LABEL, &[])
     }
 
     /// Derives the keys of the pool with this number.

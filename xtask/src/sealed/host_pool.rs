@@ -8,15 +8,15 @@ use anyhow::{Context, Result, bail, ensure};
 use block::BLOCK_BYTES;
 use keystore::RootKey;
 use volume::{
-    Command, Fault, FormatOptions, Operation, Options, Policy, Pool, Random, RandomFailed, Recovery, Status, Transfer,
-    VolumeInfo,
+    Command, Event, Fault, FormatOptions, Operation, Options, Policy, Pool, Random, RandomFailed, Recovery, Status,
+    Transfer, VolumeInfo,
 };
 
 use super::file_disk::FileDisk;
 use super::file_flash::FileFlash;
 
 /// Blocks of one request.
-pub const RUN_BLOCKS: u32 = 32;
+const RUN_BLOCKS: u32 = 32;
 /// Requests under way at a time.
 const DEPTH: usize = 32;
 /// How often the engine may be asked to go on for one answer. Files answer at once, so it needs a few thousand at most.
@@ -168,14 +168,22 @@ impl HostPool {
         Ok(())
     }
 
+    /// What the engine has to say since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.pool.next_event()).collect()
+    }
+
     /// Makes everything durable and anchored, and ends.
     ///
     /// # Errors
     /// When that fails.
-    pub fn close(mut self, volume: u32) -> Result<()> {
-        self.submit(volume, 0, Operation::Sync)?;
-        let (_, status) = self.next_answer()?;
-        ensure!(status == Status::Ok, "the last writes could not be made durable: {status:?}");
+    pub fn close(mut self) -> Result<()> {
+        let any = self.pool.volumes().next();
+        if let Some(volume) = any {
+            self.submit(volume.number, 0, Operation::Sync)?;
+            let (_, status) = self.next_answer()?;
+            ensure!(status == Status::Ok, "the last writes could not be made durable: {status:?}");
+        }
         self.pool.anchor_mut().registers().check()
     }
 
@@ -197,7 +205,11 @@ impl HostPool {
 }
 
 fn options(access: Access) -> Options {
-    Options { policy: Policy::Bulk { window_ms: u64::MAX }, read_only: access == Access::ReadOnly, ..Options::default() }
+    Options {
+        policy: Policy::Bulk { window_ms: u64::MAX },
+        read_only: access == Access::ReadOnly,
+        ..Options::default()
+    }
 }
 
 fn random() -> Random {

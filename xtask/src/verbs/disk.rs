@@ -1,10 +1,13 @@
 //! `./x disk`: sealed disks made and looked at on the host.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
+use board_configs::Board;
 use clap::Subcommand;
 use crypto::Suite;
+use volume::Command;
 
+use crate::sealed::Access;
 use crate::{board, sealed, size};
 
 /// What can be asked of `./x disk`.
@@ -68,11 +71,6 @@ enum Action {
         /// The disk
         disk: PathBuf,
     },
-    /// Print the superblocks of a disk field by field, believed or not
-    Dump {
-        /// The disk
-        disk: PathBuf,
-    },
 }
 
 fn parse_suite(name: &str) -> Result<Suite, String> {
@@ -96,14 +94,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Action::Info { disk } => info(disk, &board),
         Action::Check { disk } => check(disk, &board),
         Action::Scrub { disk } => scrub(disk, &board),
-        Action::Dump { disk } => dump(disk, &board),
     }
 }
 
 fn info(disk: &Path, board: &Board) -> Result<()> {
     let (pool, recovery) = sealed::mount(disk, board, Access::ReadOnly)?;
     let superblock = pool.pool().superblock();
-    println!("pool {}, mounted {} times, checkpoint {}", hex(&superblock.pool), superblock.incarnation, superblock.checkpoint);
+    println!("mounted {} times, checkpoint {}", superblock.incarnation, superblock.checkpoint);
     for volume in pool.pool().volumes() {
         println!(
             "volume {} `{}`: {} in {} blocks of 4 KiB, {}, epoch {}, {:?}, {} extents of 4 MiB taken",
@@ -117,7 +114,7 @@ fn info(disk: &Path, board: &Board) -> Result<()> {
             volume.extents,
         );
     }
-    println!("{recovery}");
+    println!("{recovery:?}");
     Ok(())
 }
 
@@ -130,12 +127,12 @@ fn check(disk: &Path, board: &Board) -> Result<()> {
 
 fn scrub(disk: &Path, board: &Board) -> Result<()> {
     let (mut pool, recovery) = sealed::mount(disk, board, Access::ReadWrite)?;
-    println!("{recovery}");
+    println!("{recovery:?}");
     pool.command(Command::Scrub)?;
     let events = pool.events();
     events.iter().for_each(|event| println!("{event}"));
     pool.close()?;
-    ensure!(events.is_empty(), "{} found fault with {}", "the scrub", disk.display());
+    ensure!(events.is_empty(), "{} holds what was not sealed there", disk.display());
     println!("{}: everything is what was sealed", disk.display());
     Ok(())
 }
