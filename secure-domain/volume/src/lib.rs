@@ -18,6 +18,7 @@ pub mod operation;
 pub mod pool;
 pub mod record;
 pub mod seal;
+pub mod service;
 #[cfg(test)]
 mod tests;
 
@@ -28,3 +29,4 @@ pub use pool::{
     FormatOptions, Options, Policy, Pool, Random, RandomFailed, Recovery,
     mount::{format, mount},
 };
+pub use service::{Outcome, Server};

@@ -3,5 +3,6 @@
 mod crash;
 mod model;
 mod refusal;
+mod ring;
 mod serving;
 mod world;
