@@ -114,7 +114,7 @@ fn info(disk: &Path, board: &Board) -> Result<()> {
             volume.extents,
         );
     }
-    println!("{recovery:?}");
+    println!("{recovery}");
     Ok(())
 }
 
@@ -127,7 +127,7 @@ fn check(disk: &Path, board: &Board) -> Result<()> {
 
 fn scrub(disk: &Path, board: &Board) -> Result<()> {
     let (mut pool, recovery) = sealed::mount(disk, board, Access::ReadWrite)?;
-    println!("{recovery:?}");
+    println!("{recovery}");
     pool.command(Command::Scrub)?;
     let events = pool.events();
     events.iter().for_each(|event| println!("{event}"));

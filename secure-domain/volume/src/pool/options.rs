@@ -78,3 +78,17 @@ pub struct Recovery {
     /// The first of them: volume and block.
     pub bad_blocks: Vec<(u32, u64)>,
 }
+
+impl core::fmt::Display for Recovery {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.records == 0 {
+            return write!(f, "pool: left in order");
+        }
+        write!(f, "pool: {} records of the log replayed; of {} blocks being written ", self.records, self.examined)?;
+        write!(f, "{} are new, {} old, {} repaired, {} bad", self.new, self.old, self.repaired, self.bad)?;
+        match self.bad_blocks.first() {
+            Some((volume, block)) => write!(f, ", first volume {volume}, block {block}"),
+            None => Ok(()),
+        }
+    }
+}
