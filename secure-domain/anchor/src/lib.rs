@@ -4,6 +4,9 @@
 //! bytes that the thief of the disk cannot put back as well: the [`MonotonicStore`]. It holds one [`Record`] and a counter of
 //! how often the record was replaced. A replacement names the counter it expects, so that nobody replaces what he has not seen.
 //!
+//! It keeps the record true and fresh, not hidden: anybody can read an RPMB, and flash on a bus. A secret in it must be worth
+//! nothing without another that the thief has not.
+//!
 //! An advance is atomic: after a power cut at any point the store holds the old record under the old counter or the new one
 //! under the new counter. Who was cut off reads it to know which.
 #![no_std]

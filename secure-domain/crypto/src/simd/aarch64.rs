@@ -136,6 +136,13 @@ impl Vector for V {
         Self(x)
     }
     #[inline(always)]
+    fn store_block(self, block: &mut Block) {
+        // SAFETY: an exclusive reference to 16 bytes is valid for the store of 16 bytes; ST1 of bytes takes any alignment.
+        unsafe {
+            asm!("st1 {{{:v}.16b}}, [{}]", in(vreg) self.0, in(reg) block, options(nostack, preserves_flags));
+        }
+    }
+    #[inline(always)]
     fn deal4(blocks: &[Block; 4]) -> [Self; 4] {
         load4!("ld4", blocks, "v0", "v1", "v2", "v3")
     }
@@ -154,6 +161,10 @@ impl Vector for V {
     #[inline(always)]
     fn splat(byte: u8) -> Self {
         Self(op!(vdupq_n_u8(byte)))
+    }
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self) -> Self {
+        Self(op!(vdupq_laneq_u8::<LANE>(self.0)))
     }
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
@@ -485,6 +496,8 @@ entry!("neon,aes", VectorProof,
 entry!("neon,aes", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<V>);
 entry!("neon,aes", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<V>);
 entry!("neon,aes", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<V>);
+entry!("neon,aes", VectorProof, aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<V>);
+entry!("neon,aes", VectorProof, aria_chain_one(keys: &aria::Keys, state: &mut Block, blocks: &[Block]), aria::chain_one::<V>);
 entry!("neon,aes", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
 entry!("neon,aes", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<V>);

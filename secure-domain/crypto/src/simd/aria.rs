@@ -160,13 +160,6 @@ impl<V: Vector> Tables<V> {
         post_low.lookup(y.low_nibbles()).xor(self.post_high.lookup(y.high_nibbles()))
     }
 
-    /// A low-nibble table before S2's inverse with another key byte added, the one in every lane of `key`.
-    #[inline(always)]
-    fn add_to_table(self, key: V, key_table: &Aligned) -> V {
-        let mapped = V::load(&PRE[0]).lookup(key.low_nibbles()).xor(self.pre_high.lookup(key.high_nibbles()));
-        mapped.xor(V::load(key_table))
-    }
-
     #[inline(always)]
     fn s2_inv(self, x: V, key_table: V) -> V {
         key_table.lookup(x.low_nibbles()).inv_sub_shift(self.pre_high.lookup(x.high_nibbles()))
@@ -295,14 +288,6 @@ impl<V: Vector> Diffused<V> {
         (x[6], x[10]) = (x[6].xor(rest[3]), x[10].xor(rest[5]));
         Summands { x, free: [rest[0], rest[1], rest[2], rest[4]] }
     }
-
-    /// All 16 sums.
-    #[inline(always)]
-    fn whole(self) -> [V; 16] {
-        let mut x = self.x;
-        let _: [(); 6] = each!(0 1 2 3 4 5; |I| x[2 * I] = x[2 * I].xor(self.rest[I]));
-        x
-    }
 }
 
 /// The diffusion layer A (RFC 5794 section 2.4.3) in 48 sums of two, six of which are left to the caller.
@@ -377,7 +362,7 @@ pub(super) fn crypt<V: Rounds>(keys: &Keys, blocks: &mut [Block]) {
     }
     if rest.len() <= FEW {
         for block in rest {
-            *block = crypt_one(keys, V::load(&Aligned(*block))).to_block();
+            crypt_one(keys, V::load_block(block)).store_block(block);
         }
     } else {
         crate::block::in_passes(rest, |pass| crypt_pass::<V>(keys, pass));
@@ -449,12 +434,17 @@ const fn lanes(shift: usize) -> Lanes {
 fn substitute_one<V: Vector>(x: V, lanes: &Lanes) -> V {
     let t = Tables::<V>::load();
     let zero = V::splat(0);
-    let pre_low = V::load(&PRE_WITH_CONSTANT);
-    let pre = pre_low.lookup(x.low_nibbles()).xor(t.pre_high.lookup(x.high_nibbles()));
-    let inverse = V::load(&lanes.s2_inv).select(pre, x).inv_sub_shift(zero).lookup(V::load(&lanes.inverse));
+    let inverse =
+        V::load(&lanes.s2_inv).select(before_s2_inv(x), x).inv_sub_shift(zero).lookup(V::load(&lanes.inverse));
     let y = x.sub_shift(zero).lookup(V::load(&lanes.forward)).xor(inverse);
     let post = V::load(&POST[0]).lookup(y.low_nibbles()).xor(t.post_high.lookup(y.high_nibbles()));
     V::load(&lanes.s2).select(post, y)
+}
+
+/// The map before AES's inverse S-box that makes it S2's inverse.
+#[inline(always)]
+fn before_s2_inv<V: Vector>(x: V) -> V {
+    V::load(&PRE_WITH_CONSTANT).lookup(x.low_nibbles()).xor(V::load(&PRE[1]).lookup(x.high_nibbles()))
 }
 
 /// The low-nibble table before S2's inverse with the constant part added.
@@ -503,13 +493,18 @@ pub(super) fn ctr<V: Rounds>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
     let prefix = V::load_block(counter);
     let mut value = count_of(counter);
     let mut run: Option<Run> = None;
+    // The count above its low byte that the run is for; at first one that no count has.
+    let mut upper = u32::MAX;
     for pass in data {
         let x = if value as u8 > LAST_LOW {
             rounds(keys, sliced_counters(prefix, value))
         } else {
             let run = match &mut run {
-                Some(run) if run.upper == value >> 8 => run,
-                run => run.insert(Run::new(keys, prefix.with_last_word(value.swap_bytes()), value >> 8)),
+                Some(run) if upper == value >> 8 => run,
+                run => {
+                    upper = value >> 8;
+                    run.insert(Run::new(keys, prefix.with_last_word(value.swap_bytes())))
+                }
             };
             let s = V::round_pairs(run.after_three(keys, value as u8), keys.pairs_from(3));
             substitute_even(Tables::load(), s, &keys.rounds[keys.count - 1])
@@ -572,8 +567,6 @@ const LAST_LOW: u8 = 0xf0;
 /// places, in the third as the keys of all.
 #[derive(Zeroize)]
 struct Run {
-    /// The count without its low byte.
-    upper: u32,
     /// The second round's vectors for places 1, 2, 4, 5, 8, 10 and 15.
     second: [Aligned; 7],
     /// The third round's vectors.
@@ -582,46 +575,63 @@ struct Run {
     free: [Aligned; 4],
 }
 
+/// Ones in the places that are the same throughout a run before the first round's diffusion, and before the second's.
+const SAME: [Aligned; 2] = [
+    Aligned([!0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, 0]),
+    Aligned([!0, 0, 0, !0, 0, 0, !0, !0, 0, !0, 0, !0, !0, !0, !0, 0]),
+];
+
 impl Run {
-    /// The run in which `block` is.
+    /// The run in which `block` is. What stays the same goes through two rounds as one block.
     #[inline(always)]
-    fn new<V: Vector>(keys: &Keys, block: V, upper: u32) -> Self {
-        let (t, zero) = (Tables::<V>::load(), V::splat(0));
-        let bytes = block.to_block();
-        let mut x = substitute_odd(t, first_summands(keys, sixteen!(|I| V::splat(bytes[I]))), &keys.rounds[0]);
-        x[15] = zero;
-        let c = diffuse(x).whole();
-        let k = &keys.rounds[1];
-        let second = [
-            t.add_to_table(c[1], &k[0]),
-            c[2],
-            c[4],
-            t.add_to_table(c[5], &k[3]),
-            c[8],
-            c[10].xor(V::load(&k[8])),
-            c[15].xor(V::load(&k[14])),
-        ];
-        let mut x = substitute_even(t, Summands { x: c, free: [zero; 4] }, k);
-        for place in [1, 2, 4, 5, 8, 10, 15] {
-            x[place] = zero;
+    fn new<V: Vector>(keys: &Keys, block: V) -> Self {
+        let [k0, k1, k2] = each!(0 1 2; |I| V::load(&keys.whole[I]));
+        let zero = V::splat(0);
+        let second = V::load(&SAME[0]).select(substitute_one(block.xor(k0), &ODD), zero);
+        let second = diffuse_one(second).xor(k1);
+        let third = V::load(&SAME[1]).select(substitute_one(second, &EVEN), zero);
+        let third = diffuse_one(third).xor(k2);
+        let (s, t) = (before_s2_inv(second), before_s2_inv(third));
+        let table = |place: usize| keys.rounds[2][place];
+        macro_rules! key {
+            ($x:ident, $place:literal) => {
+                Aligned($x.splat_lane::<$place>().to_block())
+            };
         }
-        let c = diffuse(x).whole();
-        let k = &keys.rounds[2];
-        let mut third = sixteen!(|I| V::load(&k[I]));
-        // Of the 16 vectors, those with number 1, 5, 9 and 13 are S2's tables, and these are keys.
-        let _: [(); 8] = each!(0 1 2 3 4 5 6 7; |I| {
-            const PLACES: [(usize, usize); 8] = [(0, 1), (2, 2), (4, 5), (7, 8), (8, 9), (11, 12), (12, 13), (14, 14)];
-            third[PLACES[I].0] = third[PLACES[I].0].xor(c[PLACES[I].1]);
-        });
-        let _: [(); 4] = each!(0 1 2 3; |I| {
-            const PLACES: [(usize, usize); 4] = [(3, 3), (6, 7), (10, 11), (15, 15)];
-            third[PLACES[I].0] = t.add_to_table(c[PLACES[I].1], &k[PLACES[I].0]);
-        });
+        macro_rules! s2_inv {
+            ($x:ident, $place:literal) => {
+                Aligned($x.splat_lane::<$place>().xor(V::load(&PRE[0])).to_block())
+            };
+        }
         Self {
-            upper,
-            second: each!(0 1 2 3 4 5 6; |I| Aligned(second[I].to_block())),
-            third: sixteen!(|I| Aligned(third[I].to_block())),
-            free: four!(|I| Aligned(c[FREE[0][I]].to_block())),
+            second: [
+                s2_inv!(s, 1),
+                key!(second, 2),
+                key!(second, 4),
+                s2_inv!(s, 5),
+                key!(second, 8),
+                key!(second, 10),
+                key!(second, 15),
+            ],
+            third: [
+                key!(third, 1),
+                table(1),
+                key!(third, 2),
+                s2_inv!(t, 3),
+                key!(third, 5),
+                table(5),
+                s2_inv!(t, 7),
+                key!(third, 8),
+                key!(third, 9),
+                table(9),
+                s2_inv!(t, 11),
+                key!(third, 12),
+                key!(third, 13),
+                table(13),
+                key!(third, 14),
+                s2_inv!(t, 15),
+            ],
+            free: [key!(third, 0), key!(third, 4), key!(third, 6), key!(third, 10)],
         }
     }
 
@@ -639,7 +649,7 @@ impl Run {
         let x5 = t.s2_inv(new, k[3]);
         let x8 = k[4].inv_sub_shift(new);
         let x10 = k[5].sub_shift(new).shift_twice();
-        let x15 = t.s2(k[6], new, V::load(&keys.rounds[1][15])).shift_twice();
+        let x15 = t.s2(k[6], new, V::load(&POST[0])).shift_twice();
         let first = x2.xor(x5).xor(x8);
         let second = x1.xor(x4).xor(x10);
         let (a, b) = (first.xor(x15), second.xor(x15));
@@ -687,6 +697,16 @@ pub(super) fn chain<V: Rounds>(keys: &Keys, sectors: &[Sector; 16], chains: &mut
     store_blocks(sixteen!(|I| x[I].xor(last)), chains);
     first.zeroize();
     joint.zeroize();
+}
+
+/// Runs one CBC-MAC chain.
+#[inline(always)]
+pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
+    let mut x = V::load_block(state);
+    for block in blocks {
+        x = crypt_one(keys, x.xor(V::load_block(block)));
+    }
+    x.store_block(state);
 }
 
 /// The first round's keys of a chain's step.

@@ -64,21 +64,26 @@ pub(super) fn update<V: Clmul>(powers: &Powers, sum: &mut Block, blocks: &[Block
 /// The hash of associated data, data and their lengths, as GCM takes it (SP 800-38D section 7.1).
 #[inline(always)]
 pub(super) fn digest<V: Clmul>(powers: &Powers, aad: &[u8], data: &[u8]) -> Aligned {
-    let mut y = V::from_halves(0, 0);
-    let mut last = Aligned([0; 16]);
-    for part in [aad, data] {
-        let (blocks, rest) = part.as_chunks::<16>();
-        y = absorb(powers, y, blocks);
-        if !rest.is_empty() {
-            last = Aligned([0; 16]);
-            last.0[..rest.len()].copy_from_slice(rest);
-            y = absorb(powers, y, core::slice::from_ref(&last.0));
-        }
-    }
+    let y = absorb_padded(powers, V::from_halves(0, 0), aad);
+    let y = absorb_padded(powers, y, data);
     let lengths = V::from_halves(8 * aad.len() as u64, 8 * data.len() as u64);
-    y = Products::of_one(y.xor(lengths), V::load(powers.first())).reduce();
-    y.reverse_halves().store(&mut last);
-    last
+    let y = Products::of_one(y.xor(lengths), V::load(powers.first())).reduce();
+    let mut digest = Aligned([0; 16]);
+    y.reverse_halves().store(&mut digest);
+    digest
+}
+
+/// Absorbs `data` into `y`, filled up with zeros to whole blocks.
+#[inline(always)]
+fn absorb_padded<V: Clmul>(powers: &Powers, y: V, data: &[u8]) -> V {
+    let (blocks, rest) = data.as_chunks::<16>();
+    let y = absorb(powers, y, blocks);
+    if rest.is_empty() {
+        return y;
+    }
+    let mut last = [0; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    absorb(powers, y, &[last])
 }
 
 impl Powers {

@@ -33,6 +33,8 @@ absent!(VectorProof, seed_ctr(&seed::Keys, &Block, InOutBuf<'_, '_, Array<u8, U2
 absent!(VectorProof, aes_chain(&aes::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, aria_chain(&aria::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, seed_chain(&seed::Keys, &[Sector; 16], &mut [Block; 16]));
+absent!(VectorProof, aes_chain_one(&aes::Keys, &mut Block, &[Block]));
+absent!(VectorProof, aria_chain_one(&aria::Keys, &mut Block, &[Block]));
 absent!(VectorProof, ghash_powers(&Block) -> ghash::Powers);
 absent!(VectorProof, ghash_update(&ghash::Powers, &mut Block, &[Block]));
 absent!(VectorProof, ghash_digest(&ghash::Powers, &[u8], &[u8]) -> Aligned);

@@ -39,6 +39,8 @@ pub(super) trait Vector: Copy {
     fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16];
     /// One block in memory order.
     fn load_block(block: &Block) -> Self;
+    /// Writes one block in memory order.
+    fn store_block(self, block: &mut Block);
     /// Four blocks dealt out byte by byte: vector `r` has byte `r` of all sixteen words, lane `4b + w` that of word `w` of block `b`.
     fn deal4(blocks: &[Block; 4]) -> [Self; 4];
     /// The inverse of [`Vector::deal4`].
@@ -47,6 +49,8 @@ pub(super) trait Vector: Copy {
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]);
     /// Every lane the same.
     fn splat(byte: u8) -> Self;
+    /// Lane `LANE` in every lane.
+    fn splat_lane<const LANE: i32>(self) -> Self;
     /// Sum in GF(2).
     fn xor(self, other: Self) -> Self;
     /// `yes` where `self` has ones, `no` where it has zeros.

@@ -79,6 +79,10 @@ impl Vector for X {
         Self::from_block(block)
     }
     #[inline(always)]
+    fn store_block(self, block: &mut Block) {
+        *block = self.to_block();
+    }
+    #[inline(always)]
     fn deal4(blocks: &[Block; 4]) -> [Self; 4] {
         Self::transpose_words(four!(|I| Self::from_block(&blocks[I]).lookup(Self::from_block(&BYTES_OF_WORDS))))
     }
@@ -94,6 +98,10 @@ impl Vector for X {
     #[inline(always)]
     fn splat(byte: u8) -> Self {
         Self(op!(_mm_set1_epi8(byte as i8)))
+    }
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self) -> Self {
+        self.lookup(Vector::splat(LANE as u8))
     }
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
@@ -287,6 +295,10 @@ entry!("avx,aes,pclmulqdq", VectorProof,
 entry!("avx,aes,pclmulqdq", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aria_chain_one(keys: &aria::Keys, state: &mut Block, blocks: &[Block]), aria::chain_one::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<X>);
