@@ -41,8 +41,9 @@ pub type Served = Server<Disk, Prompt<Anchor>>;
 /// How the pool is mounted: 16 MiB of its hash tree in memory, and nothing that was flushed may ever be rolled back.
 const OPTIONS: Options = Options { policy: Policy::Strict, cache_blocks: 4096, reservation: 1 << 32, read_only: false };
 
-/// Bytes of the heap: page tables, the cache of the hash tree, request slots.
-const HEAP_BYTES: usize = 28 << 20;
+/// Bytes of the heap: page tables, the cache of the hash tree, request slots. It hands out blocks of powers of two, on boundaries of their
+/// size, so it takes twice the cache to be sure of it.
+const HEAP_BYTES: usize = 36 << 20;
 /// Bytes of the DMA region: rings and buffers.
 const DMA_BYTES: usize = 16 << 20;
 /// How long the disk may take for one request of the mount, in microseconds.
