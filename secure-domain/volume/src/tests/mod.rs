@@ -1,6 +1,8 @@
 //! Tests of the whole engine, over disks and an anchor in memory.
 
 mod crash;
+mod epochs;
+mod host;
 mod model;
 mod refusal;
 mod ring;
