@@ -5,10 +5,13 @@ pub mod bundle;
 pub mod channel_registers;
 pub mod crypto_open;
 pub mod exit_decode;
+pub mod flash_anchor;
+pub mod gpt;
 pub mod image_header;
 pub mod machine_tree;
 pub mod pl011;
 pub mod psci_calls;
+pub mod rpmb;
 pub mod service;
 pub mod superblock;
 pub mod vgic_mmio;
@@ -25,10 +28,13 @@ pub const ALL: &[Target] = &[
     ("channel_registers", channel_registers::run),
     ("crypto_open", crypto_open::run),
     ("exit_decode", exit_decode::run),
+    ("flash_anchor", flash_anchor::run),
+    ("gpt", gpt::run),
     ("image_header", image_header::run),
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
     ("psci_calls", psci_calls::run),
+    ("rpmb", rpmb::run),
     ("service", service::run),
     ("superblock", superblock::run),
     ("vgic_mmio", vgic_mmio::run),
