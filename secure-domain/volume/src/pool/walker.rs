@@ -71,12 +71,24 @@ impl Walker {
         Walker { heals: VecDeque::new(), resealing: None, scrubbing: None, busy: false, since_ms: 0, not_before_ms: 0 }
     }
 
+    /// Whether no block waits to be healed.
+    pub(super) fn no_heals(&self) -> bool {
+        self.heals.is_empty()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.heals.is_empty() && self.resealing.is_none() && self.scrubbing.is_none() && !self.busy
     }
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Nothing is healed any more.
+    pub(super) fn give_up_heals(&mut self) {
+        while let Some(heal) = self.walker.heals.pop_front() {
+            self.lost(&heal);
+        }
+    }
+
     /// Whether mirrors are read no further before some of what is bad has been healed.
     pub(super) fn heals_are_full(&self) -> bool {
         self.walker.heals.len() >= MAX_HEALS
