@@ -64,6 +64,8 @@ struct Running {
     cookie: Option<u32>,
     change: Change,
     phase: Phase,
+    /// Advances of the anchor that had failed when it began.
+    failures: u64,
 }
 
 /// The commands of a pool.
@@ -122,7 +124,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     fn begin_change(&mut self, cookie: Option<u32>, change: Change) {
         let phase = if change.secret.is_some() { Phase::Announcing } else { Phase::Carrying };
-        self.commands.running = Some(Running { cookie, change, phase });
+        let failures = self.anchoring.failures;
+        self.commands.running = Some(Running { cookie, change, phase, failures });
         if phase == Phase::Carrying {
             self.carry();
         }
@@ -263,13 +266,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Gives the anchor a record that a command needs; a failure ends the command.
     fn anchor_for_command(&mut self, next: super::Anchored) {
-        if self.anchoring.is_busy() || self.stopped {
-            return;
-        }
-        let failures = self.anchoring.failures;
-        self.start_anchor(next);
-        if self.anchoring.failures != failures {
+        let failures = self.commands.running.as_ref().map_or(0, |running| running.failures);
+        if self.anchoring.failures != failures || self.stopped {
             self.fail_command();
+        } else if !self.anchoring.is_busy() {
+            self.start_anchor(next);
         }
     }
 
