@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod bits;
 mod error;
+pub mod host;
 pub mod operation;
 pub mod pool;
 pub mod record;

@@ -8,6 +8,9 @@ use block::BlockDevice;
 use super::{Policy, Pool, request::Step};
 use crate::{Event, Status, record::anchored::Anchored};
 
+/// Milliseconds until an advance that failed is tried again without a reason.
+const RETRY_MS: u64 = 1000;
+
 /// The anchor of a pool.
 pub(super) struct Anchoring<A> {
     pub(super) store: A,
@@ -22,11 +25,13 @@ pub(super) struct Anchoring<A> {
     since_ms: u64,
     /// The last advance failed; the next one waits for a reason.
     failed: bool,
+    /// Advances that failed so far.
+    pub(super) failures: u64,
 }
 
 impl<A> Anchoring<A> {
     pub(super) fn new(store: A, counter: u64, held: Anchored) -> Anchoring<A> {
-        Anchoring { store, counter, held, busy: None, waiting: Vec::new(), since_ms: 0, failed: false }
+        Anchoring { store, counter, held, busy: None, waiting: Vec::new(), since_ms: 0, failed: false, failures: 0 }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -76,12 +81,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     fn wants_anchor(&self) -> bool {
         let anchoring = &self.anchoring;
-        if self.stopped || anchoring.failed {
+        let waited_ms = self.now_ms.saturating_sub(anchoring.since_ms);
+        if self.stopped || anchoring.failed && waited_ms < RETRY_MS {
             return false;
         }
         let due = match self.options.policy {
             Policy::Strict => false,
-            Policy::Bulk { window_ms } => self.now_ms.saturating_sub(anchoring.since_ms) >= window_ms,
+            Policy::Bulk { window_ms } => waited_ms >= window_ms,
         };
         let behind = self.log.durable() != anchoring.held.head;
         let low = self.versions_left() < self.options.reservation / 2;
@@ -89,14 +95,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// What the anchor should hold now.
-    fn next_anchored(&self) -> Anchored {
+    pub(super) fn next_anchored(&self) -> Anchored {
         let limit = self.versions.next.saturating_add(self.options.reservation).max(self.anchoring.held.version_limit);
         Anchored { head: self.log.durable(), version_limit: limit, ..self.anchoring.held.clone() }
     }
 
     /// Gives the anchor a new record.
     pub(super) fn start_anchor(&mut self, next: Anchored) {
-        self.anchoring.since_ms = self.now_ms;
+        (self.anchoring.since_ms, self.anchoring.failed) = (self.now_ms, false);
         self.moved = true;
         match self.anchoring.store.start(self.anchoring.counter, &next.encode()) {
             Ok(()) => self.anchoring.busy = Some(next),
@@ -127,6 +133,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn anchor_failed(&mut self, error: anchor::Error) {
         self.report(Event::AnchorFailed(error));
         self.anchoring.failed = true;
+        self.anchoring.failures += 1;
         for (request, _) in core::mem::take(&mut self.anchoring.waiting) {
             self.fail(request, Status::IoError);
             self.finish_run_of(request);

@@ -37,11 +37,10 @@ pub(super) struct Unsettled {
 pub(super) type DataQueue = VecDeque<(usize, usize)>;
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
-    /// The run's record is durable.
+    /// The run's record is durable, and is held.
     pub(super) fn start_data(&mut self, index: usize) {
         let run = self.runs.get(index);
-        let (ordinal, copies, purpose) = (run.ordinal, run.copies, run.purpose);
-        self.hold_record(ordinal);
+        let (copies, purpose) = (run.copies, run.purpose);
         if purpose == Purpose::Zero {
             self.finish_write(index);
             return;

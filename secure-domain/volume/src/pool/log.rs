@@ -449,6 +449,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.log.durable = self.log.head;
         self.log.marked = self.log.marked.max(self.log.stated);
         let mut runs = core::mem::take(&mut self.log.committing_runs);
+        // All of them hold their records before the first may let go of one.
+        for run in &runs {
+            self.hold_record(self.runs.get(*run).ordinal);
+        }
         for run in runs.drain(..) {
             self.start_data(run);
         }
