@@ -43,7 +43,7 @@ firmware! {
         let disk = start::disk(&tree, memory.dma);
         let mut server = start::pool(disk, anchor, &root, &tree, memory.shared);
         start::offer(&mut server);
-        HEAP.close();
+        // The heap stays open for what commands and failures need for a moment; serving takes nothing of it, which a test of `volume` holds.
         event_loop::run(server, memory.shared, &memory.general)
     }
 

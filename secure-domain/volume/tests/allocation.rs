@@ -6,8 +6,8 @@ use std::backtrace::Backtrace;
 use std::cell::Cell;
 
 use anchor::ram::RamAnchor;
-use block::BLOCK_BYTES;
 use block::ram::RamDisk;
+use block::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Refused};
 use crypto::Suite;
 use keystore::RootKey;
 use volume::{Command, Fault, FormatOptions, Name, Operation, Options, Policy, Pool, Status, Transfer};
@@ -23,7 +23,7 @@ thread_local! {
 fn count(layout: Layout) {
     if ARMED.try_with(|armed| armed.replace(false)).unwrap_or(false) {
         COUNT.with(|count| count.set(count.get() + 1));
-        if COUNT.with(Cell::get) <= 40 {
+        if COUNT.with(Cell::get) == 1 {
             eprintln!("{layout:?}\n{}", Backtrace::force_capture());
         }
         ARMED.with(|armed| armed.set(true));
@@ -61,7 +61,59 @@ impl Transfer for Guest {
     }
 }
 
-type TestPool = Pool<RamDisk, RamAnchor>;
+/// A disk in memory, whose own allocations do not count.
+struct Uncounted(RamDisk);
+
+fn uncounted<T>(work: impl FnOnce() -> T) -> T {
+    let armed = ARMED.replace(false);
+    let result = work();
+    ARMED.set(armed);
+    result
+}
+
+impl BlockDevice for Uncounted {
+    fn blocks(&self) -> u64 {
+        self.0.blocks()
+    }
+
+    fn room(&self) -> usize {
+        self.0.room()
+    }
+
+    fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
+        self.0.allocate(blocks)
+    }
+
+    fn release(&mut self, buffer: Buffer) {
+        self.0.release(buffer);
+    }
+
+    fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
+        self.0.bytes(buffer)
+    }
+
+    fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        uncounted(|| self.0.read(tag, block, buffer))
+    }
+
+    fn write(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        uncounted(|| self.0.write(tag, block, buffer))
+    }
+
+    fn flush(&mut self, tag: u32) -> Result<(), Refused> {
+        uncounted(|| self.0.flush(tag))
+    }
+
+    fn kick(&mut self) {}
+
+    fn acknowledge(&mut self) {}
+
+    fn poll(&mut self) -> Option<Completion> {
+        uncounted(|| self.0.poll())
+    }
+}
+
+type TestPool = Pool<Uncounted, RamAnchor>;
 
 /// Serves until nothing is left to do; counts the answers.
 fn settle(pool: &mut TestPool) -> usize {
@@ -81,7 +133,7 @@ fn settle(pool: &mut TestPool) -> usize {
 
 #[test]
 fn a_pool_that_serves_allocates_nothing() {
-    let disk = RamDisk::new(vec![0; 16 * 1024 * BLOCK_BYTES], 1024, 7);
+    let disk = Uncounted(RamDisk::new(vec![0; 16 * 1024 * BLOCK_BYTES], 1024, 7));
     let root = RootKey::from_huk(&[1; 32]);
     let random = Box::new(|out: &mut [u8]| {
         out.fill(7);

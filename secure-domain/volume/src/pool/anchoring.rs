@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use anchor::MonotonicStore;
 use block::BlockDevice;
 
-use super::{Policy, Pool, request::Step};
+use super::{MAX_REQUESTS, Policy, Pool, request::Step};
 use crate::{Event, Status, record::anchored::Anchored};
 
 /// Milliseconds until an advance that failed is tried again without a reason.
@@ -31,7 +31,16 @@ pub(super) struct Anchoring<A> {
 
 impl<A> Anchoring<A> {
     pub(super) fn new(store: A, counter: u64, held: Anchored) -> Anchoring<A> {
-        Anchoring { store, counter, held, busy: None, waiting: Vec::new(), since_ms: 0, failed: false, failures: 0 }
+        Anchoring {
+            store,
+            counter,
+            held,
+            busy: None,
+            waiting: Vec::with_capacity(MAX_REQUESTS),
+            since_ms: 0,
+            failed: false,
+            failures: 0,
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {

@@ -11,7 +11,7 @@ use crypto::aead::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
 
 use super::{
     Pool,
-    place::{MAX_COPIES, Purpose},
+    place::{MAX_COPIES, MAX_RUNS, Purpose},
     read::ZEROS,
     request::{Request, WALKER},
 };
@@ -62,7 +62,7 @@ impl Batch {
             len: 0,
             key: (0, 0),
             whole: Vec::with_capacity(BATCH),
-            reads: Vec::with_capacity(BATCH),
+            reads: Vec::with_capacity(MAX_RUNS),
         }
     }
 

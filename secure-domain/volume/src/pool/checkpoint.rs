@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use anchor::MonotonicStore;
 use block::BlockDevice;
 
-use super::{Pool, job::Kind, log::RecordState};
+use super::{MAX_REQUESTS, Pool, job::Kind, log::RecordState};
 use crate::{
     BLOCK_BYTES, Event, Status,
     record::{
@@ -81,8 +81,8 @@ impl Checkpoint {
         Checkpoint {
             phase: Phase::Idle,
             wanted: false,
-            waiting: Vec::new(),
-            current: Vec::new(),
+            waiting: Vec::with_capacity(MAX_REQUESTS),
+            current: Vec::with_capacity(MAX_REQUESTS),
             until: 0,
             boundary: None,
             next: *superblock,

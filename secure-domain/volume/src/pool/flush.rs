@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use anchor::MonotonicStore;
 use block::BlockDevice;
 
-use super::{Policy, Pool, job::Kind, request::Step};
+use super::{MAX_REQUESTS, Policy, Pool, job::Kind, request::Step};
 use crate::{Event, Operation, Status};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Flush {
     pub(super) fn new() -> Flush {
         Flush {
             phase: Phase::Idle,
-            current: Vec::new(),
-            next: Vec::new(),
+            current: Vec::with_capacity(MAX_REQUESTS),
+            next: Vec::with_capacity(MAX_REQUESTS),
             wanted: false,
             until: 0,
             snapshot: 0,

@@ -11,7 +11,11 @@ use alloc::{collections::VecDeque, vec::Vec};
 use anchor::MonotonicStore;
 use block::{BlockDevice, Buffer};
 
-use super::{Pool, job::Kind, place::Purpose};
+use super::{
+    MAX_REQUESTS, Pool,
+    job::Kind,
+    place::{MAX_RUNS, Purpose},
+};
 use crate::{
     BLOCK_BYTES, Event, Status,
     record::{
@@ -108,7 +112,9 @@ impl Log {
     ) -> Log {
         let torn = superblock.atomic_bytes < BLOCK_BYTES as u32;
         let image = if torn { 1 + MAX_ENTRIES } else { GROUP_RECORDS };
-        let first = RecordState { point: head, next_position: position, total: 0, entries: 0, left: 0 };
+        // Every record takes at least a block.
+        let mut records = VecDeque::with_capacity(superblock.log_blocks as usize + 2);
+        records.push_back(RecordState { point: head, next_position: position, total: 0, entries: 0, left: 0 });
         Log {
             blocks: superblock.log_blocks,
             position,
@@ -118,10 +124,10 @@ impl Log {
             head,
             durable: head,
             open: Vec::with_capacity(GROUP_RECORDS * MAX_ENTRIES),
-            open_runs: Vec::new(),
-            open_requests: Vec::new(),
-            committing_runs: Vec::new(),
-            committing_requests: Vec::new(),
+            open_runs: Vec::with_capacity(MAX_RUNS),
+            open_requests: Vec::with_capacity(MAX_REQUESTS),
+            committing_runs: Vec::with_capacity(MAX_RUNS),
+            committing_requests: Vec::with_capacity(MAX_REQUESTS),
             state: State::Idle,
             image: alloc::vec![[0; BLOCK_BYTES]; image],
             image_len: 0,
@@ -131,7 +137,7 @@ impl Log {
             failed: [false; METADATA_MEMBERS],
             outstanding: 0,
             attempts: 0,
-            records: VecDeque::from([first]),
+            records,
             completed: head.seq,
             covered: head.seq,
             stated: head.seq,

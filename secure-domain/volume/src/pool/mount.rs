@@ -13,7 +13,7 @@
 //! Nothing is written before the next incarnation is anchored. Power may fail at any point: the next mount finds the old
 //! incarnation on the disk, exactly at the new one's base, and goes the same way again.
 
-use alloc::vec::Vec;
+use alloc::{collections::VecDeque, vec::Vec};
 
 use anchor::{MonotonicStore, Record};
 use block::BlockDevice;
@@ -22,7 +22,7 @@ use keystore::RootKey;
 use zeroize::Zeroizing;
 
 use super::{
-    FormatOptions, MIN_RESERVATION, Member, Options, Pool, Random, Recovery, Versions,
+    FormatOptions, MAX_EVENTS, MAX_REQUESTS, MIN_RESERVATION, Member, Options, Pool, Random, Recovery, Versions,
     anchoring::Anchoring,
     batch::Batch,
     cache::Cache,
@@ -32,7 +32,7 @@ use super::{
     flush::Flush,
     job::Jobs,
     log::Log,
-    place::Runs,
+    place::{MAX_COPIES, MAX_RUNS, Runs},
     recover::{Scan, demand, judge, scan},
     request::Requests,
     wait::{Action, advance_anchor, perform},
@@ -334,14 +334,14 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         runs: Runs::new(),
         jobs: Jobs::new(),
         batch: Batch::new(),
-        data: Default::default(),
-        unsettled: Default::default(),
+        data: VecDeque::with_capacity(MAX_RUNS * MAX_COPIES),
+        unsettled: VecDeque::with_capacity(superblock.uncovered_limit.min(UNCOVERED_LIMIT) as usize),
         flush: Flush::new(),
         commands: Commands::new(),
         walker: Walker::new(),
         resealed: Vec::new(),
-        done: Default::default(),
-        events: Default::default(),
+        done: VecDeque::with_capacity(2 * MAX_REQUESTS),
+        events: VecDeque::with_capacity(MAX_EVENTS),
         lost_events: 0,
         now_ms: 0,
         zero_budget: 0,

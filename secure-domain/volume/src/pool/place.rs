@@ -10,7 +10,7 @@ use super::{Pool, volumes::Physical};
 use crate::record::{EXTENT_BLOCKS, log::Address};
 
 /// Runs that a pool has under way at a time.
-const MAX_RUNS: usize = 256;
+pub(super) const MAX_RUNS: usize = 256;
 /// Copies that a block may have.
 pub(super) const MAX_COPIES: usize = 2;
 
