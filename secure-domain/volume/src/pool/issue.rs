@@ -99,6 +99,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let epoch = self.volume(draft.volume).sealer.epoch();
         let state = self.runs.get_mut(run);
         (state.buffers, state.version, state.epoch) = (buffers, version, epoch);
+        self.promise(run);
         self.gather_run(run, transfer);
         Step::Issued
     }

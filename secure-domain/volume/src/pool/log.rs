@@ -65,6 +65,8 @@ pub(super) struct Log {
     /// The last record that is durable.
     durable: LogPoint,
     open: Vec<LogEntryBytes>,
+    /// Entries of runs that are being sealed and will be in the open group.
+    promised: usize,
     open_runs: Vec<usize>,
     open_requests: Vec<usize>,
     committing_runs: Vec<usize>,
@@ -118,6 +120,7 @@ impl Log {
             head,
             durable: head,
             open: Vec::with_capacity(GROUP_RECORDS * MAX_ENTRIES),
+            promised: 0,
             open_runs: Vec::new(),
             open_requests: Vec::new(),
             committing_runs: Vec::new(),
@@ -247,7 +250,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// makes room is on its way.
     pub(super) fn log_has_room(&mut self, entries: usize) -> bool {
         let log = &self.log;
-        let group = log.open.len() + entries;
+        let group = log.open.len() + log.promised + entries;
         if group > log.request_entries() {
             return false;
         }
@@ -255,7 +258,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.checkpoint.want();
             return false;
         }
-        if log.uncovered + entries > log.uncovered_limit {
+        if log.uncovered + log.promised + entries > log.uncovered_limit {
             self.flush.cover();
             return false;
         }
@@ -267,6 +270,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.log.open.push(entry);
         self.log.uncovered += 1;
         self.moved = true;
+    }
+
+    /// The run will state something when it is sealed.
+    pub(super) fn promise(&mut self, run: usize) {
+        let run = self.runs.get(run);
+        self.log.promised += run.count * run.copies;
+    }
+
+    /// It does, or it will not.
+    pub(super) fn keep_promise(&mut self, run: usize) {
+        let run = self.runs.get(run);
+        self.log.promised -= run.count * run.copies;
     }
 
     /// Adds what a run states, for every copy, to the open group.
