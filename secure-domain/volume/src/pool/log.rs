@@ -93,6 +93,9 @@ pub(super) struct Log {
     pub(super) marked: u64,
     /// `completed` when the flush of the group was started.
     snapshot: u64,
+    /// The checkpoint that the group under way names, and the one that a durable record names.
+    image_checkpoint: u64,
+    pub(super) named_checkpoint: u64,
     /// Write a record even if there is nothing to say but what is covered.
     pub(super) force: bool,
     uncovered: usize,
@@ -140,6 +143,8 @@ impl Log {
             stated: head.seq,
             marked: head.seq,
             snapshot: head.seq,
+            image_checkpoint: 0,
+            named_checkpoint: 0,
             force: false,
             uncovered: 0,
             uncovered_limit: superblock.uncovered_limit as usize,
@@ -361,7 +366,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             block[log::entry_range(index)].copy_from_slice(entry);
         }
         let seq = log.head.seq + 1;
-        let head = Head { entries: entries.len(), data_blocks: data, seq, incarnation, covered: log.stated };
+        let checkpoint = self.superblock.checkpoint as u16;
+        let head =
+            Head { entries: entries.len(), data_blocks: data, checkpoint, seq, incarnation, covered: log.stated };
+        log.image_checkpoint = self.superblock.checkpoint;
         let mac = log::seal(&head, &self.log_key, &log.head.mac, block);
         log.head = LogPoint { seq, mac };
         log.image_len += 1 + data;
@@ -462,6 +470,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.moved = true;
         self.log.state = State::Idle;
         self.log.durable = self.log.head;
+        self.log.named_checkpoint = self.log.image_checkpoint;
         self.log.marked = self.log.marked.max(self.log.stated);
         let mut runs = core::mem::take(&mut self.log.committing_runs);
         // All of them hold their records before the first may let go of one.

@@ -186,14 +186,20 @@ fn choose<D: BlockDevice>(disks: &mut [D], root: &RootKey, idle: &mut impl FnMut
         return Err(Error::Members { given: disks.len() });
     }
     let mut damaged = Vec::new();
+    let mut unread = [0u8; MAX_MEMBERS];
     let mut newest: Option<Found> = None;
     let mut found = Vec::with_capacity(disks.len());
     for (index, disk) in disks.iter_mut().enumerate() {
-        let here = newest_of(disk, index, root, &mut damaged, idle)?;
+        let here = newest_of(disk, index, root, &mut damaged, &mut unread, idle)?;
         if newest.is_none_or(|newest| here.superblock.is_newer(&newest.superblock)) {
             newest = Some(here);
         }
         found.push(here);
+    }
+    let by_nobody = unread[..disks.len()].iter().fold(u8::MAX, |all, places| all & places);
+    if by_nobody != 0 {
+        let block = u64::from(by_nobody.trailing_zeros());
+        return Err(Error::Disk { member: 0, block, error: block::Error::Io });
     }
     let superblock = newest.ok_or(Error::Members { given: 0 })?.superblock;
     let mut seen = [false; MAX_MEMBERS];
@@ -219,6 +225,7 @@ fn newest_of<D: BlockDevice>(
     index: usize,
     root: &RootKey,
     damaged: &mut Vec<(usize, u64)>,
+    unread: &mut [u8; MAX_MEMBERS],
     idle: &mut impl FnMut() -> bool,
 ) -> Result<Found, Error> {
     if disk.blocks() < RING_BLOCKS {
@@ -228,9 +235,10 @@ fn newest_of<D: BlockDevice>(
     for place in 0..RING_BLOCKS {
         let buffer = match perform(disk, index, place, Action::Read(1), idle) {
             Ok(buffer) => buffer,
-            // A place that cannot be read counts as damaged; another may serve.
+            // The newest may lie there: if no other member has this place, that is not for us to guess.
             Err(error @ Error::Disk { .. }) => {
                 (worst, _) = (error, damaged.push((index, place)));
+                unread[index] |= 1 << place;
                 continue;
             }
             Err(error) => return Err(error),

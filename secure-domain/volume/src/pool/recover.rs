@@ -48,6 +48,8 @@ pub(super) struct Scan {
     /// The demanded point, and the superblock's, were met.
     demand_met: bool,
     required_met: bool,
+    /// A record names a checkpoint that is newer than the superblock.
+    newer_checkpoint: bool,
 }
 
 /// Which part of the disk's history the anchor believes.
@@ -72,6 +74,9 @@ pub(super) fn demand(superblock: &Superblock, anchored: &Anchored) -> Result<Dem
 pub(super) fn judge(superblock: &Superblock, anchored: &Anchored, demand: &Demand, found: &Scan) -> Result<(), Error> {
     let branch = demand.ends_there && demand.point != Some(found.head);
     if demand.point.is_some() && (!found.demand_met || branch) {
+        return Err(rolled_back(superblock, found.head.seq, anchored));
+    }
+    if found.newer_checkpoint {
         return Err(rolled_back(superblock, found.head.seq, anchored));
     }
     if !found.required_met {
@@ -141,8 +146,12 @@ pub(super) fn scan<D: BlockDevice>(
         records: 0,
         demand_met: demand.point == Some(superblock.log_start),
         required_met: superblock.log_required == superblock.log_start,
+        newer_checkpoint: false,
     };
     while let Some((head, _)) = walk.next(&mut disks, superblock, key, idle)? {
+        // Counted from the checkpoint before the superblock's: 0 and 1 are right, more is a newer one, which is missing.
+        let ahead = head.checkpoint.wrapping_sub(superblock.checkpoint as u16).wrapping_add(1);
+        found.newer_checkpoint |= ahead > 1;
         found.head = walk.point;
         found.position = walk.position;
         found.covered = found.covered.max(head.covered);
