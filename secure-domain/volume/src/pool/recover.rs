@@ -149,9 +149,8 @@ pub(super) fn scan<D: BlockDevice>(
         newer_checkpoint: false,
     };
     while let Some((head, _)) = walk.next(&mut disks, superblock, key, idle)? {
-        // Counted from the checkpoint before the superblock's: 0 and 1 are right, more is a newer one, which is missing.
-        let ahead = head.checkpoint.wrapping_sub(superblock.checkpoint as u16).wrapping_add(1);
-        found.newer_checkpoint |= ahead > 1;
+        // The difference of two numbers that are close to each other, whatever their high bits.
+        found.newer_checkpoint |= (head.checkpoint.wrapping_sub(superblock.checkpoint as u16) as i16) > 0;
         found.head = walk.point;
         found.position = walk.position;
         found.covered = found.covered.max(head.covered);
