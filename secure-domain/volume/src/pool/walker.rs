@@ -88,8 +88,8 @@ impl Walker {
 
     /// Whether nothing is to be done before some time has passed.
     pub(super) fn is_idle(&self, now_ms: u64) -> bool {
-        let walks = self.resealing.is_some() || self.scrubbing.is_some();
-        self.heals.is_empty() && !self.busy && (!walks || now_ms < self.not_before_ms)
+        let reseals = self.resealing.is_some() && now_ms >= self.not_before_ms;
+        self.heals.is_empty() && !self.busy && !reseals && self.scrubbing.is_none()
     }
 }
 
@@ -121,21 +121,27 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Moves the walker on.
     pub(super) fn pump_walker(&mut self) {
         self.issue_heals();
-        if self.walker.busy || !self.walker_may_go() || self.now_ms < self.walker.not_before_ms {
+        if self.walker.busy || !self.walker_may_go() {
             return;
         }
-        if self.walker.resealing.is_none() && !self.stopped && self.commands.is_idle() {
-            let next =
-                self.volumes.iter().position(|volume| volume.as_ref().is_some_and(|volume| volume.old.is_some()));
-            self.walker.resealing = next.map(|slot| Walk { slot, block: 0, copy: 0 });
-            self.walker.careful_until = 0;
-        }
         self.walker.since_ms = self.now_ms;
-        if let Some(walk) = self.walker.resealing.filter(|_| !self.stopped) {
+        let reseals = !self.stopped && self.now_ms >= self.walker.not_before_ms;
+        if let Some(walk) = self.next_to_reseal().filter(|_| reseals) {
             self.reseal_step(walk);
         } else if let Some((cookie, walk)) = self.walker.scrubbing {
             self.scrub_step(cookie, walk);
         }
+    }
+
+    /// Where resealing stands; it begins with the first volume that has an old epoch.
+    fn next_to_reseal(&mut self) -> Option<Walk> {
+        if self.walker.resealing.is_none() && self.commands.is_idle() {
+            let has_old = |volume: &super::Volume| volume.old.is_some();
+            let next = self.volumes.iter().position(|volume| volume.as_ref().is_some_and(has_old));
+            self.walker.resealing = next.map(|slot| Walk { slot, block: 0, copy: 0 });
+            self.walker.careful_until = 0;
+        }
+        self.walker.resealing
     }
 
     fn walker_may_go(&self) -> bool {
