@@ -26,6 +26,9 @@ use crate::{
     seal::Sealer,
 };
 
+/// Times that a block which may be old or new is read before it counts as unreadable.
+const MAX_READS: u32 = 8;
+
 /// What the anchor demands of the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
@@ -547,11 +550,16 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     ) -> Result<Option<[u8; BLOCK_BYTES]>, Error> {
         let Entry::Sealed { version, epoch, tag } = *entry else { return Ok(None) };
         let device = &mut self.members[member].device;
-        let buffer: Option<Buffer> = match perform(device, member, block, Action::Read(1), idle) {
-            Ok(buffer) => buffer,
-            Err(Error::Disk { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let mut buffer: Option<Buffer> = None;
+        for _ in 0..MAX_READS {
+            match perform(device, member, block, Action::Read(1), idle) {
+                Ok(found) => buffer = found,
+                // What is concluded from a block that cannot be read may be wrong: it is asked for a few times.
+                Err(Error::Disk { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            break;
+        }
         let Some(buffer) = buffer else { return Ok(None) };
         let mut sealed = [[0; BLOCK_BYTES]];
         sealed[0].copy_from_slice(device.bytes(&buffer));
