@@ -91,7 +91,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn wants_anchor(&self) -> bool {
         let anchoring = &self.anchoring;
         let waited_ms = self.now_ms.saturating_sub(anchoring.since_ms);
-        if self.stopped || anchoring.failed && waited_ms < RETRY_MS {
+        if anchoring.failed && waited_ms < RETRY_MS {
             return false;
         }
         let due = match self.options.policy {
@@ -100,7 +100,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         let behind = self.log.durable() != anchoring.held.head;
         let low = self.versions_left() < self.options.reservation / 2;
-        !anchoring.waiting.is_empty() || due && behind || low
+        !anchoring.waiting.is_empty() || !self.stopped && (due && behind || low)
     }
 
     /// What the anchor should hold now.

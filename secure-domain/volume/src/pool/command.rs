@@ -19,7 +19,7 @@ use keystore::{DataKey, MAX_DATA_KEY_BYTES};
 use zeroize::Zeroizing;
 
 use super::{
-    Pool,
+    Policy, Pool,
     volumes::{Physical, Volume},
 };
 use crate::{
@@ -348,10 +348,19 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// The checkpoint that carries the change is durable: it is true now.
-    pub(super) fn end_command(&mut self) {
+    /// Whether space is about to become free.
+    pub(super) fn frees_space(&self) -> bool {
+        self.commands.running.as_ref().is_some_and(|running| {
+            running.phase != Phase::Dropping
+                && running.change.records.first().is_some_and(|(_, record)| record.is_none())
+        })
+    }
+
+    /// The checkpoint that carries the change is durable: it is true now. Returns whether there was one: then the log has to name
+    /// this checkpoint, so that nobody takes the superblock away and with it the change.
+    pub(super) fn end_command(&mut self) -> bool {
         let Some(running) = self.commands.running.as_mut().filter(|running| running.phase == Phase::Carrying) else {
-            return;
+            return false;
         };
         running.phase = Phase::Dropping;
         let held = core::mem::take(&mut running.change.held);
@@ -364,6 +373,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.change_volume(slot, record, sealer.take());
         }
         self.moved = true;
+        true
     }
 
     fn change_volume(&mut self, slot: usize, record: Option<VolumeRecord>, sealer: Option<Sealer>) {
@@ -386,9 +396,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// Waits until the anchor has forgotten the old secret; then the command is done.
+    /// Waits until the log names the checkpoint and the anchor has forgotten the old secret; then the command is done.
     fn drop_secret(&mut self) {
         let Some(Running { change, .. }) = &self.commands.running else { return };
+        if self.log.named_checkpoint < self.superblock.checkpoint {
+            self.log.force |= self.log.is_idle();
+            return;
+        }
+        if change.secret.is_none()
+            && self.options.policy == Policy::Strict
+            && self.anchoring.held.head.seq < self.log.durable().seq
+        {
+            let next = self.next_anchored();
+            self.anchor_for_command(next);
+            return;
+        }
         if let Some(secret) = &change.secret
             && self.anchoring.held.secret != *secret
         {

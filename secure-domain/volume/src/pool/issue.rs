@@ -99,6 +99,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let epoch = self.volume(draft.volume).sealer.epoch();
         let state = self.runs.get_mut(run);
         (state.buffers, state.version, state.epoch) = (buffers, version, epoch);
+        self.promise(run);
         self.gather_run(run, transfer);
         Step::Issued
     }
@@ -114,7 +115,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         let physical = match self.assigned(next.volume, next.spot.extent) {
             Ok(physical) => physical,
-            Err(status) => return Err(self.fail_rest(next.request, status)),
+            Err(_) if self.frees_space() => return Err(Step::Waits),
+            Err(status) => return Err(self.no_space(next, status)),
         };
         let draft = match self.draft(next, &physical) {
             Ok(draft) => draft,
@@ -131,6 +133,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return Err(Step::Waits);
         }
         Ok(draft)
+    }
+
+    fn no_space(&mut self, next: &Next, status: Status) -> Step {
+        let volume = self.volume(next.volume).record.number;
+        self.report(Event::NoSpace { volume });
+        self.fail_rest(next.request, status)
     }
 
     /// The request fails as a whole.
@@ -196,8 +204,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let free =
                 most.and_then(|member| Some(Physical { member, extent: self.members[member].extents.find_free()? }));
             let Some(free) = free else {
-                let volume = self.volume(volume).record.number;
-                self.report(Event::NoSpace { volume });
                 return Err(Status::NoSpace);
             };
             *(if copy == 0 { &mut found[0] } else { &mut found[1] }) = Some(free);

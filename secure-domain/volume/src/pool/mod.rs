@@ -150,7 +150,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             && self.is_quiet()
             && self.commands.is_idle()
             && self.log.is_idle()
-            && self.walker.is_idle()
+            && self.walker.is_idle(self.now_ms)
     }
 
     /// Whether no disk and no anchor owes an answer.
