@@ -32,10 +32,13 @@ pub struct Aead {
     mode: Keyed,
 }
 
+/// A key in one of the modes.
 // One key lives long and in place; boxing would need an allocator.
 #[allow(clippy::large_enum_variant)]
-enum Keyed {
+pub(crate) enum Keyed {
+    /// In GCM.
     Gcm(Gcm),
+    /// In CCM.
     Ccm(Ccm),
 }
 

@@ -10,6 +10,7 @@ pub mod aead;
 mod aria;
 mod block;
 pub mod ccm;
+pub mod ccm_wrap;
 pub mod cmac;
 pub mod ctr;
 pub mod drbg;

@@ -5,8 +5,9 @@
 //! directly.
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::aead::Aead;
+use crate::aead::{Aead, Nonce, Tag};
 use crate::block::BlockCipher;
+use crate::ccm_wrap::WrappingKey;
 use crate::cmac;
 use crate::error::Error;
 use crate::hash::{self, HmacSha256};
@@ -241,6 +242,31 @@ impl Module {
         hash::pbkdf2(password, salt, iterations, out)
     }
 
+    /// Wraps `key` in place with ARIA-256-CCM; see [`WrappingKey::wrap`].
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::KeyLength`], [`Error::InputLength`]; `key` is untouched then.
+    pub fn wrap_key(&self, wrapping: &[u8], nonce: &Nonce, aad: &[u8], key: &mut [u8]) -> Result<Tag, Error> {
+        self.permit()?;
+        WrappingKey::new(wrapping)?.wrap(nonce, aad, key)
+    }
+
+    /// Unwraps `key` in place; see [`WrappingKey::unwrap`].
+    ///
+    /// # Errors
+    /// As [`Module::wrap_key`], and [`Error::TagMismatch`], with `key` zero.
+    pub fn unwrap_key(
+        &self,
+        wrapping: &[u8],
+        nonce: &Nonce,
+        aad: &[u8],
+        key: &mut [u8],
+        tag: &Tag,
+    ) -> Result<(), Error> {
+        self.permit()?;
+        WrappingKey::new(wrapping)?.unwrap(nonce, aad, key, tag)
+    }
+
     /// Wraps a key; see [`kw::wrap`].
     ///
     /// # Errors
@@ -340,6 +366,8 @@ mod tests {
             assert_eq!(module.kbkdf(b"", b"", b"", &mut out), Err(refused));
             assert_eq!(module.pbkdf2(b"", b"", 1, &mut out), Err(refused));
             assert_eq!(module.wrap(Algorithm::Aria128, &[0; 16], &[0; 16], &mut out[..24]), Err(refused));
+            assert_eq!(module.wrap_key(&[0; 32], &[0; 12], b"", &mut out), Err(refused));
+            assert_eq!(module.unwrap_key(&[0; 32], &[0; 12], b"", &mut out, &[0; 16]), Err(refused));
             assert!(module.xts(Algorithm::Aria128, &[0; 32]).is_err());
             assert_eq!(module.random(Counting(0), 8).unwrap_err(), refused);
             assert_eq!(out, [9; 32]);
@@ -390,6 +418,19 @@ mod tests {
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 999, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 15], 1000, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out), Ok(()));
+    }
+
+    #[test]
+    fn a_wrapped_key_unwraps_only_unchanged() {
+        let module = approved(Profile::Kcmvp);
+        let mut key = [5; 32];
+        assert_eq!(module.wrap_key(&[1; 16], &[2; 12], b"", &mut key), Err(Error::KeyLength));
+        let tag = module.wrap_key(&[1; 32], &[2; 12], b"volume", &mut key).unwrap();
+        let mut copy = key;
+        assert_eq!(module.unwrap_key(&[1; 32], &[2; 12], b"other", &mut copy, &tag), Err(Error::TagMismatch));
+        assert_eq!(copy, [0; 32]);
+        assert_eq!(module.unwrap_key(&[1; 32], &[2; 12], b"volume", &mut key, &tag), Ok(()));
+        assert_eq!(key, [5; 32]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The answers are published values: RFC 5794, RFC 4269, FIPS 197, RFC 4231, FIPS 180-4, Wycheproof, NIST CAVP, RFC 7914, and for
 //! HMAC-DRBG the derived value of `tests/vectors/derived-drbg.txt`. A tester can name one test to be falsified, and must then see it fail.
 use crate::ccm::Ccm;
+use crate::ccm_wrap::WrappingKey;
 use crate::drbg::HmacDrbgSha256;
 use crate::features::CpuFeatures;
 use crate::gcm::Gcm;
@@ -36,6 +37,8 @@ pub enum Test {
     Cmac,
     /// Key wrap and unwrap.
     KeyWrap,
+    /// Key wrap and unwrap with CCM.
+    CcmWrap,
     /// KBKDF in counter mode.
     Kbkdf,
     /// PBKDF2.
@@ -46,7 +49,7 @@ pub enum Test {
 
 impl Test {
     /// Every test after HMAC and integrity, in the order they run.
-    pub const KNOWN_ANSWERS: [Self; 23] = [
+    pub const KNOWN_ANSWERS: [Self; 24] = [
         Self::Sha256,
         Self::Sha512,
         Self::HmacSha512,
@@ -67,6 +70,7 @@ impl Test {
         Self::Ccm(Algorithm::Aes128),
         Self::Cmac,
         Self::KeyWrap,
+        Self::CcmWrap,
         Self::Kbkdf,
         Self::Pbkdf2,
         Self::HmacDrbg,
@@ -148,6 +152,7 @@ fn known_answer(test: Test, features: CpuFeatures, flip: u8) -> bool {
         Test::Ccm(algorithm) => ccm(algorithm, features, flip),
         Test::Cmac => mac(features, flip),
         Test::KeyWrap => wrap(features, flip),
+        Test::CcmWrap => ccm_wrap(features, flip),
         Test::Kbkdf => kbkdf(flip),
         Test::Pbkdf2 => password(flip),
         Test::HmacDrbg => drbg(flip),
@@ -285,8 +290,8 @@ fn gcm(algorithm: Algorithm, features: CpuFeatures, flip: u8) -> bool {
     })
 }
 
-/// Wycheproof: one record for each cipher, 31 bytes.
-fn ccm(algorithm: Algorithm, features: CpuFeatures, flip: u8) -> bool {
+/// Wycheproof: one CCM record for each cipher, 31 bytes, and its associated data.
+fn ccm_record(algorithm: Algorithm) -> (Record<31>, [u8; 16]) {
     let long = algorithm == Algorithm::Aria256;
     let (ciphertext, tag) = match algorithm {
         Algorithm::Aria256 => {
@@ -312,8 +317,12 @@ fn ccm(algorithm: Algorithm, features: CpuFeatures, flip: u8) -> bool {
         ciphertext: hex(ciphertext),
         tag: hex(tag),
     };
-    let aad: [u8; 16] =
-        if long { hex("d603491fbf0950d36489abb40dd8d42b") } else { hex("72175bdfdb4a23e97fdcbd263baf4316") };
+    let aad = if long { hex("d603491fbf0950d36489abb40dd8d42b") } else { hex("72175bdfdb4a23e97fdcbd263baf4316") };
+    (record, aad)
+}
+
+fn ccm(algorithm: Algorithm, features: CpuFeatures, flip: u8) -> bool {
+    let (record, aad) = ccm_record(algorithm);
     let ccm = cipher(algorithm, &record.key, features).and_then(|cipher| Ccm::new(cipher, 12, 16).ok());
     ccm.is_some_and(|ccm| {
         aead(
@@ -343,6 +352,24 @@ fn wrap(features: CpuFeatures, flip: u8) -> bool {
         let (mut wrapped, mut unwrapped) = ([0; 24], [0; 16]);
         let wraps = kw::wrap(&cipher, &key, &mut wrapped).is_ok() && same(&wrapped, &expected, flip);
         wraps && kw::unwrap(&cipher, &wrapped, &mut unwrapped).is_ok() && unwrapped == key
+    })
+}
+
+/// The record of ARIA-256 as a key.
+fn ccm_wrap(features: CpuFeatures, flip: u8) -> bool {
+    let (record, aad) = ccm_record(Algorithm::Aria256);
+    WrappingKey::with_features(&record.key, features).is_ok_and(|wrapping| {
+        aead(
+            &record,
+            flip,
+            |key, tag| {
+                wrapping.wrap(&record.nonce, &aad, key).is_ok_and(|new| {
+                    tag.copy_from_slice(&new);
+                    true
+                })
+            },
+            |key, tag| tag.try_into().is_ok_and(|tag| wrapping.unwrap(&record.nonce, &aad, key, tag).is_ok()),
+        )
     })
 }
 

@@ -6,6 +6,7 @@ use std::cell::Cell;
 
 use common::{Record, algorithm, label_stream, records};
 use crypto::ccm::Ccm;
+use crypto::ccm_wrap::WrappingKey;
 use crypto::drbg::{HmacDrbgSha256, HmacDrbgSha512};
 use crypto::gcm::Gcm;
 use crypto::hash::{kbkdf_fixed_input, pbkdf2, sha256};
@@ -145,6 +146,37 @@ fn wycheproof_gcm_here() {
         let (valid, invalid) = check_aead_file(file, "GCM");
         assert_eq!(valid + invalid, count, "{file}");
     }
+}
+
+#[test]
+fn wycheproof_ccm_as_key_wrap() {
+    on_both_backends(wycheproof_ccm_as_key_wrap_here);
+}
+
+/// The records whose lengths the key wrap takes.
+fn wycheproof_ccm_as_key_wrap_here() {
+    let (mut valid, mut invalid) = (0, 0);
+    for record in records("aria-ccm-wycheproof.txt") {
+        let Ok(wrapping) = WrappingKey::with_features(&record.hex("key"), FEATURES.get()) else { continue };
+        let (Ok(nonce), Ok(tag)) = (record.hex("nonce").try_into(), record.hex("tag").try_into()) else { continue };
+        let (aad, key, wrapped) = (record.hex("aad"), record.hex("pt"), record.hex("ct"));
+        if !(16..=64).contains(&wrapped.len()) {
+            continue;
+        }
+        let mut unwrapped = wrapped.clone();
+        let result = wrapping.unwrap(&nonce, &aad, &mut unwrapped, &tag);
+        assert_eq!(result.is_ok(), record.is_valid(), "{record:?}");
+        if result.is_ok() {
+            assert_eq!(unwrapped, key, "{record:?}");
+            assert_eq!(wrapping.wrap(&nonce, &aad, &mut unwrapped), Ok(tag), "{record:?}");
+            assert_eq!(unwrapped, wrapped, "{record:?}");
+            valid += 1;
+        } else {
+            assert!(unwrapped.iter().all(|byte| *byte == 0), "{record:?}");
+            invalid += 1;
+        }
+    }
+    assert!(valid >= 20 && invalid >= 20, "{valid} {invalid}");
 }
 
 #[test]

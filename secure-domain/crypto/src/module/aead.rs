@@ -1,6 +1,6 @@
 //! AEAD keys in service: they ask the module before every call.
 use super::Module;
-use crate::aead::{Aead, Nonce, Tag};
+use crate::aead::{Aead, Keyed, Nonce, Tag};
 use crate::block::BlockCipher;
 use crate::ccm::Ccm;
 use crate::error::Error;
@@ -51,11 +51,8 @@ impl<'m> AeadService<'m> {
 pub struct MessageService<'m> {
     module: &'m Module,
     keyed: Keyed,
-}
-
-enum Keyed {
-    Gcm { gcm: Gcm, nonce_len: usize, tag_len: usize },
-    Ccm(Ccm),
+    nonce_len: usize,
+    tag_len: usize,
 }
 
 impl<'m> MessageService<'m> {
@@ -71,9 +68,9 @@ impl<'m> MessageService<'m> {
             Mode::Ccm => Keyed::Ccm(Ccm::new(cipher, nonce_len, tag_len)?),
             Mode::Gcm if nonce_len == 0 => return Err(Error::NonceLength),
             Mode::Gcm if !(12..=16).contains(&tag_len) => return Err(Error::TagLength),
-            Mode::Gcm => Keyed::Gcm { gcm: Gcm::new(cipher), nonce_len, tag_len },
+            Mode::Gcm => Keyed::Gcm(Gcm::new(cipher)),
         };
-        Ok(Self { module, keyed })
+        Ok(Self { module, keyed, nonce_len, tag_len })
     }
 
     /// Enciphers `data` in place and writes the tag.
@@ -84,7 +81,7 @@ impl<'m> MessageService<'m> {
     pub fn seal(&self, nonce: &[u8], aad: &[u8], data: &mut [u8], tag: &mut [u8]) -> Result<(), Error> {
         self.permit(nonce, tag)?;
         match &self.keyed {
-            Keyed::Gcm { gcm, .. } => gcm.seal(nonce, aad, data, tag),
+            Keyed::Gcm(gcm) => gcm.seal(nonce, aad, data, tag),
             Keyed::Ccm(ccm) => ccm.seal(nonce, aad, data, tag),
         }
     }
@@ -96,19 +93,21 @@ impl<'m> MessageService<'m> {
     pub fn open(&self, nonce: &[u8], aad: &[u8], data: &mut [u8], tag: &[u8]) -> Result<(), Error> {
         self.permit(nonce, tag)?;
         match &self.keyed {
-            Keyed::Gcm { gcm, .. } => gcm.open(nonce, aad, data, tag),
+            Keyed::Gcm(gcm) => gcm.open(nonce, aad, data, tag),
             Keyed::Ccm(ccm) => ccm.open(nonce, aad, data, tag),
         }
     }
 
-    /// Refuses unless the module serves and the lengths are those that the profile allowed. CCM checks its own.
+    /// Refuses unless the module serves and the lengths are those that the profile allowed.
     fn permit(&self, nonce: &[u8], tag: &[u8]) -> Result<(), Error> {
         self.module.permit()?;
-        match &self.keyed {
-            Keyed::Gcm { nonce_len, .. } if nonce.len() != *nonce_len => Err(Error::NonceLength),
-            Keyed::Gcm { tag_len, .. } if tag.len() != *tag_len => Err(Error::TagLength),
-            _ => Ok(()),
+        if nonce.len() != self.nonce_len {
+            return Err(Error::NonceLength);
         }
+        if tag.len() != self.tag_len {
+            return Err(Error::TagLength);
+        }
+        Ok(())
     }
 }
 
