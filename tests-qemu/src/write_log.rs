@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-const MAGIC: u64 = 0x6a73_6677_7368_72;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLUSH: u64 = 1 << 0;
 const FUA: u64 = 1 << 1;
 const DISCARD: u64 = 1 << 2;
@@ -45,7 +45,9 @@ impl WriteLog {
         let file = |name: &str, path: &Path| {
             ["-blockdev".to_owned(), format!("driver=file,node-name={name},filename={}", path.display())]
         };
-        let logged = format!("driver=blklogwrites,node-name={node},file={node}-disk,log={node}-log,log-sector-size=512,log-super-update-interval=1");
+        let logged = format!(
+            "driver=blklogwrites,node-name={node},file={node}-disk,log={node}-log,log-sector-size=512,log-super-update-interval=1"
+        );
         let mut arguments = file(&format!("{node}-disk"), disk).to_vec();
         arguments.extend(file(&format!("{node}-log"), log));
         arguments.extend(["-blockdev".to_owned(), logged]);

@@ -149,6 +149,16 @@ pub fn mount(disk: &Path, board: &Board, access: Access) -> Result<(HostPool, Re
     mounted.with_context(|| format!("{} is not a disk that board {} can serve", disk.display(), board.name))
 }
 
+/// The block of the disk that holds a block of the volume [`VOLUME`].
+///
+/// # Errors
+/// When the disk cannot be served, or the block was never written.
+pub fn locate(disk: &Path, block: u64, board: &Board) -> Result<u64> {
+    let (pool, _) = mount(disk, board, Access::ReadOnly)?;
+    let place = pool.pool().locate(pool.volume(VOLUME)?.number, block, 0);
+    place.map(|(_, block)| block).with_context(|| format!("block {block} of the volume was never written"))
+}
+
 /// Writes the plain contents of a volume into a file, without writing to the disk.
 ///
 /// # Errors

@@ -14,7 +14,6 @@ extern crate std;
 
 pub mod bits;
 mod error;
-pub mod host;
 pub mod operation;
 pub mod pool;
 pub mod record;

@@ -47,7 +47,7 @@ pub use request::MAX_REQUESTS;
 
 use crate::{
     Command, Done, Event, Full, Operation, Status, Transfer, VolumeInfo,
-    record::{anchored::Anchored, geometry::Geometry, superblock::Superblock},
+    record::{EXTENT_BLOCKS, anchored::Anchored, geometry::Geometry, superblock::Superblock},
 };
 use anchoring::Anchoring;
 use batch::Batch;
@@ -137,6 +137,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Size of a volume in blocks.
     pub fn blocks(&self, volume: u32) -> Option<u64> {
         self.find(volume).map(|slot| self.volume(slot).record.blocks)
+    }
+
+    /// Where copy `copy` of a block of a volume lies: the disk, counted as given, and the block on it. `None`: nowhere, it was never
+    /// written, or there is no such block or copy.
+    pub fn locate(&self, volume: u32, block: u64, copy: usize) -> Option<(usize, u64)> {
+        let volume = self.volume(self.find(volume)?);
+        let spot = volume.spot(block);
+        let physical = volume.has(spot.extent, copy).then(|| volume.physical(spot.extent, copy))??;
+        let geometry = &self.members[physical.member].geometry;
+        let given = self.given.iter().position(|member| *member == physical.member)?;
+        Some((given, geometry.data_start + u64::from(physical.extent) * EXTENT_BLOCKS + spot.within))
     }
 
     /// Whether a request can be submitted.

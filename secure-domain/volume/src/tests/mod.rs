@@ -3,7 +3,6 @@
 mod crash;
 mod epochs;
 mod faults;
-mod host;
 mod model;
 mod refusal;
 mod ring;
