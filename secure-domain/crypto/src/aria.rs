@@ -9,9 +9,12 @@
 //! the words in the order 0, 2, 1, 3, because then a block's two 64-bit halves spread into lanes by one shift.
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::block::in_passes;
 use crate::error::Error;
 use crate::sbox::{Byte, aria_s1, aria_s1_inv, aria_s2, aria_s2_inv};
 use crate::{Block, xor_block};
+
+mod one;
 
 /// Blocks in one portable pass.
 pub(crate) const PASS: usize = 16;
@@ -67,9 +70,9 @@ fn expand(key: &[u8]) -> RoundKeys {
     let mut halves = [[0; 16]; 2];
     halves.as_flattened_mut()[..key.len()].copy_from_slice(key);
     let mut w = [halves[0]; 4];
-    w[1] = xor_block(&single_round::<false>(&w[0], &ck(0)), &halves[1]);
-    w[2] = xor_block(&single_round::<true>(&w[1], &ck(1)), &w[0]);
-    w[3] = xor_block(&single_round::<false>(&w[2], &ck(2)), &w[1]);
+    w[1] = xor_block(&one::round::<false>(&w[0], &ck(0)), &halves[1]);
+    w[2] = xor_block(&one::round::<true>(&w[1], &ck(1)), &w[0]);
+    w[3] = xor_block(&one::round::<false>(&w[2], &ck(2)), &w[1]);
     let mut words = w.map(u128::from_be_bytes);
     let mut keys = [[0; 16]; ROUND_KEYS];
     for (i, round_key) in keys.iter_mut().enumerate() {
@@ -93,19 +96,6 @@ fn reverse(encrypt: &RoundKeys) -> RoundKeys {
         }
     }
     decrypt
-}
-
-/// One round function FO (`EVEN` false) or FE (`EVEN` true) on one block.
-fn single_round<const EVEN: bool>(block: &Block, key: &Block) -> Block {
-    let mut blocks = [[0; 16]; PASS];
-    blocks[0] = *block;
-    let mut state = spread(&blocks);
-    add_key(&mut state, key);
-    substitute::<EVEN>(&mut state);
-    diffuse(&mut state);
-    gather(&state, &mut blocks);
-    state.zeroize();
-    blocks[0]
 }
 
 /// The diffusion layer A on one block of bytes (RFC 5794 section 2.4.3), by the factors in the module's head.
@@ -132,8 +122,22 @@ pub(crate) fn diffuse_block(block: &Block) -> Block {
 /// 16 blocks as planes: `state[c][i]` is bit `i` of the bytes `c` of all words.
 type State = [Byte<u64>; 4];
 
-/// Enciphers up to 16 blocks in place with the round keys of either direction.
-pub(crate) fn crypt_pass(keys: &RoundKeys, blocks: &mut [Block; PASS]) {
+/// Blocks up to which one after the other is cheaper than a pass.
+const FEW: usize = 3;
+
+/// Enciphers blocks in place with the round keys of either direction.
+pub(crate) fn crypt(keys: &RoundKeys, blocks: &mut [Block]) {
+    let (passes, rest) = blocks.as_chunks_mut();
+    passes.iter_mut().for_each(|pass| crypt_pass(keys, pass));
+    if rest.len() <= FEW {
+        rest.iter_mut().for_each(|block| *block = one::crypt(keys, block));
+    } else {
+        in_passes(rest, |pass| crypt_pass(keys, pass));
+    }
+}
+
+/// Enciphers 16 blocks in place.
+fn crypt_pass(keys: &RoundKeys, blocks: &mut [Block; PASS]) {
     let (last, rest) = keys.as_slice().split_last().expect("a key has at least 13 round keys");
     let (last_round, rest) = rest.split_last().expect("a key has at least 13 round keys");
     let mut state = spread(blocks);
@@ -268,9 +272,10 @@ mod tests {
         }
     }
 
+    /// A whole pass and one block.
     fn crypt_first(keys: &RoundKeys, block: Block) -> Block {
-        let mut blocks = [block; PASS];
-        crypt_pass(keys, &mut blocks);
+        let mut blocks = [block; PASS + 1];
+        crypt(keys, &mut blocks);
         assert!(blocks.iter().all(|other| *other == blocks[0]));
         blocks[0]
     }

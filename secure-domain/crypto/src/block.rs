@@ -77,9 +77,9 @@ impl BlockCipher {
     /// Enciphers every block in place.
     pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
-            Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.encrypt, pass)),
+            Key::Aria(key) => aria::crypt(&key.encrypt, blocks),
             Key::AriaVector(proof, _, keys) => simd::aria_crypt(*proof, keys, blocks),
-            Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(false), pass)),
+            Key::Seed(key) => seed::crypt(|| key.schedule(false), blocks),
             Key::SeedVector(proof, _, keys) => simd::seed_crypt(*proof, keys, blocks),
             Key::AesVector(proof, keys) => simd::aes_encrypt(*proof, keys, blocks),
             Key::Aes128(key) => key.encrypt_blocks(as_arrays(blocks)),
@@ -91,12 +91,12 @@ impl BlockCipher {
     /// Deciphers every block in place.
     pub fn decrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
-            Key::Aria(key) => in_passes(blocks, |pass| aria::crypt_pass(&key.decrypt, pass)),
+            Key::Aria(key) => aria::crypt(&key.decrypt, blocks),
             Key::AriaVector(proof, key, _) => {
                 let keys = simd::aria::Keys::new(&key.decrypt);
                 simd::aria_crypt(*proof, &keys, blocks);
             }
-            Key::Seed(key) => in_passes(blocks, |pass| seed::crypt_pass(key.schedule(true), pass)),
+            Key::Seed(key) => seed::crypt(|| key.schedule(true), blocks),
             Key::SeedVector(proof, key, _) => {
                 let keys = simd::seed::Keys::new(key, true);
                 simd::seed_crypt(*proof, &keys, blocks);
@@ -140,12 +140,18 @@ impl BlockCipher {
         (length - rest.len(), rest)
     }
 
-    /// Runs the CBC-MAC chains of 16 sectors over all their blocks, if a kernel keeps them in registers; says whether it did.
-    pub(crate) fn chain_sectors(&self, sectors: &[Sector; 16], chains: &mut [Block; 16]) -> bool {
+    /// Runs the CBC-MAC chains of 16 sectors over all their blocks, and copies these to `copy` if there is one, if a kernel keeps the
+    /// chains in registers; says whether it did.
+    pub(crate) fn chain_sectors(
+        &self,
+        sectors: &[Sector; 16],
+        copy: Option<&mut [Sector; 16]>,
+        chains: &mut [Block; 16],
+    ) -> bool {
         match &self.0 {
-            Key::AriaVector(proof, _, keys) => simd::aria_chain(*proof, keys, sectors, chains),
-            Key::SeedVector(proof, _, keys) => simd::seed_chain(*proof, keys, sectors, chains),
-            Key::AesVector(proof, keys) => simd::aes_chain(*proof, keys, sectors, chains),
+            Key::AriaVector(proof, _, keys) => simd::aria_chain(*proof, keys, sectors, copy, chains),
+            Key::SeedVector(proof, _, keys) => simd::seed_chain(*proof, keys, sectors, copy, chains),
+            Key::AesVector(proof, keys) => simd::aes_chain(*proof, keys, sectors, copy, chains),
             _ => return false,
         }
         true
@@ -155,6 +161,7 @@ impl BlockCipher {
     pub(crate) fn chain(&self, state: &mut Block, blocks: &[Block]) {
         match &self.0 {
             Key::AriaVector(proof, _, keys) => simd::aria_chain_one(*proof, keys, state, blocks),
+            Key::SeedVector(proof, _, keys) => simd::seed_chain_one(*proof, keys, state, blocks),
             Key::AesVector(proof, keys) => simd::aes_chain_one(*proof, keys, state, blocks),
             _ => blocks.iter().for_each(|block| *state = self.encrypt_block(xor_block(state, block))),
         }

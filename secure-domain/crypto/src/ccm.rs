@@ -206,8 +206,7 @@ impl Ccm {
         ciphertext: &mut [Sector],
         tags: &mut [Tag],
     ) {
-        ciphertext.copy_from_slice(plaintext);
-        self.tag_lanes(lanes, ciphertext, tags);
+        self.tag_lanes(lanes, |chains| self.copy_and_chain(plaintext, ciphertext, chains), tags);
         for (sector, nonce) in ciphertext.iter_mut().zip(lanes.nonces) {
             ctr::apply(&self.cipher, &self.counter(nonce, 1), sector.as_mut_slice().into());
         }
@@ -228,7 +227,7 @@ impl Ccm {
         }
         let mut expected = [[0; 16]; LANES];
         let expected = &mut expected[..plaintext.len()];
-        self.tag_lanes(lanes, plaintext, expected);
+        self.tag_lanes(lanes, |chains| self.chain_lanes(plaintext, chains), expected);
         for (i, result) in results.iter_mut().enumerate() {
             *result = Ok(());
             if !bool::from(expected[i].ct_eq(&tags[i])) {
@@ -238,12 +237,43 @@ impl Ccm {
         }
     }
 
-    /// The tags of sectors, one cipher pass for each step of all chains.
-    fn tag_lanes<A: AsRef<[u8]>>(&self, lanes: &Lanes<'_, A>, plaintext: &[Sector], tags: &mut [Tag]) {
+    /// Copies `source` to `target` and runs the chains over it. Each source byte is read once.
+    fn copy_and_chain(&self, source: &[Sector], target: &mut [Sector], chains: &mut [Block; LANES]) {
+        if let (Ok(source), Ok(target)) = (source.try_into(), (&mut *target).try_into())
+            && self.cipher.chain_sectors(source, Some(target), chains)
+        {
+            return;
+        }
+        target.copy_from_slice(source);
+        self.chain_lanes(target, chains);
+    }
+
+    /// Runs the chains over sectors, one cipher pass for each step of all of them.
+    fn chain_lanes(&self, sectors: &[Sector], chains: &mut [Block; LANES]) {
+        if let Ok(sectors) = sectors.try_into()
+            && self.cipher.chain_sectors(sectors, None, chains)
+        {
+            return;
+        }
+        for step in 0..SECTOR_LEN / 16 {
+            for (chain, sector) in chains.iter_mut().zip(sectors) {
+                *chain = xor_block(chain, &sector.as_chunks::<16>().0[step]);
+            }
+            self.cipher.encrypt_blocks(&mut chains[..sectors.len()]);
+        }
+    }
+
+    /// The tags of sectors; `message` runs the chains over their plaintexts.
+    fn tag_lanes<A: AsRef<[u8]>>(
+        &self,
+        lanes: &Lanes<'_, A>,
+        message: impl FnOnce(&mut [Block; LANES]),
+        tags: &mut [Tag],
+    ) {
         let heads = self.heads(lanes);
         let aad_len = lanes.aads.first().map_or(0, |aad| aad.as_ref().len());
         let head_blocks = 1 + if aad_len == 0 { 0 } else { (2 + aad_len).div_ceil(16) };
-        let n = plaintext.len();
+        let n = lanes.nonces.len();
         let mut chains = [[0; 16]; LANES];
         for step in 0..head_blocks {
             for (chain, head) in chains.iter_mut().zip(&heads[..n]) {
@@ -251,15 +281,7 @@ impl Ccm {
             }
             self.cipher.encrypt_blocks(&mut chains[..n]);
         }
-        let whole = plaintext.try_into();
-        if !whole.is_ok_and(|sectors: &[Sector; LANES]| self.cipher.chain_sectors(sectors, &mut chains)) {
-            for step in 0..SECTOR_LEN / 16 {
-                for (chain, sector) in chains.iter_mut().zip(plaintext) {
-                    *chain = xor_block(chain, &sector.as_chunks::<16>().0[step]);
-                }
-                self.cipher.encrypt_blocks(&mut chains[..n]);
-            }
-        }
+        message(&mut chains);
         for (tag, nonce) in tags.iter_mut().zip(lanes.nonces) {
             *tag = self.counter(nonce, 0);
         }

@@ -37,6 +37,16 @@ pub use error::Error;
 pub use features::CpuFeatures;
 pub use suite::{Algorithm, Mode, Suite};
 
+/// Words behind the arguments of the vector kernels that are no secrets, in bytes from where the argument points, for the check of
+/// the linked kernels.
+#[doc(hidden)]
+pub mod public_words {
+    /// The number of rounds in ARIA's expanded key.
+    pub const ARIA_ROUNDS: usize = crate::simd::aria::Keys::ROUNDS_AT;
+    /// The number of rounds in AES's expanded key.
+    pub const AES_ROUNDS: usize = crate::simd::aes::Keys::ROUNDS_AT;
+}
+
 /// One block of any of the ciphers: 16 bytes.
 pub type Block = [u8; 16];
 

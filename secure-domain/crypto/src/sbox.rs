@@ -507,6 +507,96 @@ pub(crate) fn seed_s2<W: Plane>(x: Byte<W>) -> Byte<W> {
     [b54, b41, b52, !b55, !b43, !b51, b53, b50]
 }
 
+/// Ones where the bytes of two kinds are; zeros in both where those of a third are.
+type Kinds<W> = [W; 2];
+
+/// All four S-boxes of ARIA in one run of one circuit, for bytes of all kinds in one plane: `s2`, `s1_inv` and `s2_inv` have ones where
+/// the bytes of that kind are, all others take S1. It is S1 between two linear layers that change only some of the bytes, because all four
+/// are affine maps of the same inverse. The constants of these maps are left out: [`ARIA_MIXED_BEFORE`] has to be added before,
+/// [`ARIA_MIXED_AFTER`] after.
+#[inline(always)]
+pub(crate) fn aria_mixed<W: Plane>(x: Byte<W>, s2: W, s1_inv: W, s2_inv: W) -> Byte<W> {
+    mixed_after(aria_s1(mixed_before(x, [s1_inv, s2_inv])), [s1_inv ^ s2_inv, s2])
+}
+
+/// What [`aria_mixed`] leaves out before itself, for bytes of S1, S2, S1's inverse and S2's inverse.
+pub(crate) const ARIA_MIXED_BEFORE: [u8; 4] = [0, 0, 0x63, 0xe2];
+/// What [`aria_mixed`] leaves out after itself.
+pub(crate) const ARIA_MIXED_AFTER: [u8; 4] = [0, 0x88, 0x05, 0x05];
+
+/// Before S1: what makes bytes of its inverse, and of S2's, of it.
+#[inline(always)]
+fn mixed_before<W: Plane>(x: Byte<W>, kinds: Kinds<W>) -> Byte<W> {
+    let a8 = x[0] ^ x[3];
+    let a9 = x[2] ^ x[5];
+    let a10 = x[1] ^ x[6];
+    let a11 = x[4] ^ x[7];
+    let a12 = x[6] ^ a8;
+    let a13 = a9 ^ a11;
+    let a14 = x[0] ^ a9;
+    let a15 = a8 ^ a10;
+    let a16 = x[1] ^ x[2];
+    let a17 = x[1] ^ a14;
+    let a18 = x[2] ^ x[4];
+    let a19 = x[2] ^ x[7];
+    let a20 = x[3] ^ x[4];
+    let a21 = x[4] ^ a8;
+    let a22 = x[5] ^ a12;
+    let a23 = x[6] ^ a18;
+    let a24 = x[7] ^ a14;
+    let a25 = a8 ^ a9;
+    let a26 = a9 ^ a10;
+    let a27 = a10 ^ a11;
+    let a28 = a10 ^ a13;
+    let a29 = a10 ^ a20;
+    let a30 = a11 ^ a16;
+    let a31 = a12 ^ a13;
+    let a32 = a15 ^ a19;
+    let first = [a24, a15, a30, a25, a29, a13, a22, a27];
+    let second = [a21, a26, a23, a32, a17, a28, a31, a12];
+    add_where(x, kinds, first, second)
+}
+
+/// After S1: what makes both inverses, and S2, of it.
+#[inline(always)]
+fn mixed_after<W: Plane>(x: Byte<W>, kinds: Kinds<W>) -> Byte<W> {
+    let a8 = x[1] ^ x[4];
+    let a9 = x[0] ^ x[5];
+    let a10 = x[2] ^ x[7];
+    let a11 = x[3] ^ x[6];
+    let a12 = a8 ^ a10;
+    let a13 = x[2] ^ a9;
+    let a14 = x[6] ^ x[7];
+    let a15 = x[0] ^ x[1];
+    let a16 = x[1] ^ x[5];
+    let a17 = x[1] ^ x[6];
+    let a18 = x[1] ^ x[7];
+    let a19 = x[3] ^ x[5];
+    let a20 = x[3] ^ a12;
+    let a21 = x[3] ^ a13;
+    let a22 = x[4] ^ x[5];
+    let a23 = x[5] ^ a14;
+    let a24 = x[6] ^ a9;
+    let a25 = a8 ^ a11;
+    let a26 = a8 ^ a14;
+    let a27 = a8 ^ a19;
+    let a28 = a9 ^ a10;
+    let a29 = a9 ^ a11;
+    let a30 = a10 ^ a22;
+    let a31 = a11 ^ a15;
+    let a32 = a12 ^ a24;
+    let a33 = a13 ^ a17;
+    let first = [a28, a31, a12, a21, a25, a30, a29, a26];
+    let second = [a18, x[4], a32, a20, a16, a27, a23, a33];
+    add_where(x, kinds, first, second)
+}
+
+/// Adds `first` and `second`, each to its kind of bytes.
+#[inline(always)]
+fn add_where<W: Plane>(x: Byte<W>, kinds: Kinds<W>, first: Byte<W>, second: Byte<W>) -> Byte<W> {
+    core::array::from_fn(|i| x[i] ^ kinds[0] & first[i] ^ kinds[1] & second[i])
+}
+
 /// The non-linear middle: from 22 linear forms of the input (`y[0]` is Boyar-Peralta's `x7`, `y[i]` its `y_i`) to the 18
 /// products whose sums are the bits of the inverse.
 #[inline(always)]
@@ -587,6 +677,20 @@ mod tests {
     fn apply(circuit: fn(Byte<u8>) -> Byte<u8>, x: u8) -> u8 {
         let planes = core::array::from_fn(|i| x >> i & 1);
         circuit(planes).iter().enumerate().fold(0, |y, (i, bit)| y | (bit & 1) << i)
+    }
+
+    #[test]
+    fn the_mixed_circuit_is_each_of_arias() {
+        let circuits = [aria_s1, aria_s2, aria_s1_inv, aria_s2_inv];
+        for (kind, circuit) in circuits.into_iter().enumerate() {
+            let [_, s2, s1_inv, s2_inv] = core::array::from_fn(|i| if i == kind { !0 } else { 0 });
+            for x in 0..=255u8 {
+                let planes = core::array::from_fn(|i| (x ^ ARIA_MIXED_BEFORE[kind]) >> i & 1);
+                let bits = aria_mixed(planes, s2, s1_inv, s2_inv);
+                let y = bits.iter().enumerate().fold(0, |y, (i, bit)| y | (bit & 1) << i);
+                assert_eq!(y ^ ARIA_MIXED_AFTER[kind], apply(circuit, x), "{kind} {x:#x}");
+            }
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! SEED (TTAS.KO-12.0004, RFC 4269): the key schedule and the portable backend.
 //!
 //! The portable backend enciphers 64 blocks at once, fully bit-sliced: bit `j` of a 32-bit word of all blocks is one `u64`. The
-//! S-boxes are circuits, the additions modulo 2^32 ripple through the 32 planes. Fewer than 64 blocks cost the same, so callers
-//! should bring many.
+//! S-boxes are circuits, the additions modulo 2^32 ripple through the 32 planes. A few blocks go one by one (`one.rs`), and from
+//! there to 64 blocks the cost is the same, so callers should bring many.
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::Block;
+use crate::block::in_passes;
 use crate::error::Error;
 use crate::sbox::{Byte, seed_s1, seed_s2};
+
+mod one;
 
 /// Blocks in one portable pass.
 pub(crate) const PASS: usize = 64;
@@ -67,8 +70,22 @@ fn expand(key: &Block) -> RoundKeys {
 /// One 32-bit word of all blocks: `planes[j]` is bit `j`.
 type Word = [u64; 32];
 
-/// Runs all 64 blocks through the cipher, with the keys of either direction.
-pub(crate) fn crypt_pass<'k>(keys: impl Iterator<Item = &'k [u32; 2]>, blocks: &mut [Block; PASS]) {
+/// Blocks up to which one after the other is cheaper than a pass.
+const FEW: usize = 7;
+
+/// Enciphers blocks in place with the keys of either direction.
+pub(crate) fn crypt<'k, K: Iterator<Item = &'k [u32; 2]>>(keys: impl Fn() -> K, blocks: &mut [Block]) {
+    let (passes, rest) = blocks.as_chunks_mut();
+    passes.iter_mut().for_each(|pass| crypt_pass(keys(), pass));
+    if rest.len() <= FEW {
+        rest.iter_mut().for_each(|block| *block = one::crypt(keys(), block));
+    } else {
+        in_passes(rest, |pass| crypt_pass(keys(), pass));
+    }
+}
+
+/// Runs all 64 blocks through the cipher.
+fn crypt_pass<'k>(keys: impl Iterator<Item = &'k [u32; 2]>, blocks: &mut [Block; PASS]) {
     let mut columns = [[0u32; PASS]; 4];
     for (i, block) in blocks.iter().enumerate() {
         for (column, word) in columns.iter_mut().zip(words(block)) {
@@ -189,14 +206,17 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn is_the_slow_model_in_every_lane(key: Block, seed: Block) {
+        fn is_the_slow_model_in_every_lane_and_one_by_one(key: Block, seed: Block) {
             let blocks: [Block; PASS] = core::array::from_fn(|i| seed.map(|b| b.rotate_left(i as u32 % 8) ^ i as u8));
             let cipher = Seed::new(&key).unwrap();
-            let mut sealed = blocks;
-            crypt_pass(cipher.schedule(false), &mut sealed);
-            prop_assert_eq!(sealed, blocks.map(|block| reference::seed_encrypt(&key, block)));
-            crypt_pass(cipher.schedule(true), &mut sealed);
-            prop_assert_eq!(sealed, blocks);
+            for count in [PASS, FEW] {
+                let mut sealed = blocks;
+                let expected = blocks.map(|block| reference::seed_encrypt(&key, block));
+                crypt(|| cipher.schedule(false), &mut sealed[..count]);
+                prop_assert_eq!(&sealed[..count], &expected[..count]);
+                crypt(|| cipher.schedule(true), &mut sealed[..count]);
+                prop_assert_eq!(sealed, blocks);
+            }
         }
     }
 }

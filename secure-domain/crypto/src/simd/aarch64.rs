@@ -63,6 +63,9 @@ macro_rules! load4 {
 
 const SHIFT_TWICE: Aligned = Aligned([0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7]);
 
+/// What leads an index in an odd word to the second of two tables.
+const SECOND_TABLE: Aligned = Aligned([0, 0, 0, 0, 16, 16, 16, 16, 0, 0, 0, 0, 16, 16, 16, 16]);
+
 /// Where in a pair of registers (even bytes, then odd bytes, each permuted by ShiftRows) the bytes of two registers are.
 const ZIP_SHIFTED: [Aligned; 2] = {
     let mut table = [Aligned([0; 16]); 2];
@@ -125,6 +128,34 @@ impl Vector for V {
             );
         }
         x
+    }
+    #[inline(always)]
+    fn scatter16(x: [Self; 16], sectors: &mut [Sector; 16], number: usize) {
+        assert!(number < SECTOR_BLOCKS, "the sector has 256 blocks");
+        let first = sectors.as_mut_ptr().cast::<Block>().wrapping_add(number);
+        // SAFETY: the number is below the blocks of a sector, so each store stays in its sector. ST1 of bytes takes any alignment.
+        unsafe {
+            asm!(
+                "st1 {{{x0:v}.16b}}, [{p}], {s}",
+                "st1 {{{x1:v}.16b}}, [{p}], {s}",
+                "st1 {{{x2:v}.16b}}, [{p}], {s}",
+                "st1 {{{x3:v}.16b}}, [{p}], {s}",
+                "st1 {{{x4:v}.16b}}, [{p}], {s}",
+                "st1 {{{x5:v}.16b}}, [{p}], {s}",
+                "st1 {{{x6:v}.16b}}, [{p}], {s}",
+                "st1 {{{x7:v}.16b}}, [{p}], {s}",
+                "st1 {{{x8:v}.16b}}, [{p}], {s}",
+                "st1 {{{x9:v}.16b}}, [{p}], {s}",
+                "st1 {{{x10:v}.16b}}, [{p}], {s}",
+                "st1 {{{x11:v}.16b}}, [{p}], {s}",
+                "st1 {{{x12:v}.16b}}, [{p}], {s}",
+                "st1 {{{x13:v}.16b}}, [{p}], {s}",
+                "st1 {{{x14:v}.16b}}, [{p}], {s}",
+                "st1 {{{x15:v}.16b}}, [{p}], {s}",
+                p = inout(reg) first => _, s = in(reg) SECTOR_LEN, x0 = in(vreg) x[0].0, x1 = in(vreg) x[1].0, x2 = in(vreg) x[2].0, x3 = in(vreg) x[3].0, x4 = in(vreg) x[4].0, x5 = in(vreg) x[5].0, x6 = in(vreg) x[6].0, x7 = in(vreg) x[7].0, x8 = in(vreg) x[8].0, x9 = in(vreg) x[9].0, x10 = in(vreg) x[10].0, x11 = in(vreg) x[11].0, x12 = in(vreg) x[12].0, x13 = in(vreg) x[13].0, x14 = in(vreg) x[14].0, x15 = in(vreg) x[15].0,
+                options(nostack, preserves_flags)
+            );
+        }
     }
     #[inline(always)]
     fn load_block(block: &Block) -> Self {
@@ -218,6 +249,16 @@ impl Vector for V {
         Self(op!(vqtbl1q_u8(self.0, index.0)))
     }
     #[inline(always)]
+    fn lookup_by_word(tables: [Self; 2], index: Self) -> Self {
+        let index = op!(vorrq_u8(index.0, <Self as Vector>::load(&SECOND_TABLE).0));
+        Self(op!(vqtbl2q_u8(uint8x16x2_t(tables[0].0, tables[1].0), index)))
+    }
+    #[inline(always)]
+    fn sum_words(self) -> Self {
+        let pairs = op!(veorq_u8(self.0, vextq_u8::<8>(self.0, self.0)));
+        Self(op!(veorq_u8(pairs, vextq_u8::<4>(pairs, pairs))))
+    }
+    #[inline(always)]
     fn sub_shift(self, key: Self) -> Self {
         Self(op!(vaeseq_u8(self.0, key.0)))
     }
@@ -259,6 +300,8 @@ impl Vector for V {
         each!(0 1; |I| Self(op!(vqtbl2q_u8(pair, <Self as Vector>::load(&ZIP_SHIFTED[I]).0))))
     }
 }
+
+impl aes::Rounds for V {}
 
 #[rustfmt::skip]
 impl aria::Rounds for V {
@@ -493,11 +536,15 @@ entry!("neon,aes", VectorProof,
 entry!("neon,aes", VectorProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block]), seed::crypt::<V>);
 entry!("neon,aes", VectorProof,
     seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<V>);
-entry!("neon,aes", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<V>);
-entry!("neon,aes", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<V>);
-entry!("neon,aes", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<V>);
+entry!("neon,aes", VectorProof,
+    aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aes::chain::<V>);
+entry!("neon,aes", VectorProof,
+    aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aria::chain::<V>);
+entry!("neon,aes", VectorProof,
+    seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), seed::chain::<V>);
 entry!("neon,aes", VectorProof, aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<V>);
 entry!("neon,aes", VectorProof, aria_chain_one(keys: &aria::Keys, state: &mut Block, blocks: &[Block]), aria::chain_one::<V>);
+entry!("neon,aes", VectorProof, seed_chain_one(keys: &seed::Keys, state: &mut Block, blocks: &[Block]), seed::chain_one::<V>);
 entry!("neon,aes", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
 entry!("neon,aes", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<V>);

@@ -1,4 +1,6 @@
 //! AES (FIPS 197) by its instructions, for machines where the `aes` crate cannot find them itself.
+use core::mem::offset_of;
+
 use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
@@ -18,12 +20,21 @@ const ROUND_KEYS: usize = 15;
 
 /// Round keys of one direction.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[repr(C)]
 pub(crate) struct Keys {
     keys: [Aligned; ROUND_KEYS],
     rounds: usize,
 }
 
 impl Keys {
+    /// Where the number of rounds is, in bytes.
+    pub(crate) const ROUNDS_AT: usize = offset_of!(Self, rounds);
+
+    /// The keys in use.
+    pub(super) fn as_slice(&self) -> &[Aligned] {
+        &self.keys[..=self.rounds]
+    }
+
     /// Expands a key of 16, 24 or 32 bytes (FIPS 197 section 5.2).
     pub(crate) fn new(key: &[u8]) -> Self {
         let given = key.len() / 4;
@@ -71,74 +82,83 @@ pub(super) fn reverse<V: Vector>(keys: &Keys) -> Keys {
     reversed
 }
 
-#[inline(always)]
-fn rounds<V: Vector, const INVERSE: bool, const N: usize>(keys: &Keys, mut x: [V; N]) -> [V; N] {
-    let (last, inner) = keys.keys[..=keys.rounds].split_last().expect("a key has at least 11 round keys");
-    let (before, inner) = inner.split_last().expect("a key has at least 11 round keys");
-    for key in inner {
-        let key = V::load(key);
+/// The rounds on blocks held in registers, which a machine may have its own code for.
+pub(super) trait Rounds: Vector {
+    /// Runs all rounds, or those of the inverse with the keys that [`reverse`] made.
+    #[inline(always)]
+    fn rounds<const INVERSE: bool, const N: usize>(keys: &Keys, mut x: [Self; N]) -> [Self; N] {
+        let (last, inner) = keys.as_slice().split_last().expect("a key has at least 11 round keys");
+        let (before, inner) = inner.split_last().expect("a key has at least 11 round keys");
+        for key in inner {
+            let key = Self::load(key);
+            let mut i = 0;
+            while i < N {
+                x[i] = if INVERSE { x[i].aes_inv_round(key) } else { x[i].aes_round(key) };
+                i += 1;
+            }
+        }
+        let (before, last) = (Self::load(before), Self::load(last));
         let mut i = 0;
         while i < N {
-            x[i] = if INVERSE { x[i].aes_inv_round(key) } else { x[i].aes_round(key) };
+            x[i] = if INVERSE { x[i].inv_sub_shift(before) } else { x[i].sub_shift(before) }.xor(last);
             i += 1;
         }
+        x
     }
-    let (before, last) = (V::load(before), V::load(last));
-    let mut i = 0;
-    while i < N {
-        x[i] = if INVERSE { x[i].inv_sub_shift(before) } else { x[i].sub_shift(before) }.xor(last);
-        i += 1;
-    }
-    x
 }
 
 #[inline(always)]
-pub(super) fn crypt<V: Vector, const INVERSE: bool>(keys: &Keys, blocks: &mut [Block]) {
+pub(super) fn crypt<V: Rounds, const INVERSE: bool>(keys: &Keys, blocks: &mut [Block]) {
     let (passes, rest) = blocks.as_chunks_mut::<PASS>();
     for pass in passes {
-        store_blocks(rounds::<V, INVERSE, PASS>(keys, V::load16(pass)), pass);
+        store_blocks(V::rounds::<INVERSE, PASS>(keys, V::load16(pass)), pass);
     }
     for block in rest {
-        let [x] = rounds::<V, INVERSE, 1>(keys, [V::load_block(block)]);
+        let [x] = V::rounds::<INVERSE, 1>(keys, [V::load_block(block)]);
         x.store_block(block);
     }
 }
 
 /// Enciphers blocks in place.
 #[inline(always)]
-pub(super) fn encrypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
+pub(super) fn encrypt<V: Rounds>(keys: &Keys, blocks: &mut [Block]) {
     crypt::<V, false>(keys, blocks);
 }
 
 /// Deciphers blocks in place with the keys that [`reverse`] made.
 #[inline(always)]
-pub(super) fn decrypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
+pub(super) fn decrypt<V: Rounds>(keys: &Keys, blocks: &mut [Block]) {
     crypt::<V, true>(keys, blocks);
 }
 
 /// XORs key stream into whole passes of 256 bytes; `counter` is the first block and its last word counts on.
 #[inline(always)]
-pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>) {
+pub(super) fn ctr<V: Rounds>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>) {
     let prefix = V::load(&Aligned(*counter));
     let mut value = count_of(counter);
     for pass in data {
-        xor_into(rounds::<V, false, PASS>(keys, counter_blocks(prefix, value)), pass);
+        xor_into(V::rounds::<false, PASS>(keys, counter_blocks(prefix, value)), pass);
         value = value.wrapping_add(PASS as u32);
     }
 }
 
 /// Runs the CBC-MAC chains of 16 sectors.
 #[inline(always)]
-pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
-    chain_blocks!(sectors, chains, |x| rounds::<V, false, PASS>(keys, x));
+pub(super) fn chain<V: Rounds>(
+    keys: &Keys,
+    sectors: &[Sector; 16],
+    copy: Option<&mut [Sector; 16]>,
+    chains: &mut [Block; 16],
+) {
+    chain_blocks!(sectors, copy, chains, |x| V::rounds::<false, PASS>(keys, x));
 }
 
 /// Runs one CBC-MAC chain.
 #[inline(always)]
-pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
+pub(super) fn chain_one<V: Rounds>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
     let mut x = V::load_block(state);
     for block in blocks {
-        [x] = rounds::<V, false, 1>(keys, [x.xor(V::load_block(block))]);
+        [x] = V::rounds::<false, 1>(keys, [x.xor(V::load_block(block))]);
     }
     x.store_block(state);
 }

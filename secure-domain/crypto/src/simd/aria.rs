@@ -23,6 +23,8 @@
 //!
 //! Counter blocks save most of the first two rounds ([`Run`]). A pass of ARIA-256 takes about 1,650 instructions then: 13 inner rounds and their
 //! loop 1,416, the first two rounds 60, the last substitution 68, half a transposition 32, keys and data 40.
+use core::mem::offset_of;
+
 use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::{InOut, InOutBuf};
@@ -54,6 +56,7 @@ const FREE: [[usize; 4]; 2] = [[0, 4, 6, 10], [0, 2, 4, 8]];
 
 /// Round keys as the kernels read them.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[repr(C)]
 pub(crate) struct Keys {
     /// The first round's keys in its free places, which no round before it prepared.
     first: [Aligned; 4],
@@ -67,6 +70,9 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Where the number of rounds is, in bytes.
+    pub(crate) const ROUNDS_AT: usize = offset_of!(Self, count);
+
     /// Spreads round keys of either direction.
     pub(crate) fn new(keys: &RoundKeys) -> Self {
         let keys = keys.as_slice();
@@ -678,7 +684,12 @@ impl Run {
 /// Runs the CBC-MAC chains of 16 sectors. The chains stay in byte slices, and the last key of one step is added with the first key of
 /// the next.
 #[inline(always)]
-pub(super) fn chain<V: Rounds>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
+pub(super) fn chain<V: Rounds>(
+    keys: &Keys,
+    sectors: &[Sector; 16],
+    mut copy: Option<&mut [Sector; 16]>,
+    chains: &mut [Block; 16],
+) {
     let last = V::load(&keys.whole[keys.count]);
     let mut joint = xor_block(&keys.whole[0].0, &keys.whole[keys.count].0);
     let mut first = FirstKeys {
@@ -688,7 +699,11 @@ pub(super) fn chain<V: Rounds>(keys: &Keys, sectors: &[Sector; 16], chains: &mut
     let x = V::load16(chains);
     let mut state = transpose(sixteen!(|I| x[I].xor(last)));
     for number in 0..SECTOR_BLOCKS {
-        let data = transpose(V::gather16(sectors, number));
+        let data = V::gather16(sectors, number);
+        if let Some(copy) = &mut copy {
+            V::scatter16(data, copy, number);
+        }
+        let data = transpose(data);
         let x = sixteen!(|I| state[I].xor(data[I]));
         let s = Summands { x, free: four!(|I| V::load(&first.free[I])) };
         state = rounds_after_first(keys, diffuse(substitute_odd(Tables::load(), s, &first.round)).before_even());

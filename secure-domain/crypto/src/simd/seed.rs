@@ -190,6 +190,73 @@ fn pass<V: Vector>(keys: &Keys, blocks: [V; 16]) -> [V; 16] {
     sixteen!(|I| groups[I / 4][I % 4])
 }
 
+/// Where in a block the bytes of each of its words are, least significant first, four times over.
+const WORDS: [Aligned; 4] = [word_index(0), word_index(4), word_index(8), word_index(12)];
+
+const fn word_index(first: u8) -> Aligned {
+    let mut index = [0; 16];
+    let mut lane = 0;
+    while lane < 16 {
+        index[lane] = first + 3 - lane as u8 % 4;
+        lane += 1;
+    }
+    Aligned(index)
+}
+
+/// Byte `k` of a word in all of lane `k` of four.
+const BYTES: Aligned = Aligned([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+/// What byte `i` of G's sum takes of byte `k`, in lane `4 k + i` (RFC 4269 section 2.2).
+const TAKEN: Aligned = {
+    const MASKS: [u8; 4] = [0xfc, 0xf3, 0xcf, 0x3f];
+    let mut taken = [0; 16];
+    let mut lane = 0;
+    while lane < 16 {
+        taken[lane] = MASKS[(lane % 4 + lane / 4) % 4];
+        lane += 1;
+    }
+    Aligned(taken)
+};
+/// Ones in the even, and in the first two words.
+const EVEN_WORDS: Aligned = Aligned([!0, !0, !0, !0, 0, 0, 0, 0, !0, !0, !0, !0, 0, 0, 0, 0]);
+const FIRST_WORDS: Aligned = Aligned([!0, !0, !0, !0, !0, !0, !0, !0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+/// The function G on one word, which every 32-bit lane holds. ShiftRows does nothing to such a register. Each of the 16 pairs of a byte
+/// that goes in and a byte that comes out has its lane.
+#[inline(always)]
+fn g_one<V: Vector>(t: Tables<V>, x: V) -> V {
+    let y = t.phi[0].lookup(x.low_nibbles()).sub_shift(t.phi[1].lookup(x.high_nibbles()));
+    let y = y.lookup(V::load(&BYTES));
+    let low = V::lookup_by_word([t.post1[0], t.post2[0]], y.low_nibbles());
+    let high = V::lookup_by_word([t.post1[1], t.post2[1]], y.high_nibbles());
+    V::load(&TAKEN).select(low.xor(high), V::splat(0)).sum_words()
+}
+
+/// Enciphers one block held in a register.
+#[inline(always)]
+fn crypt_one<V: Vector>(keys: &Keys, block: V) -> V {
+    let t = Tables::load();
+    let [mut l0, mut l1, mut r0, mut r1] = four!(|I| block.lookup(V::load(&WORDS[I])));
+    for key in &keys.0 {
+        let t0 = r0.xor(V::load(&key[0]));
+        let t1 = g_one(t, t0.xor(r1.xor(V::load(&key[1]))));
+        let t0 = g_one(t, t0.add32(t1));
+        let t1 = g_one(t, t1.add32(t0));
+        (l0, l1, r0, r1) = (r0, r1, l0.xor(t0.add32(t1)), l1.xor(t1));
+    }
+    let even = V::load(&EVEN_WORDS);
+    V::load(&FIRST_WORDS).select(even.select(r0, r1), even.select(l0, l1)).swap_words()
+}
+
+/// Runs one CBC-MAC chain.
+#[inline(always)]
+pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
+    let mut x = V::load_block(state);
+    for block in blocks {
+        x = crypt_one(keys, x.xor(V::load_block(block)));
+    }
+    x.store_block(state);
+}
+
 /// Enciphers blocks in place.
 #[inline(always)]
 pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
@@ -198,6 +265,10 @@ pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
         store_blocks(pass(keys, V::load16(blocks)), blocks);
     }
     for few in rest.chunks_mut(8) {
+        if let [block] = few {
+            crypt_one(keys, V::load_block(block)).store_block(block);
+            continue;
+        }
         let mut padded = [Aligned([0; 16]); 8];
         padded.iter_mut().zip(few.iter()).for_each(|(padded, block)| padded.0 = *block);
         let x = eight(keys, each!(0 1 2 3 4 5 6 7; |I| V::load(&padded[I])));
@@ -220,6 +291,11 @@ pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
 
 /// Runs the CBC-MAC chains of 16 sectors.
 #[inline(always)]
-pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
-    chain_blocks!(sectors, chains, |x| pass(keys, x));
+pub(super) fn chain<V: Vector>(
+    keys: &Keys,
+    sectors: &[Sector; 16],
+    copy: Option<&mut [Sector; 16]>,
+    chains: &mut [Block; 16],
+) {
+    chain_blocks!(sectors, copy, chains, |x| pass(keys, x));
 }

@@ -37,6 +37,8 @@ pub(super) trait Vector: Copy {
     fn load16(blocks: &[Block; 16]) -> [Self; 16];
     /// The block with this number (below 256) of each of 16 sectors.
     fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16];
+    /// The inverse of [`Vector::gather16`].
+    fn scatter16(x: [Self; 16], sectors: &mut [Sector; 16], number: usize);
     /// One block in memory order.
     fn load_block(block: &Block) -> Self;
     /// Writes one block in memory order.
@@ -75,6 +77,10 @@ pub(super) trait Vector: Copy {
     fn high_nibbles(self) -> Self;
     /// `self[index]` in every lane, zero where the index is 128 or more; the others are below 16.
     fn lookup(self, index: Self) -> Self;
+    /// `tables[0][index]` in even 32-bit lanes, `tables[1][index]` in odd ones; every index is below 16.
+    fn lookup_by_word(tables: [Self; 2], index: Self) -> Self;
+    /// The sum in GF(2) of the four 32-bit lanes, in each of them.
+    fn sum_words(self) -> Self;
     /// The AES S-box of `self + key`, its lanes permuted by ShiftRows (FIPS 197 section 5.1.2).
     fn sub_shift(self, key: Self) -> Self;
     /// The inverse AES S-box of `self + key`, its lanes permuted by InvShiftRows.
@@ -176,12 +182,17 @@ pub(super) fn count_of(counter: &Block) -> u32 {
 /// Blocks in a sector.
 pub(super) const SECTOR_BLOCKS: usize = SECTOR_LEN / 16;
 
-/// Runs the CBC-MAC chains of 16 sectors over their blocks; `$cipher` enciphers the 16 blocks `$x` held in registers.
+/// Runs the CBC-MAC chains of 16 sectors over their blocks, and copies these to `$copy` if there is one; `$cipher` enciphers the 16 blocks
+/// `$x` held in registers.
 macro_rules! chain_blocks {
-    ($sectors:expr, $chains:expr, |$x:ident| $cipher:expr) => {{
+    ($sectors:expr, $copy:expr, $chains:expr, |$x:ident| $cipher:expr) => {{
+        let mut copy: Option<&mut [Sector; 16]> = $copy;
         let mut state = V::load16($chains);
         for number in 0..SECTOR_BLOCKS {
             let data = V::gather16($sectors, number);
+            if let Some(copy) = &mut copy {
+                V::scatter16(data, copy, number);
+            }
             let $x = sixteen!(|I| state[I].xor(data[I]));
             state = $cipher;
         }

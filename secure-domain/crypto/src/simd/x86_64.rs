@@ -55,6 +55,12 @@ impl X {
         // SAFETY: both types are 16 bytes of which every value is allowed.
         Self(unsafe { transmute::<Block, __m128i>(*bytes) })
     }
+
+    /// The sum with itself, its 32-bit lanes in another order.
+    #[inline(always)]
+    fn xor_shuffled<const ORDER: i32>(self) -> Self {
+        Self(op!(_mm_xor_si128(self.0, _mm_shuffle_epi32::<ORDER>(self.0))))
+    }
 }
 
 impl Vector for X {
@@ -73,6 +79,10 @@ impl Vector for X {
     #[inline(always)]
     fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16] {
         sixteen!(|I| Self::from_block(&sectors[I].as_chunks::<16>().0[number]))
+    }
+    #[inline(always)]
+    fn scatter16(x: [Self; 16], sectors: &mut [Sector; 16], number: usize) {
+        let _: [(); 16] = sixteen!(|I| sectors[I].as_chunks_mut::<16>().0[number] = x[I].to_block());
     }
     #[inline(always)]
     fn load_block(block: &Block) -> Self {
@@ -153,6 +163,16 @@ impl Vector for X {
         Self(op!(_mm_shuffle_epi8(self.0, index.0)))
     }
     #[inline(always)]
+    fn lookup_by_word(tables: [Self; 2], index: Self) -> Self {
+        let (even, odd) = (tables[0].lookup(index), tables[1].lookup(index));
+        Self(op!(_mm_blend_epi16::<0b1100_1100>(even.0, odd.0)))
+    }
+    #[inline(always)]
+    fn sum_words(self) -> Self {
+        let pairs = self.xor_shuffled::<0x4e>();
+        pairs.xor_shuffled::<0xb1>()
+    }
+    #[inline(always)]
     fn sub_shift(self, key: Self) -> Self {
         Self(op!(_mm_aesenclast_si128(_mm_xor_si128(self.0, key.0), _mm_setzero_si128())))
     }
@@ -202,6 +222,49 @@ impl Vector for X {
 }
 
 impl aria::Rounds for X {}
+
+/// These instructions add the key after the other steps, where those of ARMv8 add it before. Eight blocks at a time leave registers for
+/// the keys.
+impl aes::Rounds for X {
+    #[inline(always)]
+    fn rounds<const INVERSE: bool, const N: usize>(keys: &aes::Keys, mut x: [Self; N]) -> [Self; N] {
+        let (eights, rest) = x.as_chunks_mut::<8>();
+        for eight in eights {
+            *eight = aes_rounds::<INVERSE, 8>(keys, *eight);
+        }
+        for one in rest {
+            [*one] = aes_rounds::<INVERSE, 1>(keys, [*one]);
+        }
+        x
+    }
+}
+
+#[inline(always)]
+fn aes_rounds<const INVERSE: bool, const N: usize>(keys: &aes::Keys, mut x: [X; N]) -> [X; N] {
+    let (first, keys) = keys.as_slice().split_first().expect("a key has at least 11 round keys");
+    let (last, inner) = keys.split_last().expect("a key has at least 11 round keys");
+    let (first, last) = (X::from_block(&first.0), X::from_block(&last.0));
+    let mut i = 0;
+    while i < N {
+        x[i] = Vector::xor(x[i], first);
+        i += 1;
+    }
+    for key in inner {
+        let key = X::from_block(&key.0);
+        let mut i = 0;
+        while i < N {
+            x[i] = X(op!(if INVERSE { _mm_aesdec_si128(x[i].0, key.0) } else { _mm_aesenc_si128(x[i].0, key.0) }));
+            i += 1;
+        }
+    }
+    let mut i = 0;
+    while i < N {
+        x[i] =
+            X(op!(if INVERSE { _mm_aesdeclast_si128(x[i].0, last.0) } else { _mm_aesenclast_si128(x[i].0, last.0) }));
+        i += 1;
+    }
+    x
+}
 
 impl Clmul for X {
     #[inline(always)]
@@ -292,13 +355,18 @@ entry!("avx,aes,pclmulqdq", VectorProof,
 entry!("avx,aes,pclmulqdq", VectorProof, seed_crypt(keys: &seed::Keys, blocks: &mut [Block]), seed::crypt::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     seed_ctr(keys: &seed::Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>), seed::ctr::<X>);
-entry!("avx,aes,pclmulqdq", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<X>);
-entry!("avx,aes,pclmulqdq", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<X>);
-entry!("avx,aes,pclmulqdq", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aes::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aria::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), seed::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     aria_chain_one(keys: &aria::Keys, state: &mut Block, blocks: &[Block]), aria::chain_one::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    seed_chain_one(keys: &seed::Keys, state: &mut Block, blocks: &[Block]), seed::chain_one::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<X>);

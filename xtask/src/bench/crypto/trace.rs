@@ -1,7 +1,7 @@
 //! QEMU's log of the program `armv8 bench`: which instructions each piece of work executes, and how often.
 //!
 //! The log has a line for each block that QEMU translated and ran: where it begins, and how many instructions it has at most. It ends with
-//! the first jump in the program's text or, when QEMU found it long enough, before. So where the next block begins behind this one's
+//! the first jump in the program's text, at the end of its page or, when QEMU found it long enough, before. So where the next block begins behind this one's
 //! beginning and before its jump, this one ended there; unless its jump leads there.
 use std::collections::HashMap;
 use std::fs;
@@ -13,6 +13,8 @@ use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// The longest block that QEMU makes (`TCG_MAX_INSNS`).
 const LONGEST: u64 = 512;
+/// No block goes on behind the end of a page.
+const PAGE: u64 = 4096;
 /// Instructions of a function that are kept as they were executed.
 const SAMPLE: usize = 8192;
 /// Calls of this function stand before and after every piece of work.
@@ -163,7 +165,7 @@ impl Work {
             self.step(functions, address, before);
             let ended = functions.is_jump(address) || count == block.limit;
             address += 4;
-            if ended || next == address && functions.next_jump(address) != Some(next) {
+            if ended || address.is_multiple_of(PAGE) || next == address && functions.next_jump(address) != Some(next) {
                 return;
             }
         }
@@ -275,5 +277,17 @@ mod tests {
         assert_eq!(work.counts, [1, 3, 3, 3, 1]);
         let hottest = work.hottest_loop(&functions).unwrap();
         assert_eq!((hottest.begin, hottest.end, hottest.turns), (0x1004, 0x100c, 3.0));
+    }
+
+    #[test]
+    fn block_ends_with_its_page_even_where_a_loop_begins() {
+        // nop; 1: nop; b.ne 1b; ret, the loop at the begin of a page
+        let text = vec![0xd503_201f, 0xd503_201f, 0x54ff_ffe1, 0xd65f_03c0];
+        let functions = Functions { begin: 0x1ffc, end: 0x200c, all: vec![(0x1ffc, "f".into())], mark: 0, text };
+        let (mut work, mut before) = (Work::default(), (0, 0));
+        for (begin, next) in [(0x1ffc, 0x2000), (0x2000, 0x2000), (0x2000, 0x2008), (0x2008, 0)] {
+            work.block(&functions, &Block { begin, limit: LONGEST }, next, &mut before);
+        }
+        assert_eq!(work.counts, [1, 2, 2, 1]);
     }
 }
