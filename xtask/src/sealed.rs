@@ -1,13 +1,15 @@
 //! Sealed disks on the host: made, looked at and checked with the same engine that the secure domain runs.
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use board_configs::Board;
 use crypto::Suite;
 use keystore::RootKey;
-use volume::record::geometry::Geometry;
+use volume::record::geometry::{Geometry, RING_BLOCKS};
+use volume::record::superblock;
 use volume::{BLOCK_BYTES, Command, FormatOptions, Layout, Name, Recovery};
 
 use crate::{anchor, process, progress, size};
@@ -145,8 +147,13 @@ pub fn grow_filesystem(image: &Path, len_bytes: u64) -> Result<()> {
 /// One sentence about why the board's secure domain would not.
 pub fn mount(disk: &Path, board: &Board, access: Access) -> Result<(HostPool, Recovery)> {
     let root = root_key(board)?;
-    let mounted = HostPool::mount(&[disk], &anchor::beside(disk), &root, access);
-    mounted.with_context(|| format!("{} is not a disk that board {} can serve", disk.display(), board.name))
+    let flash = anchor::beside(disk);
+    let mount = || {
+        ensure!(claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
+        ensure!(flash.is_file(), "its anchor {} is missing", flash.display());
+        HostPool::mount(&[disk], &flash, &root, access)
+    };
+    mount().with_context(|| format!("{} is not a disk that board {} can serve", disk.display(), board.name))
 }
 
 /// The block of the disk that holds a block of the volume [`VOLUME`].
@@ -178,6 +185,14 @@ pub fn unseal(disk: &Path, plain: &Path, volume: &str, board: &Board) -> Result<
         None => failed = failed.take().or(Some(format!("block {block} is not what was sealed"))),
     })?;
     failed.map_or(Ok(()), |why| bail!("{why}"))
+}
+
+/// Whether a superblock begins where one may, believed or not.
+fn claims_to_be_ours(disk: &Path) -> Result<bool> {
+    let mut ring = Vec::new();
+    let file = File::open(disk).with_context(|| format!("{} cannot be read", disk.display()))?;
+    file.take(RING_BLOCKS * BLOCK_BYTES as u64).read_to_end(&mut ring)?;
+    Ok(ring.chunks(BLOCK_BYTES).any(|block| block.starts_with(&superblock::MAGIC)))
 }
 
 /// Opens every block of every volume of a disk, without writing to it.
@@ -317,8 +332,13 @@ mod tests {
     fn missing_anchor_is_named() {
         let disk = scratch("alone");
         fs::write(&disk, [0; 1 << 16]).unwrap();
+        fs::write(scratch("alone-plain"), [1; 1 << 16]).unwrap();
         let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
-        assert!(error.contains("alone.anchor"), "{error}");
+        assert!(error.contains("not a Haechi disk"), "{error}");
+        seal(&scratch("alone-plain"), &disk, None, DEFAULT_SUITE, &board()).unwrap();
+        fs::remove_file(anchor::beside(&disk)).unwrap();
+        let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
+        assert!(error.contains("alone.anchor") && error.contains("missing"), "{error}");
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn disk() -> Vec<(&'static str, Alone)> {
         }),
         alone("that_is_plain", |images, place| {
             let plain = place.copy(&images.small_plain, "plain.img")?;
-            refused_disk(images, place, &plain, &["not a Haechi disk", "block 0"])
+            refused_disk(images, place, &plain, &["disk 0 is not a Haechi disk"])
         }),
         alone("that_is_empty", |images, place| {
             let empty = place.file("empty.img");

@@ -52,7 +52,8 @@ use crate::{BLOCK_BYTES, Error};
 /// Format version, major and minor.
 pub const VERSION: (u16, u16) = (1, 0);
 
-const MAGIC: [u8; 8] = *b"HAECHISV";
+/// What every superblock begins with.
+pub const MAGIC: [u8; 8] = *b"HAECHISV";
 const MAC_OFFSET: usize = BLOCK_BYTES - 32;
 /// Incompatible features that this code knows.
 const KNOWN_INCOMPATIBLE: u64 = 0;
