@@ -1,0 +1,329 @@
+//! What a volume may say: for every block, each write that its contents can come from.
+//!
+//! A write is *before* another when it had ended when the other was submitted; writes that overlap in time have no order. What a
+//! reader may see follows from that alone:
+//!
+//! - **now**: not a write that is before another one which has succeeded;
+//! - **after a power cut**: not a write that is before another one which a successful flush covered (one that had succeeded when
+//!   the flush was submitted). So flushed data is there, and of what was not flushed any write may be;
+//! - **after someone put an old disk back**: not a write that is before another one whose flush had succeeded when an advance of
+//!   the anchor began that has completed.
+//!
+//! A write that failed may have happened or not, and until another one succeeds its block may also be unreadable.
+
+use crate::power::Time;
+
+/// What is known about the durability of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// It is under way, has failed, or has been succeeded without a flush.
+    Volatile,
+    /// A flush covered it, which succeeded then.
+    Flushed(Time),
+    /// The anchor knows of that flush.
+    Anchored,
+}
+
+/// A write that a block's contents can come from.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    /// Number of the plaintext.
+    number: u64,
+    submitted: Time,
+    /// When it was answered.
+    ended: Option<Time>,
+    succeeded: bool,
+    fate: Fate,
+}
+
+impl Write {
+    fn is_before(&self, other: &Write) -> bool {
+        self.ended.is_some_and(|ended| ended < other.submitted)
+    }
+
+    /// Whether the guest was told of its success before `time`.
+    fn had_succeeded(&self, time: Time) -> bool {
+        self.succeeded && self.ended.is_some_and(|ended| ended < time)
+    }
+}
+
+/// The history of one block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    writes: Vec<Write>,
+    /// A write to it has failed, and none has succeeded since.
+    unsure: bool,
+}
+
+/// Which promise a content is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// What a read that was submitted then may see.
+    Live(Time),
+    /// What may be left after a power cut.
+    Durable,
+    /// What may be left when someone put back an old disk.
+    Anchored,
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        let zeros = Write { number: 0, submitted: 0, ended: Some(0), succeeded: true, fate: Fate::Anchored };
+        Block { writes: vec![zeros], unsure: false }
+    }
+}
+
+impl Block {
+    /// The numbers of the plaintexts that it may hold.
+    pub fn allowed(&self, view: View) -> Vec<u64> {
+        let allowed = self.writes.iter().filter(|write| !self.is_superseded(write, view));
+        allowed.map(|write| write.number).collect()
+    }
+
+    /// Whether it may hold this plaintext.
+    pub fn allows(&self, number: u64, view: View) -> bool {
+        self.writes.iter().any(|write| write.number == number && !self.is_superseded(write, view))
+    }
+
+    /// Whether a failed write excuses an unreadable block.
+    pub fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// Whether a write to it has no answer yet.
+    pub fn is_busy(&self) -> bool {
+        self.writes.iter().any(|write| write.ended.is_none())
+    }
+
+    fn is_superseded(&self, write: &Write, view: View) -> bool {
+        let settles = |later: &Write| match view {
+            View::Live(time) => later.had_succeeded(time),
+            View::Durable => later.fate >= Fate::Flushed(0),
+            View::Anchored => later.fate == Fate::Anchored,
+        };
+        self.writes.iter().any(|later| write.is_before(later) && settles(later))
+    }
+
+    /// Forgets what can never be seen again.
+    fn prune(&mut self) {
+        if self.writes.len() > 1 {
+            let gone: Vec<bool> = self.writes.iter().map(|write| self.is_superseded(write, View::Anchored)).collect();
+            let mut gone = gone.into_iter();
+            self.writes.retain(|_| !gone.next().unwrap_or_default());
+        }
+    }
+
+    fn begin(&mut self, number: u64, now: Time) {
+        self.writes.push(Write { number, submitted: now, ended: None, succeeded: false, fate: Fate::Volatile });
+    }
+
+    fn end(&mut self, submitted: Time, succeeded: bool, now: Time) {
+        for write in self.writes.iter_mut().filter(|write| write.submitted == submitted && write.ended.is_none()) {
+            (write.ended, write.succeeded) = (Some(now), succeeded);
+            self.unsure = !succeeded;
+        }
+    }
+
+    fn flushed(&mut self, submitted: Time, now: Time) {
+        let covered = |write: &&mut Write| write.had_succeeded(submitted) && write.fate == Fate::Volatile;
+        self.writes.iter_mut().filter(covered).for_each(|write| write.fate = Fate::Flushed(now));
+    }
+
+    fn anchored(&mut self, began: Time) {
+        let covered = |write: &&mut Write| matches!(write.fate, Fate::Flushed(time) if time < began);
+        self.writes.iter_mut().filter(covered).for_each(|write| write.fate = Fate::Anchored);
+        self.prune();
+    }
+
+    /// A read that was submitted at `submitted` saw this plaintext: of the writes that had ended by then it was the last.
+    fn observe(&mut self, number: u64, submitted: Time) {
+        let live = View::Live(submitted);
+        let mut matching =
+            self.writes.iter().filter(|write| write.number == number && !self.is_superseded(write, live));
+        let (Some(&seen), None) = (matching.next(), matching.next()) else { return };
+        let just_before = seen.submitted.saturating_sub(1);
+        for write in self.writes.iter_mut().filter(|write| write.number != number) {
+            if write.ended.is_some_and(|ended| ended < submitted) && !seen.is_before(write) {
+                write.submitted = write.submitted.min(just_before);
+                write.ended = write.ended.min(Some(just_before));
+            }
+        }
+    }
+
+    /// A mount found the block to hold this plaintext: from now on that is what was flushed.
+    fn settle(&mut self, number: u64, now: Time) {
+        self.writes.retain(|write| write.number != number);
+        for write in &mut self.writes {
+            write.ended = Some(write.ended.map_or(now - 1, |ended| ended.min(now - 1)));
+        }
+        let fate = Fate::Flushed(now);
+        self.writes.push(Write { number, submitted: now, ended: Some(now), succeeded: true, fate });
+        self.unsure = false;
+    }
+}
+
+/// The histories of one volume's blocks.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    /// Its blocks.
+    pub blocks: Vec<Block>,
+}
+
+impl Volume {
+    /// A new volume of `blocks` blocks.
+    pub fn new(blocks: u64) -> Volume {
+        Volume { blocks: vec![Block::default(); blocks as usize] }
+    }
+
+    /// A write of the plaintexts from `numbers` to the blocks from `first` on was submitted. All of `numbers` may be 0.
+    pub fn begin(&mut self, first: u64, numbers: &[u64], now: Time) {
+        for (block, number) in self.blocks[first as usize..].iter_mut().zip(numbers) {
+            block.begin(*number, now);
+        }
+    }
+
+    /// The write that was submitted at `submitted` was answered.
+    pub fn end(&mut self, range: std::ops::Range<u64>, submitted: Time, succeeded: bool, now: Time) {
+        for block in &mut self.blocks[range.start as usize..range.end as usize] {
+            block.end(submitted, succeeded, now);
+        }
+    }
+
+    /// The flush that was submitted at `submitted` has succeeded; `strict`: and the anchor knows.
+    pub fn flushed(&mut self, submitted: Time, now: Time, strict: bool) {
+        for block in
+            self.blocks.iter_mut().filter(|block| block.writes.len() > 1 || block.writes[0].fate != Fate::Anchored)
+        {
+            block.flushed(submitted, now);
+            if strict {
+                block.anchored(now + 1);
+            }
+        }
+    }
+
+    /// An advance of the anchor that began at `began` has completed.
+    pub fn anchored(&mut self, began: Time) {
+        self.blocks.iter_mut().for_each(|block| block.anchored(began));
+    }
+
+    /// A read that was submitted at `submitted` saw this plaintext in `block`.
+    pub fn observe(&mut self, block: u64, number: u64, submitted: Time) {
+        self.blocks[block as usize].observe(number, submitted);
+    }
+
+    /// A mount found `block` to hold this plaintext.
+    pub fn settle(&mut self, block: u64, number: u64, now: Time) {
+        self.blocks[block as usize].settle(number, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(steps: impl FnOnce(&mut Volume)) -> Block {
+        let mut volume = Volume::new(1);
+        steps(&mut volume);
+        volume.blocks.remove(0)
+    }
+
+    fn write(volume: &mut Volume, number: u64, at: Time) {
+        volume.begin(0, &[number], at);
+        volume.end(0..1, at, true, at + 1);
+    }
+
+    #[test]
+    fn before_a_flush_a_cut_may_leave_any_write_but_a_read_sees_the_last() {
+        let block = block(|volume| {
+            write(volume, 5, 10);
+            write(volume, 6, 20);
+        });
+        assert_eq!(block.allowed(View::Durable), [0, 5, 6]);
+        assert_eq!(block.allowed(View::Live(30)), [6]);
+        assert_eq!(block.allowed(View::Live(21)), [5, 6]);
+    }
+
+    #[test]
+    fn after_a_flush_a_cut_leaves_the_last_write_before_it() {
+        let block = block(|volume| {
+            write(volume, 5, 10);
+            write(volume, 6, 20);
+            volume.flushed(30, 31, false);
+            write(volume, 7, 40);
+        });
+        assert_eq!(block.allowed(View::Durable), [6, 7]);
+        assert_eq!(block.allowed(View::Anchored), [0, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_flush_does_not_cover_what_ended_after_it_was_submitted() {
+        let block = block(|volume| {
+            volume.begin(0, &[5], 10);
+            volume.end(0..1, 10, true, 12);
+            volume.flushed(11, 13, true);
+        });
+        assert_eq!(block.allowed(View::Durable), [0, 5]);
+    }
+
+    #[test]
+    fn an_advance_of_the_anchor_covers_the_flushes_before_it() {
+        let steps = |volume: &mut Volume| {
+            write(volume, 5, 10);
+            volume.flushed(20, 21, false);
+            write(volume, 6, 30);
+            volume.flushed(40, 41, false);
+        };
+        let block = block(|volume| {
+            steps(volume);
+            volume.anchored(35);
+        });
+        assert_eq!(block.allowed(View::Anchored), [5, 6]);
+        assert_eq!(block.allowed(View::Durable), [6]);
+    }
+
+    #[test]
+    fn writes_that_overlap_have_no_order_until_a_read_tells() {
+        let steps = |volume: &mut Volume| {
+            volume.begin(0, &[5], 10);
+            volume.begin(0, &[6], 11);
+            volume.end(0..1, 10, true, 12);
+            volume.end(0..1, 11, true, 13);
+        };
+        assert_eq!(block(steps).allowed(View::Live(20)), [5, 6]);
+        let told = block(|volume| {
+            steps(volume);
+            volume.observe(0, 5, 20);
+            volume.flushed(30, 31, false);
+        });
+        assert_eq!(told.allowed(View::Live(40)), [5]);
+        assert_eq!(told.allowed(View::Durable), [5]);
+    }
+
+    #[test]
+    fn a_failed_write_may_have_happened_and_excuses_an_unreadable_block() {
+        let mut block = block(|volume| {
+            volume.begin(0, &[5], 10);
+            volume.end(0..1, 10, false, 11);
+        });
+        assert_eq!(block.allowed(View::Live(20)), [0, 5]);
+        assert!(block.is_unsure());
+        block.begin(6, 30);
+        block.end(30, true, 31);
+        assert_eq!(block.allowed(View::Live(40)), [6]);
+        assert!(!block.is_unsure());
+    }
+
+    #[test]
+    fn what_a_mount_found_is_what_was_flushed() {
+        let mut block = block(|volume| {
+            write(volume, 5, 10);
+            volume.begin(0, &[6], 20);
+            volume.settle(0, 5, 30);
+        });
+        assert_eq!(block.allowed(View::Durable), [5]);
+        assert_eq!(block.allowed(View::Live(31)), [5]);
+        assert_eq!(block.allowed(View::Anchored), [0, 6, 5]);
+        block.anchored(31);
+        assert_eq!(block.allowed(View::Anchored), [5]);
+    }
+}
