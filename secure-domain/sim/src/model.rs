@@ -11,6 +11,8 @@
 //!
 //! A write that failed may have happened or not, and until another one succeeds its block may also be unreadable.
 
+use std::collections::BTreeMap;
+
 use crate::power::Time;
 
 /// What is known about the durability of a write.
@@ -95,6 +97,11 @@ impl Block {
         self.writes.iter().any(|write| write.ended.is_none())
     }
 
+    /// Whether it can only hold one plaintext, whatever happens.
+    fn is_settled(&self) -> bool {
+        matches!(self.writes[..], [Write { fate: Fate::Anchored, .. }]) && !self.unsure
+    }
+
     fn is_superseded(&self, write: &Write, view: View) -> bool {
         let settles = |later: &Write| match view {
             View::Live(time) => later.had_succeeded(time),
@@ -165,35 +172,58 @@ impl Block {
 /// The histories of one volume's blocks.
 #[derive(Clone, Debug)]
 pub struct Volume {
-    /// Its blocks.
-    pub blocks: Vec<Block>,
+    len: u64,
+    /// Blocks that were ever written; all others are like `untouched`.
+    touched: BTreeMap<u64, Block>,
+    untouched: Block,
 }
 
 impl Volume {
-    /// A new volume of `blocks` blocks.
-    pub fn new(blocks: u64) -> Volume {
-        Volume { blocks: vec![Block::default(); blocks as usize] }
+    /// A new volume of `len` blocks.
+    pub fn new(len: u64) -> Volume {
+        Volume { len, touched: BTreeMap::new(), untouched: Block::default() }
     }
 
-    /// A write of the plaintexts from `numbers` to the blocks from `first` on was submitted. All of `numbers` may be 0.
+    /// Its size in blocks.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no blocks.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// It is longer now, with zeros at its end.
+    pub fn grow(&mut self, len: u64) {
+        self.len = len;
+    }
+
+    /// The history of a block.
+    pub fn block(&self, block: u64) -> &Block {
+        self.touched.get(&block).unwrap_or(&self.untouched)
+    }
+
+    /// Blocks that were ever written.
+    pub fn touched(&self) -> impl Iterator<Item = u64> {
+        self.touched.keys().copied()
+    }
+
+    /// A write of the plaintexts `numbers` to the blocks from `first` on was submitted.
     pub fn begin(&mut self, first: u64, numbers: &[u64], now: Time) {
-        for (block, number) in self.blocks[first as usize..].iter_mut().zip(numbers) {
-            block.begin(*number, now);
+        for (block, number) in (first..self.len).zip(numbers) {
+            self.touched.entry(block).or_default().begin(*number, now);
         }
     }
 
     /// The write that was submitted at `submitted` was answered.
     pub fn end(&mut self, range: std::ops::Range<u64>, submitted: Time, succeeded: bool, now: Time) {
-        for block in &mut self.blocks[range.start as usize..range.end as usize] {
-            block.end(submitted, succeeded, now);
-        }
+        self.touched.range_mut(range).for_each(|(_, block)| block.end(submitted, succeeded, now));
     }
 
     /// The flush that was submitted at `submitted` has succeeded; `strict`: and the anchor knows.
     pub fn flushed(&mut self, submitted: Time, now: Time, strict: bool) {
-        for block in
-            self.blocks.iter_mut().filter(|block| block.writes.len() > 1 || block.writes[0].fate != Fate::Anchored)
-        {
+        for block in self.touched.values_mut().filter(|block| !block.is_settled()) {
             block.flushed(submitted, now);
             if strict {
                 block.anchored(now + 1);
@@ -203,17 +233,21 @@ impl Volume {
 
     /// An advance of the anchor that began at `began` has completed.
     pub fn anchored(&mut self, began: Time) {
-        self.blocks.iter_mut().for_each(|block| block.anchored(began));
+        self.touched.values_mut().filter(|block| !block.is_settled()).for_each(|block| block.anchored(began));
     }
 
     /// A read that was submitted at `submitted` saw this plaintext in `block`.
     pub fn observe(&mut self, block: u64, number: u64, submitted: Time) {
-        self.blocks[block as usize].observe(number, submitted);
+        if let Some(block) = self.touched.get_mut(&block) {
+            block.observe(number, submitted);
+        }
     }
 
     /// A mount found `block` to hold this plaintext.
     pub fn settle(&mut self, block: u64, number: u64, now: Time) {
-        self.blocks[block as usize].settle(number, now);
+        if let Some(block) = self.touched.get_mut(&block).filter(|block| !block.is_settled()) {
+            block.settle(number, now);
+        }
     }
 }
 
@@ -224,7 +258,7 @@ mod tests {
     fn block(steps: impl FnOnce(&mut Volume)) -> Block {
         let mut volume = Volume::new(1);
         steps(&mut volume);
-        volume.blocks.remove(0)
+        volume.touched.remove(&0).unwrap_or_default()
     }
 
     fn write(volume: &mut Volume, number: u64, at: Time) {
