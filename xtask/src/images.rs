@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::debian::{self, Debian};
 use crate::modules::{Set, Tree as ModuleTree};
@@ -81,6 +81,19 @@ pub fn ensure() -> Result<Images> {
         stamp.set()?;
     }
     Ok(images)
+}
+
+/// U-Boot for QEMU's `virt` board, from Debian's package: a boot loader other than QEMU itself.
+///
+/// # Errors
+/// When the archive cannot be reached or the package lacks it.
+pub fn u_boot() -> Result<PathBuf> {
+    const PACKAGE: &str = "u-boot-qemu";
+    let tree = paths::debian_cache().join(PACKAGE);
+    fetch(&tree, "Fetching Debian's U-Boot", PACKAGE, |debs| Ok(vec![Debian::open()?.download(PACKAGE, debs)?]))?;
+    let image = tree.join("usr/lib/u-boot/qemu_arm64/u-boot.bin");
+    ensure!(image.is_file(), "Debian's package {PACKAGE} has no {}", image.display());
+    Ok(image)
 }
 
 fn make(images: &Images, recipe: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Debian's stock kernels boot to a prompt on every kind of core, with their root on the sealed disk.
+//! Debian's stock kernels boot to a prompt on every kind of core, with their root on the sealed disk; QEMU loads Haechi, or U-Boot does.
 use anyhow::{Result, ensure};
 use tests_qemu::guest::Guest;
 use tests_qemu::images::{Images, Linux};
@@ -31,7 +31,26 @@ const TABLE: [Row; 7] = [
 ];
 
 pub(crate) fn groups() -> Vec<Group> {
-    TABLE.into_iter().map(group).collect()
+    TABLE.into_iter().map(group).chain([through_u_boot()]).collect()
+}
+
+/// U-Boot takes Haechi and the bundle from QEMU's firmware configuration device, moves the bundle and the device tree to
+/// where it wants them, and starts Haechi with `booti`.
+fn through_u_boot() -> Group {
+    let boot = |images: &Images, place| {
+        let u_boot = xtask::images::u_boot()?;
+        images.boot(place, |machine| machine.extra = vec!["-bios".into(), u_boot.display().to_string()])
+    };
+    let checks = vec![
+        check("u_boot_started_haechi", |_, guest| {
+            let console = guest.transcript();
+            let order = ["U-Boot", "Starting kernel", "[haechi] Haechi"].map(|line| console.find(line));
+            ensure!(order[0].is_some() && order.is_sorted(), "the console does not show them in order: {order:?}");
+            Ok(())
+        }),
+        check("root_is_the_virtual_disk", |_, guest| root_is_the_virtual_disk(guest)),
+    ];
+    Group::shared("boots_through_u_boot", boot, checks)
 }
 
 fn group(row: Row) -> Group {
