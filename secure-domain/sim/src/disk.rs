@@ -20,6 +20,11 @@ const DEPTH: usize = 64;
 /// Blocks of memory for requests.
 const BUFFERS: usize = 256;
 
+std::thread_local! {
+    /// Memory of disks that are gone, for those to come: worlds come and go by the million.
+    static MEMORY: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A disk as the world holds it; it outlives every mount.
 #[derive(Clone, Debug)]
 pub struct Disk(Rc<RefCell<State>>);
@@ -36,7 +41,6 @@ struct State {
     /// Requests that may complete before the disk falls silent.
     credit: usize,
     faults: Faults,
-    memory: Option<Box<[u8]>>,
     leaked: bool,
 }
 
@@ -51,7 +55,7 @@ pub enum Order {
     Random,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     Read(u64),
     Write(u64, Vec<Cell>),
@@ -78,7 +82,6 @@ impl Disk {
             requests: Vec::new(),
             credit: usize::MAX,
             faults,
-            memory: None,
             leaked: false,
         })))
     }
@@ -87,8 +90,27 @@ impl Disk {
     pub fn attach(&self) -> SimDisk {
         let mut state = self.0.borrow_mut();
         state.requests.clear();
-        let memory = state.memory.take().unwrap_or_else(|| vec![0; BUFFERS * BLOCK_BYTES].into_boxed_slice());
+        drop(state);
+        let memory =
+            MEMORY.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFERS * BLOCK_BYTES].into_boxed_slice());
         SimDisk { disk: self.clone(), pool: Pool::new(BUFFERS), memory }
+    }
+
+    /// A disk of its own that remembers the same and has the same writes under way.
+    pub fn copy(&self, power: &Power) -> Disk {
+        let state = self.0.borrow();
+        let copied = |request: &Request| Request { tag: request.tag, kind: request.kind.clone(), buffer: None };
+        Disk(Rc::new(RefCell::new(State {
+            media: state.media.clone(),
+            torn: state.torn,
+            power: power.clone(),
+            rng: state.rng.clone(),
+            order: state.order,
+            requests: state.requests.iter().map(copied).collect(),
+            credit: usize::MAX,
+            faults: Faults::none(state.rng.clone()),
+            leaked: false,
+        })))
     }
 
     /// What it remembers.
@@ -232,7 +254,7 @@ pub struct SimDisk {
 
 impl Drop for SimDisk {
     fn drop(&mut self) {
-        self.disk.0.borrow_mut().memory = Some(std::mem::take(&mut self.memory));
+        MEMORY.with_borrow_mut(|spare| spare.push(std::mem::take(&mut self.memory)));
     }
 }
 

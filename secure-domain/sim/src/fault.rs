@@ -79,6 +79,11 @@ impl Faults {
         strikes
     }
 
+    /// Whether any fault may strike.
+    pub fn may_strike(&self) -> bool {
+        self.permille.iter().any(|permille| *permille > 0)
+    }
+
     /// How often honest and silent faults have struck.
     pub fn struck(&self) -> (u64, u64) {
         let of = |honest| {

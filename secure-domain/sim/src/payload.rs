@@ -31,6 +31,11 @@ pub struct Payloads {
 }
 
 impl Payloads {
+    /// No memory is lent; the audit goes on.
+    pub fn with(audit: Audit) -> Payloads {
+        Payloads { audit, ..Payloads::default() }
+    }
+
     /// Lends memory that a read of `blocks` blocks fills.
     pub fn lend_read(&mut self, cookie: u32, blocks: usize) {
         let payload = Payload { bytes: vec![POISON; blocks * BLOCK_BYTES], gathered: Vec::new(), inward: true };

@@ -21,6 +21,14 @@ struct State {
 }
 
 impl Power {
+    /// Another power line, on and without a planned cut, whose clock begins where `other`'s is now.
+    pub fn at(other: &Power) -> Power {
+        let power = Power::default();
+        power.0.time.set(other.0.time.get());
+        power.0.boundaries.set(other.0.boundaries.get());
+        power
+    }
+
     /// The next moment.
     pub fn now(&self) -> Time {
         self.0.time.set(self.0.time.get() + 1);

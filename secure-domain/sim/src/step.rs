@@ -108,6 +108,19 @@ pub enum Command {
     Scrub,
 }
 
+impl Command {
+    /// Which volume it is about.
+    pub fn volume(&self) -> usize {
+        match self {
+            Command::Delete(volume)
+            | Command::Grow(volume, _)
+            | Command::Rename(volume)
+            | Command::Rekey(volume, _) => *volume,
+            Command::Create(..) | Command::Scrub => 0,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -117,7 +130,9 @@ impl fmt::Display for Step {
             Step::Drain => write!(f, "drain"),
             Step::Wait { ms } => write!(f, "wait {ms} ms"),
             Step::CutIn { ahead } => write!(f, "cut the power {ahead} boundaries ahead"),
-            Step::Cut { seed, again } => write!(f, "cut the power (seed {seed:#x}, recovery cut after {again:?} boundaries)"),
+            Step::Cut { seed, again } => {
+                write!(f, "cut the power (seed {seed:#x}, recovery cut after {again:?} boundaries)")
+            }
             Step::Restart => write!(f, "restart"),
             Step::Faults { permille } => write!(f, "faults, {permille} of 1000"),
             Step::Heal => write!(f, "heal"),

@@ -43,6 +43,14 @@ impl Store {
         Store(Rc::new(RefCell::new(state)))
     }
 
+    /// An anchor of its own that holds the same and has the same advance under way.
+    pub fn copy(&self, power: &Power) -> Store {
+        let state = self.0.borrow();
+        let copy = Store::with(state.held.clone(), power);
+        copy.0.borrow_mut().pending = state.pending.clone();
+        copy
+    }
+
     /// What is held now.
     pub fn snapshot(&self) -> Snapshot {
         self.0.borrow().held.clone()

@@ -85,7 +85,11 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} worlds, {} operations: {} succeeded, {} excused", self.worlds, self.operations, self.succeeded, self.excused)?;
+        writeln!(
+            f,
+            "{} worlds, {} operations: {} succeeded, {} excused",
+            self.worlds, self.operations, self.succeeded, self.excused
+        )?;
         writeln!(
             f,
             "{} power cuts, {} more during recovery; {} recoveries: {} records replayed, {} blocks examined, {} repaired",

@@ -140,7 +140,9 @@ impl Hands<'_> {
 
     fn change(&mut self, tamper: Tamper, rng: &mut Rng) -> Option<()> {
         match tamper {
-            Tamper::FlipBit(part) => self.edit(part, rng, |bytes, rng| bytes[rng.index(bytes.len())] ^= 1 << rng.below(8)),
+            Tamper::FlipBit(part) => {
+                self.edit(part, rng, |bytes, rng| bytes[rng.index(bytes.len())] ^= 1 << rng.below(8))
+            }
             Tamper::Zero(part) => self.edit(part, rng, |bytes, _| bytes.fill(0)),
             Tamper::Noise(part) => self.edit(part, rng, |bytes, rng| rng.fill(bytes)),
             Tamper::ForgeDiscard => self.edit(Leaves, rng, forge_discard),
@@ -194,7 +196,8 @@ impl Hands<'_> {
     /// A block of this part that is not zeros.
     fn used(&self, part: Part, rng: &mut Rng) -> Option<(usize, usize)> {
         let member = rng.index(self.images.len());
-        let blocks: Vec<usize> = part.range(&self.geometries[member]).filter(|block| self.images[member][*block].is_some()).collect();
+        let blocks: Vec<usize> =
+            part.range(&self.geometries[member]).filter(|block| self.images[member][*block].is_some()).collect();
         (!blocks.is_empty()).then(|| (member, *rng.pick(&blocks)))
     }
 
@@ -211,7 +214,8 @@ impl Hands<'_> {
         let past = self.past(rng)?;
         let member = rng.index(self.images.len());
         let (now, then) = (&self.images[member], &past.images[member]);
-        let blocks: Vec<usize> = part.range(&self.geometries[member]).filter(|block| now[*block] != then[*block]).collect();
+        let blocks: Vec<usize> =
+            part.range(&self.geometries[member]).filter(|block| now[*block] != then[*block]).collect();
         if blocks.is_empty() {
             return None;
         }
@@ -258,7 +262,8 @@ impl Hands<'_> {
 
 /// Makes an entry of a leaf one of a block of zeros, or of one that was never written.
 fn forge_discard(bytes: &mut [u8], rng: &mut Rng) {
-    let entries: Vec<usize> = (0..bytes.len() / 32).filter(|index| bytes[index * 32..][..32].iter().any(|byte| *byte != 0)).collect();
+    let entries: Vec<usize> =
+        (0..bytes.len() / 32).filter(|index| bytes[index * 32..][..32].iter().any(|byte| *byte != 0)).collect();
     if entries.is_empty() {
         return;
     }

@@ -13,8 +13,8 @@ use std::{
 use anchor::Snapshot;
 use keystore::RootKey;
 use volume::{
-    Command, Done, Error, FormatOptions, Name, Operation, Options, POOL, Policy, Pool, Random, Recovery, Refusal, Status,
-    record::geometry::Geometry,
+    Command, Done, Error, FormatOptions, Name, Operation, Options, POOL, Policy, Pool, Random, Recovery, Refusal,
+    Status, record::geometry::Geometry,
 };
 
 use crate::{
@@ -146,7 +146,9 @@ fn root() -> RootKey {
 /// Blocks of a member with so many extents.
 fn member_blocks(member: usize, extents: u64) -> u64 {
     // The smallest size with that many extents: found from below, since metadata takes a few dozen blocks.
-    let enough = |blocks: &u64| Geometry::for_member(member, *blocks, LOG_BLOCKS).is_some_and(|geometry| geometry.extents >= extents);
+    let enough = |blocks: &u64| {
+        Geometry::for_member(member, *blocks, LOG_BLOCKS).is_some_and(|geometry| geometry.extents >= extents)
+    };
     (extents * volume::record::EXTENT_BLOCKS..).step_by(8).find(enough).unwrap_or_default()
 }
 
@@ -231,7 +233,11 @@ impl World {
             self.drain()?;
         }
         if self.volumes.len() != self.config.volumes.len() {
-            return Err(format!("{} volumes were asked for, {} are there", self.config.volumes.len(), self.volumes.len()));
+            return Err(format!(
+                "{} volumes were asked for, {} are there",
+                self.config.volumes.len(),
+                self.volumes.len()
+            ));
         }
         Ok(())
     }
@@ -293,7 +299,8 @@ impl World {
 
     /// The number of the `index`th volume that is there, counted round.
     fn nth(&self, index: usize) -> Option<u32> {
-        let there: Vec<u32> = self.volumes.iter().filter(|(_, known)| !known.gone && !known.going).map(|(number, _)| *number).collect();
+        let there: Vec<u32> =
+            self.volumes.iter().filter(|(_, known)| !known.gone && !known.going).map(|(number, _)| *number).collect();
         (!there.is_empty()).then(|| there[index % there.len()])
     }
 
@@ -488,7 +495,10 @@ impl World {
                 Some(Delivered::Plaintext(number)) => format!("plaintext {number}"),
             };
             let allowed = history.allowed(View::Live(asked.submitted));
-            return Err(format!("integrity: block {block} of volume {} read as {what}, allowed are {allowed:?}", asked.volume));
+            return Err(format!(
+                "integrity: block {block} of volume {} read as {what}, allowed are {allowed:?}",
+                asked.volume
+            ));
         }
         Ok(())
     }
@@ -550,7 +560,9 @@ impl World {
             Command::Create { name, blocks, .. } => self.created.push((name.as_str().to_owned(), *blocks)),
             Command::Delete { volume } => self.change(*volume, |known| known.going = true),
             Command::Grow { volume, blocks } => self.change(*volume, |known| known.sizes.push(*blocks)),
-            Command::Rename { volume, name } => self.change(*volume, |known| known.names.push(name.as_str().to_owned())),
+            Command::Rename { volume, name } => {
+                self.change(*volume, |known| known.names.push(name.as_str().to_owned()))
+            }
             Command::Rekey { .. } | Command::Scrub => {}
         }
         self.commanded = Some(Commanded { cookie, command });
@@ -563,7 +575,8 @@ impl World {
     }
 
     fn judge_command(&mut self, done: Done) -> Verdict {
-        let Some(Commanded { command, .. }) = self.commanded.take().filter(|commanded| commanded.cookie == done.cookie) else {
+        let Some(Commanded { command, .. }) = self.commanded.take().filter(|commanded| commanded.cookie == done.cookie)
+        else {
             return Err(format!("an answer to no command: {done:?}"));
         };
         self.note(|| format!("  {command:?}: {:?}", done.status));
@@ -581,7 +594,9 @@ impl World {
                         keep(&mut known.sizes, false);
                         known.model.grow(*blocks);
                     }),
-                    Command::Rename { volume, .. } => self.change(*volume, |known| known.names = known.names.split_off(known.names.len() - 1)),
+                    Command::Rename { volume, .. } => {
+                        self.change(*volume, |known| known.names = known.names.split_off(known.names.len() - 1))
+                    }
                     Command::Rekey { .. } | Command::Scrub => {}
                 }
                 Ok(())
@@ -594,7 +609,8 @@ impl World {
                 // It may have happened or not; the next mount tells.
                 self.tally.excused += 1;
                 let full = status == Status::NoSpace && self.is_full();
-                if self.troubled || self.is_tainted() || full || matches!(command, Command::Scrub) && self.has_unsure() {
+                if self.troubled || self.is_tainted() || full || matches!(command, Command::Scrub) && self.has_unsure()
+                {
                     return Ok(());
                 }
                 Err(format!("false error: {command:?} answered {status:?} without a reason"))
@@ -612,8 +628,8 @@ impl World {
         match command {
             Command::Create { .. } => drop(self.created.pop()),
             Command::Delete { volume } => self.change(*volume, |known| known.going = false),
-            Command::Grow { volume, .. } => self.change(*volume, |known| drop(known.sizes.pop())),
-            Command::Rename { volume, .. } => self.change(*volume, |known| drop(known.names.pop())),
+            Command::Grow { volume, .. } => self.change(*volume, |known| known.sizes.truncate(known.sizes.len() - 1)),
+            Command::Rename { volume, .. } => self.change(*volume, |known| known.names.truncate(known.names.len() - 1)),
             Command::Rekey { .. } | Command::Scrub => {}
         }
     }
@@ -642,8 +658,13 @@ impl World {
     }
 
     fn adopt(&mut self, number: u32, name: String, blocks: u64) -> Verdict {
-        let known =
-            Known { model: model::Volume::new(blocks), names: vec![name], sizes: vec![blocks], going: false, gone: false };
+        let known = Known {
+            model: model::Volume::new(blocks),
+            names: vec![name],
+            sizes: vec![blocks],
+            going: false,
+            gone: false,
+        };
         if self.volumes.insert(number, known).is_some() {
             return Err(format!("the number {number} was given to two volumes"));
         }
@@ -720,13 +741,16 @@ impl World {
     fn lose_power(&mut self, seed: u64) {
         let mut rng = Rng::new(seed);
         let manner = rng.below(6);
-        self.lose_power_keeping(&mut |_, sector, candidates| match (manner, sector) {
-            (0, _) => 0,
-            (1, _) => candidates - 1,
-            // Mostly whole blocks even where sectors could tear.
-            (2, Some(sector)) if sector > 0 => rng.index(candidates),
-            _ => rng.index(candidates),
-        }, Rng::new(seed ^ 0x55).chance(500));
+        self.lose_power_keeping(
+            &mut |_, sector, candidates| match (manner, sector) {
+                (0, _) => 0,
+                (1, _) => candidates - 1,
+                // Mostly whole blocks even where sectors could tear.
+                (2, Some(sector)) if sector > 0 => rng.index(candidates),
+                _ => rng.index(candidates),
+            },
+            Rng::new(seed ^ 0x55).chance(500),
+        );
     }
 
     /// The power goes: `choose` decides what the disks keep, `happened` whether the anchor's advance did.
@@ -752,7 +776,8 @@ impl World {
     }
 
     fn restart(&mut self) -> Verdict {
-        let volumes: Vec<u32> = self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
+        let volumes: Vec<u32> =
+            self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
         self.drain()?;
         volumes.into_iter().for_each(|volume| self.submit(volume, Ask::Sync));
         self.drain()?;
@@ -818,14 +843,18 @@ impl World {
             };
             let expected = !known.gone && known.names.contains(&info.name) && known.sizes.contains(&info.blocks);
             if !expected && self.trust == Trust::Sound {
-                return Err(format!("volume {} is not as it was left: {info:?}, expected {:?} {:?}", info.number, known.names, known.sizes));
+                return Err(format!(
+                    "volume {} is not as it was left: {info:?}, expected {:?} {:?}",
+                    info.number, known.names, known.sizes
+                ));
             }
             (known.names, known.sizes, known.going) = (vec![info.name], vec![info.blocks], false);
             known.model.grow(info.blocks);
         }
         self.created.clear();
         let tainted = self.is_tainted();
-        for (number, known) in self.volumes.iter_mut().filter(|(number, known)| !known.gone && !listed.contains(number)) {
+        for (number, known) in self.volumes.iter_mut().filter(|(number, known)| !known.gone && !listed.contains(number))
+        {
             if !known.going && !tainted {
                 return Err(format!("volume {number} is lost"));
             }
@@ -844,7 +873,8 @@ impl World {
     /// Reads every block that was ever written, and some that were not; returns how many cannot be read.
     fn check_blocks(&mut self, began: Time) -> Result<u64, String> {
         let mut bad = 0;
-        let volumes: Vec<u32> = self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
+        let volumes: Vec<u32> =
+            self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
         for volume in volumes {
             let model = &self.volumes[&volume].model;
             let last = self.engine.as_ref().and_then(|engine| engine.blocks(volume)).unwrap_or_default();
@@ -936,7 +966,8 @@ impl World {
             return;
         }
         let mut images: Vec<Image> = self.disks.iter().map(|disk| disk.media().durable().clone()).collect();
-        let (pasts, geometries) = (self.pasts.make_contiguous(), self.disks_geometries());
+        let geometries = self.geometries();
+        let pasts = self.pasts.make_contiguous();
         let mut hands =
             Hands { images: &mut images, anchor: &mut self.store.snapshot(), geometries: &geometries, pasts };
         let changed = hands.perform(tamper, &mut Rng::new(seed)).unwrap_or_default();
@@ -984,7 +1015,7 @@ impl World {
             tally: Tally::default(),
             trace: self.trace.take(),
             engine: None,
-            payloads: Payloads { audit: std::mem::take(&mut self.payloads.audit), ..Payloads::default() },
+            payloads: Payloads::with(std::mem::take(&mut self.payloads.audit)),
             asked: BTreeMap::new(),
             commanded: None,
             created: self.created.clone(),
@@ -1044,17 +1075,22 @@ impl World {
 
     /// What the claims say about particular tricks.
     fn check_claims(&self, tamper: Tamper, changed: &[(usize, u64)], mounted: &Mounted) -> Verdict {
-        let data = |(member, block): &(usize, u64)| Part::Data.range(&self.geometries()[*member]).contains(&(*block as usize));
+        let data =
+            |(member, block): &(usize, u64)| Part::Data.range(&self.geometries()[*member]).contains(&(*block as usize));
         let only_data = !changed.is_empty() && changed.iter().all(data);
         match (tamper, mounted) {
             (_, Mounted::Cut) => Err("the mount did not come to an end".into()),
             (Tamper::ReplayDisks, Mounted::Refused(error)) if !matches!(error, Error::RolledBack { .. }) => {
                 Err(format!("freshness: old disks are refused for another reason: {error}"))
             }
-            (Tamper::ReplayAnchor, Mounted::Refused(error)) if !matches!(error, Error::AnchorOlder { .. } | Error::AnchorForeign) => {
+            (Tamper::ReplayAnchor, Mounted::Refused(error))
+                if !matches!(error, Error::AnchorOlder { .. } | Error::AnchorForeign) =>
+            {
                 Err(format!("freshness: an old anchor is refused for another reason: {error}"))
             }
-            (_, Mounted::Refused(error)) if only_data => Err(format!("a change of sealed blocks refused the whole pool: {error}")),
+            (_, Mounted::Refused(error)) if only_data => {
+                Err(format!("a change of sealed blocks refused the whole pool: {error}"))
+            }
             (_, Mounted::Served { bad }) if only_data && *bad > changed.len() as u64 => {
                 Err(format!("{} sealed blocks were changed and {bad} cannot be read", changed.len()))
             }
