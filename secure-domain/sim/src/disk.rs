@@ -10,7 +10,7 @@ use block::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Error, Refused, pool::
 use crate::{
     content,
     fault::{Fault, Faults},
-    media::{self, Cell, Choose, Media},
+    media::{self, Cell, Media},
     power::Power,
     rng::Rng,
 };
@@ -31,6 +31,7 @@ pub struct Disk(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
+    member: usize,
     media: Media,
     /// Whether a power cut can tear a block between its sectors.
     torn: bool,
@@ -43,6 +44,11 @@ struct State {
     faults: Faults,
     leaked: bool,
 }
+
+/// [`Choose`], for a block of a member.
+///
+/// [`Choose`]: crate::media::Choose
+pub type ChooseOn<'a> = dyn FnMut((usize, u64), Option<usize>, usize) -> usize + 'a;
 
 /// In which order requests complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +76,11 @@ struct Request {
 }
 
 impl Disk {
-    /// A disk that holds `media`.
-    pub fn new(media: Media, torn: bool, power: &Power, mut rng: Rng, order: Order) -> Disk {
+    /// Member `member` of a pool, which holds `media`.
+    pub fn new(member: usize, media: Media, torn: bool, power: &Power, mut rng: Rng, order: Order) -> Disk {
         let faults = Faults::none(rng.fork(1));
         Disk(Rc::new(RefCell::new(State {
+            member,
             media,
             torn,
             power: power.clone(),
@@ -101,6 +108,7 @@ impl Disk {
         let state = self.0.borrow();
         let copied = |request: &Request| Request { tag: request.tag, kind: request.kind.clone(), buffer: None };
         Disk(Rc::new(RefCell::new(State {
+            member: state.member,
             media: state.media.clone(),
             torn: state.torn,
             power: power.clone(),
@@ -159,12 +167,13 @@ impl Disk {
     }
 
     /// The power went; `choose` decides what is left of the writes that no flush has covered.
-    pub fn cut(&self, choose: &mut Choose<'_>) {
+    pub fn cut(&self, choose: &mut ChooseOn<'_>) {
         let under_way = self.under_way();
         let mut state = self.0.borrow_mut();
         state.requests.clear();
-        let torn = state.torn;
-        state.media.cut(&under_way, torn, choose);
+        let (member, torn) = (state.member, state.torn);
+        let mut choose = |block, sector, candidates| choose((member, block), sector, candidates);
+        state.media.cut(&under_way, torn, &mut choose);
     }
 }
 
@@ -250,6 +259,13 @@ pub struct SimDisk {
     disk: Disk,
     pool: Pool,
     memory: Box<[u8]>,
+}
+
+impl SimDisk {
+    /// The disk as the world holds it.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
 }
 
 impl Drop for SimDisk {

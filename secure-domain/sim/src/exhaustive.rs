@@ -48,6 +48,7 @@ const BLOCKS: u64 = 4;
 /// How the scripts are run.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
+    layout: Layout,
     torn: bool,
     policy: Policy,
     order: Order,
@@ -58,13 +59,14 @@ struct Manner {
 const BULK: Policy = Policy::Bulk { window_ms: 60_000 };
 
 /// The manners in which every script is run.
-const MANNERS: [Manner; 6] = [
-    Manner { torn: false, policy: Policy::Strict, order: Order::First, together: false },
-    Manner { torn: false, policy: BULK, order: Order::Last, together: false },
-    Manner { torn: false, policy: BULK, order: Order::First, together: true },
-    Manner { torn: false, policy: Policy::Strict, order: Order::Last, together: true },
-    Manner { torn: true, policy: BULK, order: Order::First, together: false },
-    Manner { torn: true, policy: Policy::Strict, order: Order::Last, together: true },
+const MANNERS: [Manner; 7] = [
+    Manner { layout: Layout::Linear, torn: false, policy: Policy::Strict, order: Order::First, together: false },
+    Manner { layout: Layout::Linear, torn: false, policy: BULK, order: Order::Last, together: false },
+    Manner { layout: Layout::Linear, torn: false, policy: BULK, order: Order::First, together: true },
+    Manner { layout: Layout::Linear, torn: false, policy: Policy::Strict, order: Order::Last, together: true },
+    Manner { layout: Layout::Linear, torn: true, policy: BULK, order: Order::First, together: false },
+    Manner { layout: Layout::Linear, torn: true, policy: Policy::Strict, order: Order::Last, together: true },
+    Manner { layout: Layout::Mirrored, torn: false, policy: BULK, order: Order::First, together: false },
 ];
 
 /// What was enumerated.
@@ -157,10 +159,10 @@ fn failure(manner: Manner, script: &[Ask], what: String, length: usize) -> Failu
 }
 
 fn world(manner: Manner) -> Result<World, String> {
-    let volume = VolumePlan { layout: Layout::Linear, blocks: BLOCKS, suite: Suite::Aes128Gcm };
+    let volume = VolumePlan { layout: manner.layout, blocks: BLOCKS, suite: Suite::Aes128Gcm };
     let mut world = World::new(Config {
         seed: 1,
-        extents: vec![1],
+        extents: vec![1; if manner.layout == Layout::Linear { 1 } else { 2 }],
         torn: manner.torn,
         policy: manner.policy,
         order: manner.order,
@@ -320,7 +322,7 @@ const _: () = assert!(SECTORS == 8);
 impl Choices {
     fn of(world: &mut World) -> Choices {
         // A cut of a copy tells which blocks it asks for.
-        let mut blocks: Vec<(u64, usize)> = Vec::new();
+        let mut blocks: Vec<((usize, u64), usize)> = Vec::new();
         for disk in &world.disks {
             disk.copy(&Power::default()).cut(&mut |block, _, candidates| {
                 if blocks.last() != Some(&(block, candidates)) {
@@ -358,7 +360,7 @@ impl Choices {
         (0..DRAWN).map(|_| (0..self.blocks.len()).map(|index| rng.index(self.ways(index))).collect()).collect()
     }
 
-    fn chooser<'a>(&'a self, combination: &'a [usize]) -> impl FnMut(u64, Option<usize>, usize) -> usize + 'a {
+    fn chooser<'a>(&'a self, combination: &'a [usize]) -> impl FnMut((usize, u64), Option<usize>, usize) -> usize + 'a {
         let (mut index, mut last) = (0, None);
         move |block, sector, candidates| {
             if last.is_some_and(|last| last != block) {

@@ -143,6 +143,8 @@ pub struct World {
     faults_at_mount: u64,
     /// The pool is the adversary's copy.
     is_copy: bool,
+    /// The world believes its disks, whatever they do: for tests of its judgement.
+    pub gullible: bool,
 }
 
 fn root() -> RootKey {
@@ -165,7 +167,14 @@ impl World {
         let power = Power::default();
         let disk = |(member, extents): (usize, &u64)| {
             let media = Media::new(member_blocks(member, *extents));
-            Disk::new(media, config.torn, &power, Rng::new(config.seed ^ (member as u64 + 1) << 56), config.order)
+            Disk::new(
+                member,
+                media,
+                config.torn,
+                &power,
+                Rng::new(config.seed ^ (member as u64 + 1) << 56),
+                config.order,
+            )
         };
         let disks = config.extents.iter().enumerate().map(disk).collect();
         let mut world = World {
@@ -190,6 +199,7 @@ impl World {
             troubled: false,
             faults_at_mount: 0,
             is_copy: false,
+            gullible: false,
             config,
         };
         world.format()?;

@@ -77,6 +77,7 @@ impl World {
             troubled: self.troubled,
             faults_at_mount: self.faults_at_mount,
             is_copy: false,
+            gullible: self.gullible,
             config: self.config.clone(),
         }
     }
@@ -90,7 +91,7 @@ impl World {
     }
 
     /// Puts images and an anchor in place.
-    pub(super) fn give(&mut self, images: Vec<Image>, anchor: Snapshot) {
+    pub fn give(&mut self, images: Vec<Image>, anchor: Snapshot) {
         for (disk, image) in self.disks.iter().zip(images) {
             *disk.media_mut() = Media::with(image);
         }

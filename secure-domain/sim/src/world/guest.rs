@@ -81,7 +81,7 @@ impl World {
     }
 
     pub(super) fn is_tainted(&self) -> bool {
-        self.trust == Trust::Tainted || self.silent_faults() > 0
+        !self.gullible && (self.trust == Trust::Tainted || self.silent_faults() > 0)
     }
 
     pub(super) fn judge(&mut self, done: Done) -> Verdict {

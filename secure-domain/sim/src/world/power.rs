@@ -1,6 +1,7 @@
 //! Faults and power cuts of a world.
 
 use super::*;
+use crate::{disk::ChooseOn, rng::mix};
 
 impl World {
     pub(super) fn begin_faults(&mut self, permille: u64) {
@@ -49,6 +50,7 @@ impl World {
 
     /// Mounts; when faulty disks prevent it, on healed ones. A sound pool must be served then.
     pub(super) fn mount_somehow(&mut self) -> Verdict {
+        self.power.restore();
         if let Mounted::Served { .. } = self.mount()? {
             return Ok(());
         }
@@ -70,11 +72,11 @@ impl World {
         let mut rng = Rng::new(seed);
         let manner = rng.below(6);
         self.lose_power_keeping(
-            &mut |_, sector, candidates| match (manner, sector) {
-                (0, _) => 0,
-                (1, _) => candidates - 1,
-                // Mostly whole blocks even where sectors could tear.
-                (2, Some(sector)) if sector > 0 => rng.index(candidates),
+            &mut |(member, block), _, candidates| match manner {
+                0 => 0,
+                1 => candidates - 1,
+                // Whole blocks even where sectors could tear.
+                2 | 3 => (mix(seed ^ block ^ (member as u64) << 48) % candidates as u64) as usize,
                 _ => rng.index(candidates),
             },
             Rng::new(seed ^ 0x55).chance(500),
@@ -82,7 +84,7 @@ impl World {
     }
 
     /// The power goes: `choose` decides what the disks keep, `happened` whether the anchor's advance did.
-    pub fn lose_power_keeping(&mut self, choose: &mut crate::media::Choose<'_>, happened: bool) {
+    pub fn lose_power_keeping(&mut self, choose: &mut ChooseOn<'_>, happened: bool) {
         self.power.go();
         self.engine = None;
         self.asked.clear();
