@@ -6,12 +6,16 @@
 //! The world can look into a future and come back (an adversary tries something on a copy). What was sealed there is undone:
 //! it did not happen.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use keystore::WrappedKey;
 
 /// Every seal of a pool's life.
 #[derive(Clone, Debug, Default)]
 pub struct Audit {
     used: HashSet<u64>,
+    /// The keys that were seen wrapped, under the versions that their nonces are made of.
+    wrapped: HashMap<u64, WrappedKey>,
     /// What was used since the world began to look into a future.
     tentative: Option<Vec<u64>>,
     seals: u64,
@@ -28,6 +32,21 @@ impl Audit {
         } else if let Some(tentative) = &mut self.tentative {
             tentative.push(version);
         }
+    }
+
+    /// A key was found on a disk, wrapped with `version`: the same key as ever, and no block was sealed with it.
+    pub fn wrap(&mut self, version: u64, key: &WrappedKey) {
+        let before = self.wrapped.get(&version);
+        if before == Some(key) {
+            return;
+        }
+        if before.is_some() || !self.used.insert(version) {
+            self.repeated.get_or_insert(format!("version {version} wrapped a key and was used before"));
+        } else if let Some(tentative) = &mut self.tentative {
+            tentative.push(version);
+        }
+        self.wrapped.insert(version, *key);
+        self.seals += 1;
     }
 
     /// Seals so far.
@@ -49,6 +68,7 @@ impl Audit {
     pub fn come_back(&mut self) {
         for version in self.tentative.take().unwrap_or_default() {
             self.used.remove(&version);
+            self.wrapped.remove(&version);
         }
     }
 }
@@ -63,6 +83,20 @@ mod tests {
         audit.seal(1, 1, 7);
         assert_eq!(audit.repeated(), None);
         audit.seal(2, 1, 7);
+        assert!(audit.repeated().is_some());
+    }
+
+    #[test]
+    fn a_version_that_wraps_two_keys_or_a_key_and_a_block_is_noticed() {
+        let key = |byte| WrappedKey { key: [byte; 32], tag: [0; 16] };
+        let mut audit = Audit::default();
+        audit.wrap(7, &key(1));
+        audit.wrap(7, &key(1));
+        assert_eq!(audit.repeated(), None);
+        let mut blocks = audit.clone();
+        blocks.seal(1, 1, 7);
+        assert!(blocks.repeated().is_some());
+        audit.wrap(7, &key(2));
         assert!(audit.repeated().is_some());
     }
 

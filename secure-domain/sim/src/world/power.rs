@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{disk::ChooseOn, rng::mix};
+use volume::record::catalog::{RECORD_BYTES, VolumeRecord};
 
 impl World {
     pub(super) fn begin_faults(&mut self, permille: u64) {
@@ -94,6 +95,25 @@ impl World {
         self.store.cut(happened);
         self.take_advances();
         self.power.restore();
+        self.audit_wrapped_keys();
+    }
+
+    /// Looks for wrapped keys in the catalogs as they lie on the disks.
+    pub(super) fn audit_wrapped_keys(&mut self) {
+        for (disk, geometry) in self.disks.iter().zip(self.geometries()) {
+            let start = geometry.tree_block(0, 0, 0) as usize;
+            let second = geometry.tree_block(0, 0, 1) as usize;
+            let leaves = geometry.catalog_leaves as usize;
+            let media = disk.media();
+            let catalog =
+                media.durable()[start..start + leaves].iter().chain(&media.durable()[second..second + leaves]);
+            for record in catalog.flatten().flat_map(|content| content.bytes.chunks_exact(RECORD_BYTES)) {
+                let Ok(Some(volume)) = VolumeRecord::parse(record) else { continue };
+                for epoch in [Some(volume.epoch), volume.old].into_iter().flatten() {
+                    self.payloads.audit.wrap(epoch.version, &epoch.key);
+                }
+            }
+        }
     }
 
     pub(super) fn keep_past(&mut self) {
