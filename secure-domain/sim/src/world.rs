@@ -19,8 +19,8 @@ use std::{
 use anchor::Snapshot;
 use keystore::RootKey;
 use volume::{
-    Command, Done, Error, FormatOptions, Name, Operation, Options, POOL, Policy, Pool, Random, Recovery, Refusal,
-    Status, record::geometry::Geometry,
+    Command, Done, Error, FormatOptions, Layout, Name, Operation, Options, POOL, Policy, Pool, Random, Recovery,
+    Refusal, Status, record::geometry::Geometry,
 };
 
 use crate::{
@@ -59,6 +59,8 @@ const MARGIN: u64 = 2;
 pub struct Known {
     /// What its blocks may hold.
     pub model: model::Volume,
+    /// How it lies on the members.
+    layout: Layout,
     /// The names that it may have; the last is the newest.
     names: Vec<String>,
     /// The sizes that it may have.

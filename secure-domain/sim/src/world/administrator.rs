@@ -125,12 +125,13 @@ impl World {
         let Some((name, blocks)) = self.created.pop() else { return Ok(()) };
         let info = self.engine.iter().flat_map(|engine| engine.volumes()).find(|info| info.name == name);
         let Some(info) = info else { return Err(format!("{name} was created and is not there")) };
-        self.adopt(info.number, name, blocks)
+        self.adopt(info.number, name, blocks, info.layout)
     }
 
-    pub(super) fn adopt(&mut self, number: u32, name: String, blocks: u64) -> Verdict {
+    pub(super) fn adopt(&mut self, number: u32, name: String, blocks: u64, layout: Layout) -> Verdict {
         let known = Known {
             model: model::Volume::new(blocks),
+            layout,
             names: vec![name],
             sizes: vec![blocks],
             going: false,

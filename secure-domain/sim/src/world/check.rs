@@ -53,7 +53,7 @@ impl World {
         }
         for info in infos {
             let Some(known) = self.volumes.get_mut(&info.number) else {
-                self.adopt_found(info.number, info.name, info.blocks)?;
+                self.adopt_found(info.number, info.name, info.blocks, info.layout)?;
                 continue;
             };
             let expected = !known.gone && known.names.contains(&info.name) && known.sizes.contains(&info.blocks);
@@ -78,11 +78,11 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn adopt_found(&mut self, number: u32, name: String, blocks: u64) -> Verdict {
+    pub(super) fn adopt_found(&mut self, number: u32, name: String, blocks: u64, layout: Layout) -> Verdict {
         if !self.created.contains(&(name.clone(), blocks)) && !self.is_tainted() {
             return Err(format!("volume {number}, {name}, was never asked for"));
         }
-        self.adopt(number, name, blocks)
+        self.adopt(number, name, blocks, layout)
     }
 
     /// Reads every block that was ever written, and some that were not; returns how many cannot be read.
@@ -113,7 +113,8 @@ impl World {
             bad += 1;
             let troubled = self.honest_faults() > self.faults_at_mount;
             let unsure = self.volumes[&volume].model.block(block).is_unsure();
-            if !self.is_tainted() && !troubled && !unsure {
+            let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
+            if !excused && !unsure {
                 let allowed = self.volumes[&volume].model.block(block).allowed(View::Durable);
                 return Err(format!(
                     "false integrity error: block {block} of volume {volume} cannot be read after the mount at {began}, allowed are {allowed:?}"
@@ -152,7 +153,8 @@ impl World {
         delivered: &[Option<Delivered>],
         ok: bool,
     ) -> Verdict {
-        let view = if self.is_tainted() { View::Anchored } else { View::Durable };
+        let lenient = self.is_tainted() && !self.is_protected(volume);
+        let view = if lenient { View::Anchored } else { View::Durable };
         let now = self.power.now();
         let Some(known) = self.volumes.get_mut(&volume) else { return Ok(()) };
         for (block, delivered) in (first..).zip(delivered) {

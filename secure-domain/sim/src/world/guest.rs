@@ -151,6 +151,7 @@ impl World {
             (block..block + u64::from(blocks)).any(|block| model.block(block).is_unsure())
         };
         let excused = match asked.what {
+            Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
             _ if self.is_tainted() || struck => true,
             _ if status == Status::NoSpace => self.is_full(),
             Ask::Read(block, blocks) => touches_unsure(block, blocks),
@@ -160,6 +161,12 @@ impl World {
             return Ok(());
         }
         Err(format!("false error: {:?} of volume {} answered {status:?} without a reason", asked.what, asked.volume))
+    }
+
+    /// Whether the volume has a second copy of everything on a member that keeps its word.
+    pub(super) fn is_protected(&self, volume: u32) -> bool {
+        let mirrored = self.volumes.get(&volume).is_some_and(|known| known.layout == Layout::Mirrored);
+        mirrored && self.config.faulty_member.is_some() && self.trust == Trust::Sound
     }
 
     /// Whether some member has no free extent left.

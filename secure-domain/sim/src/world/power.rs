@@ -61,11 +61,15 @@ impl World {
         self.power.restore();
         match self.mount()? {
             Mounted::Served { .. } if excused || self.is_tainted() => Ok(()),
-            Mounted::Refused(_) if self.is_tainted() => Ok(()),
+            Mounted::Refused(_) if self.is_tainted() && !self.has_protected() => Ok(()),
             Mounted::Served { .. } => Err("a mount was refused and the next one served".into()),
             Mounted::Refused(error) => Err(format!("false refusal: a sound pool is not mounted: {error}")),
             Mounted::Cut => Err("a mount does not come to an end".into()),
         }
+    }
+
+    fn has_protected(&self) -> bool {
+        self.volumes.iter().any(|(number, known)| !known.gone && self.is_protected(*number))
     }
 
     /// The power goes, and a seed decides what the devices keep.
