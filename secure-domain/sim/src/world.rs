@@ -11,16 +11,15 @@ mod guest;
 mod power;
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
-    rc::Rc,
+    sync::{Arc, Mutex},
 };
 
 use anchor::Snapshot;
 use keystore::RootKey;
 use volume::{
-    Command, Done, Error, FormatOptions, Layout, Name, Operation, Options, POOL, Policy, Pool, Random, Recovery,
-    Refusal, Status, record::geometry::Geometry,
+    Command, Done, Error, FormatOptions, Layout, Name, Operation, Options, POOL, Policy, Pool, Random, RandomFailed,
+    Recovery, Refusal, Status, record::geometry::Geometry,
 };
 
 use crate::{
@@ -133,7 +132,7 @@ pub struct World {
     commanded: Option<Commanded>,
     /// Volumes whose creation was asked for and not confirmed.
     created: Vec<(String, u64)>,
-    random: Rc<RefCell<Rng>>,
+    random: Arc<Mutex<Rng>>,
     root: RootKey,
     now_ms: u64,
     next_cookie: u32,
@@ -191,7 +190,7 @@ impl World {
             asked: BTreeMap::new(),
             commanded: None,
             created: Vec::new(),
-            random: Rc::new(RefCell::new(rng.fork(3))),
+            random: Arc::new(Mutex::new(rng.fork(3))),
             root: root(),
             now_ms: 0,
             next_cookie: 1,
@@ -217,9 +216,9 @@ impl World {
     }
 
     fn random(&self) -> Random {
-        let random = Rc::clone(&self.random);
+        let random = Arc::clone(&self.random);
         Box::new(move |out| {
-            random.borrow_mut().fill(out);
+            random.lock().map_err(|_| RandomFailed)?.fill(out);
             Ok(())
         })
     }

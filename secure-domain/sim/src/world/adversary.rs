@@ -67,7 +67,7 @@ impl World {
             asked: BTreeMap::new(),
             commanded: None,
             created: self.created.clone(),
-            random: Rc::new(RefCell::new(self.random.borrow().clone())),
+            random: Arc::new(Mutex::new(self.random.lock().map_or_else(|_| Rng::new(0), |rng| rng.clone()))),
             root: root(),
             now_ms: self.now_ms,
             next_cookie: self.next_cookie,
