@@ -11,30 +11,28 @@ mod guest;
 mod power;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
-use anchor::Snapshot;
 use keystore::RootKey;
 use volume::{
-    Command, Done, Error, FormatOptions, Layout, Name, Operation, Options, POOL, Policy, Pool, Random, RandomFailed,
-    Recovery, Refusal, Status, record::geometry::Geometry,
+    Command, Error, FormatOptions, Layout, Name, Options, POOL, Policy, Pool, Random, RandomFailed,
+    record::geometry::Geometry,
 };
 
 use crate::{
     config::Config,
     disk::{Disk, SimDisk},
-    fault::Fault,
-    media::{Image, Media},
-    model::{self, View},
-    payload::{Delivered, Payloads},
+    media::Media,
+    model,
+    payload::Payloads,
     power::{Power, Time},
     rng::Rng,
     step::{Ask, Step},
     store::{SimAnchor, Store},
     tally::Tally,
-    tamper::{Hands, Part, Past, Tamper},
+    tamper::Past,
 };
 
 /// What the engine did that it must not: one sentence.

@@ -1,6 +1,9 @@
 //! The administrator of a world: commands, and the judgement of their answers.
 
-use super::*;
+use volume::{Command, Done, Layout, Name, Refusal, Status};
+
+use super::{Commanded, Known, Verdict, World};
+use crate::model;
 
 impl World {
     pub(super) fn ask_command(&mut self, command: crate::step::Command) {

@@ -1,6 +1,24 @@
 //! Somebody else in a world: changes of the disks, live or on a copy, and what the claims say about them.
 
-use super::*;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use anchor::Snapshot;
+use volume::{Error, record::geometry::Geometry};
+
+use super::{LOG_BLOCKS, Mounted, Trust, Verdict, World, root};
+use crate::{
+    media::{Image, Media},
+    payload::Payloads,
+    power::Power,
+    rng::Rng,
+    step::Ask,
+    store::Store,
+    tally::Tally,
+    tamper::{Hands, Part, Tamper},
+};
 
 impl World {
     pub(super) fn geometries(&self) -> Vec<Geometry> {

@@ -1,6 +1,15 @@
 //! Mounting, and the check of everything that was found.
 
-use super::*;
+use std::collections::BTreeSet;
+
+use volume::{Error, Layout, Operation, Recovery, Status};
+
+use super::{CHECK_BLOCKS, MARGIN, Mounted, PATIENCE, Trust, Verdict, World};
+use crate::{
+    model::{self, View},
+    payload::Delivered,
+    power::Time,
+};
 
 impl World {
     /// Mounts, and checks everything that was found.

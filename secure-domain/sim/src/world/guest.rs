@@ -1,6 +1,9 @@
 //! The guest of a world: its requests, and the judgement of their answers.
 
-use super::*;
+use volume::{Done, Layout, Operation, Status};
+
+use super::{Asked, Trust, Verdict, World};
+use crate::{model::View, payload::Delivered, power::Time, step::Ask};
 
 impl World {
     /// The number of the `index`th volume that is there, counted round.

@@ -1,8 +1,15 @@
 //! Faults and power cuts of a world.
 
-use super::*;
-use crate::{disk::ChooseOn, rng::mix};
 use volume::record::catalog::{RECORD_BYTES, VolumeRecord};
+
+use super::{Mounted, PASTS, Verdict, World};
+use crate::{
+    disk::ChooseOn,
+    fault::Fault,
+    rng::{Rng, mix},
+    step::Ask,
+    tamper::Past,
+};
 
 impl World {
     pub(super) fn begin_faults(&mut self, permille: u64) {
