@@ -59,7 +59,7 @@ impl Config {
         let (faults, adversary) = trouble(&mut rng, limits);
         Config {
             seed,
-            extents: (0..members).map(|_| 2 + rng.below(3)).collect(),
+            extents: (0..members).map(|_| 2 + rng.below(4)).collect(),
             torn: rng.chance(500),
             policy: if rng.chance(500) { Policy::Strict } else { Policy::Bulk { window_ms: 60_000 } },
             order: *rng.pick(&[Order::Random, Order::Random, Order::First, Order::Last]),
@@ -91,7 +91,7 @@ fn plan(rng: &mut Rng, members: usize) -> VolumePlan {
         1 if members > 1 => Layout::Striped(members as u8),
         _ => Layout::Linear,
     };
-    VolumePlan { layout, blocks: *rng.pick(&[8, 24, 48, 1040]), suite: suite(rng) }
+    VolumePlan { layout, blocks: *rng.pick(&[8, 24, 48, 200, 1040, 2100]), suite: suite(rng) }
 }
 
 /// A suite: mostly a quick one.

@@ -181,7 +181,8 @@ fn operation(rng: &mut Rng) -> Step {
     if rng.chance(20) {
         return Step::Command(command(rng));
     }
-    let block = if rng.chance(850) { rng.below(24) } else { 1000 + rng.below(40) };
+    // Mostly the beginning, so that blocks are written again and again; else where leaves and extents meet.
+    let block = rng.pick(&[0, 0, 0, 0, 0, 112, 1008, 2032]) + rng.below(24);
     let blocks = *rng.pick(&[1, 1, 1, 2, 3, 8, 33]);
     let what = match rng.below(100) {
         0..=44 => Ask::Write(block, blocks),

@@ -232,7 +232,10 @@ impl World {
     fn attached(&self) -> Vec<SimDisk> {
         self.disks.iter().for_each(|disk| disk.give(usize::MAX));
         self.store.give(usize::MAX);
-        self.disks.iter().map(Disk::attach).collect()
+        let mut members: Vec<SimDisk> = self.disks.iter().map(Disk::attach).collect();
+        // A pool finds its members in whatever order they are given.
+        members.rotate_left(self.power.boundaries() as usize % self.disks.len());
+        members
     }
 
     fn format(&mut self) -> Verdict {
