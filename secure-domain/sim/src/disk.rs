@@ -179,7 +179,11 @@ impl Disk {
 
 impl State {
     fn start(&mut self, tag: u32, kind: Kind, buffer: Option<Buffer>) -> Result<(), Refused> {
-        if self.requests.len() == DEPTH || self.power.is_off() {
+        if self.power.is_off() {
+            // Nobody takes it, and nobody is there to say so.
+            return Ok(());
+        }
+        if self.requests.len() == DEPTH {
             return Err(Refused(buffer));
         }
         self.requests.push(Request { tag, kind, buffer });

@@ -360,11 +360,11 @@ impl World {
     }
 
     fn take_answers(&mut self) -> Verdict {
-        while let Some(done) = self.engine.as_mut().and_then(Pool::next_done) {
-            if done.volume == POOL { self.judge_command(done)? } else { self.judge(done)? }
-        }
         while let Some(event) = self.engine.as_mut().and_then(Pool::next_event) {
             self.note(|| format!("  event: {event}"));
+        }
+        while let Some(done) = self.engine.as_mut().and_then(Pool::next_done) {
+            if done.volume == POOL { self.judge_command(done)? } else { self.judge(done)? }
         }
         self.take_advances();
         self.troubled |= self.honest_faults() > self.faults_at_mount;
