@@ -145,7 +145,9 @@ impl core::fmt::Display for Error {
             Error::SuperblockMac { member } => {
                 write!(f, "disk {member}: wrong MAC of the superblock (damaged, changed, or another device's disk)")
             }
-            Error::SuperblockLayout { member } => write!(f, "disk {member}: the superblock states an impossible layout"),
+            Error::SuperblockLayout { member } => {
+                write!(f, "disk {member}: the superblock states an impossible layout")
+            }
             Error::MemberSet { member } => write!(f, "disk {member} is not the member of the pool that is missing"),
             Error::TooSmall { member, have, need } => {
                 write!(f, "disk {member} of {have} blocks is too small: it needs {need}")
@@ -170,7 +172,9 @@ impl core::fmt::Display for Error {
             }
             Error::Catalog { member, block } => write!(f, "disk {member}, block {block}: impossible catalog or extent"),
             Error::KeyErased { volume } => write!(f, "the key of volume {volume} was erased"),
-            Error::CacheTooSmall { have, need } => write!(f, "a cache of {have} blocks is too small: {need} are needed"),
+            Error::CacheTooSmall { have, need } => {
+                write!(f, "a cache of {have} blocks is too small: {need} are needed")
+            }
             Error::VersionsExhausted => write!(f, "all versions of this pool are used up"),
             Error::NoRandom => write!(f, "no random bytes could be had"),
             Error::Disk { member, block, error } => write!(f, "disk {member}, block {block}: {error}"),

@@ -77,11 +77,21 @@ impl Sealer {
 
     /// Seals up to [`BATCH`] blocks, whose nonces must be fresh, from one buffer to another. All slices have one length.
     pub fn seal(&self, nonces: &[Nonce], aads: &[Aad], plain: &[Sector], sealed: &mut [Sector], tags: &mut [Tag]) {
-        self.aead.seal_batch(nonces, aads, plain, sealed, tags).expect("the slices have one length, a block every mode");
+        self.aead
+            .seal_batch(nonces, aads, plain, sealed, tags)
+            .expect("the slices have one length, a block every mode");
     }
 
     /// Opens up to [`BATCH`] blocks; `good[i]` says whether block `i` is what was sealed, else its plaintext is zeros.
-    pub fn open(&self, nonces: &[Nonce], aads: &[Aad], sealed: &[Sector], plain: &mut [Sector], tags: &[Tag], good: &mut [bool]) {
+    pub fn open(
+        &self,
+        nonces: &[Nonce],
+        aads: &[Aad],
+        sealed: &[Sector],
+        plain: &mut [Sector],
+        tags: &[Tag],
+        good: &mut [bool],
+    ) {
         let mut results = [Ok(()); BATCH];
         let results = &mut results[..nonces.len()];
         self.aead.open_batch(nonces, aads, sealed, plain, tags, results).expect("the slices have one length");

@@ -85,7 +85,15 @@ pub struct VolumeRecord {
 
 impl Epoch {
     /// Wraps `key` for `volume` under `kek`. `version` must be fresh.
-    pub fn wrap(volume: u32, number: u16, suite: Suite, generation: u32, version: u64, kek: &Kek, key: &DataKey) -> Epoch {
+    pub fn wrap(
+        volume: u32,
+        number: u16,
+        suite: Suite,
+        generation: u32,
+        version: u64,
+        kek: &Kek,
+        key: &DataKey,
+    ) -> Epoch {
         let purpose = purpose(volume, number, suite);
         Epoch { number, suite, generation, version, key: kek.wrap(&nonce(version, volume, DOMAIN_WRAP), &purpose, key) }
     }
@@ -145,12 +153,17 @@ impl VolumeRecord {
             _ => return None,
         };
         let len = usize::from(bytes[6]);
-        if len > MAX_NAME_BYTES || bytes[7] != 0 || !reader.is_zero(NAME_OFFSET + len, 80) || !reader.is_zero(216, 256) {
+        if len > MAX_NAME_BYTES || bytes[7] != 0 || !reader.is_zero(NAME_OFFSET + len, 80) || !reader.is_zero(216, 256)
+        {
             return None;
         }
         let name = Name::new(core::str::from_utf8(&bytes[NAME_OFFSET..NAME_OFFSET + len]).ok()?)?;
         let [current, old] = EPOCH_OFFSETS.map(|at| &bytes[at..at + EPOCH_BYTES]);
-        let old = if reader.is_zero(EPOCH_OFFSETS[1], EPOCH_OFFSETS[1] + EPOCH_BYTES) { None } else { Some(Epoch::parse(old)?) };
+        let old = if reader.is_zero(EPOCH_OFFSETS[1], EPOCH_OFFSETS[1] + EPOCH_BYTES) {
+            None
+        } else {
+            Some(Epoch::parse(old)?)
+        };
         Some(VolumeRecord {
             number: reader.u32(0),
             layout,
@@ -223,8 +236,27 @@ mod tests {
         let mut good = [0; RECORD_BYTES];
         sample().encode(&mut good);
         for (offset, value) in [
-            (3, 1), (4, 0), (4, 4), (4, 1), (5, 1), (5, 9), (6, 0), (6, 64), (6, 8), (7, 1), (8, 0), (15, 1), (16, 0xff), (79, 1),
-            (80, 1), (80, 3), (82, 9), (88, 0), (144, 0), (147, 7), (255, 1),
+            (3, 1),
+            (4, 0),
+            (4, 4),
+            (4, 1),
+            (5, 1),
+            (5, 9),
+            (6, 0),
+            (6, 64),
+            (6, 8),
+            (7, 1),
+            (8, 0),
+            (15, 1),
+            (16, 0xff),
+            (79, 1),
+            (80, 1),
+            (80, 3),
+            (82, 9),
+            (88, 0),
+            (144, 0),
+            (147, 7),
+            (255, 1),
         ] {
             let mut bad = good;
             bad[offset] = value;

@@ -98,9 +98,17 @@ mod tests {
     fn untidy_and_unknown_entries_are_refused() {
         let sealed = Entry::Sealed { version: 1, epoch: 1, tag: [7; 16] }.encode();
         let zero = Entry::Zero { version: 1 }.encode();
-        for (entry, offset, value) in
-            [(sealed, 0, 0), (sealed, 26, 0), (sealed, 26, 2), (sealed, 26, 3), (sealed, 27, 1), (sealed, 31, 1), (zero, 8, 1), (zero, 24, 1), (BLANK, 0, 1)]
-        {
+        for (entry, offset, value) in [
+            (sealed, 0, 0),
+            (sealed, 26, 0),
+            (sealed, 26, 2),
+            (sealed, 26, 3),
+            (sealed, 27, 1),
+            (sealed, 31, 1),
+            (zero, 8, 1),
+            (zero, 24, 1),
+            (BLANK, 0, 1),
+        ] {
             let mut bad = entry;
             bad[offset] = value;
             assert!(Entry::parse(&bad).is_none(), "offset {offset} = {value}");

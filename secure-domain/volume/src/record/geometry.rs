@@ -97,7 +97,18 @@ impl Geometry {
         let nodes_start = RING_BLOCKS + log_blocks;
         let leaves_start = nodes_start + 2 * nodes;
         let data_start = (leaves_start + 2 * leaves).next_multiple_of(ALIGNMENT);
-        Some(Geometry { log_blocks, extents, catalog_leaves, extent_leaves, levels, depth, nodes_start, nodes, leaves_start, data_start })
+        Some(Geometry {
+            log_blocks,
+            extents,
+            catalog_leaves,
+            extent_leaves,
+            levels,
+            depth,
+            nodes_start,
+            nodes,
+            leaves_start,
+            data_start,
+        })
     }
 
     /// Blocks that the member must have.

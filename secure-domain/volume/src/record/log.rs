@@ -98,7 +98,12 @@ impl LogEntry {
             1 => Statement::Block(Entry::Sealed { version, epoch: reader.u16(30), tag: reader.array(8) }),
             2 if reader.is_zero(8, 24) => Statement::Block(Entry::Zero { version }),
             3 if whole && bytes[16] <= 1 && reader.is_zero(17, 24) && reader.u32(8) < MAX_VOLUME => {
-                Statement::Assigned(Assignment { volume: reader.u32(8), index: reader.u32(12), copy: bytes[16], version })
+                Statement::Assigned(Assignment {
+                    volume: reader.u32(8),
+                    index: reader.u32(12),
+                    copy: bytes[16],
+                    version,
+                })
             }
             4 if whole && reader.is_zero(8, 24) => Statement::Freed { version },
             _ => return None,
@@ -254,9 +259,15 @@ mod tests {
 
     #[test]
     fn untidy_and_unknown_entries_are_refused() {
-        let zero = LogEntry { address: Address { member: 0, block: 1 }, statement: Statement::Block(Entry::Zero { version: 1 }) };
-        let freed = LogEntry { address: Address { member: 0, block: 1024 }, statement: Statement::Freed { version: 1 } };
-        for (entry, offset, value) in [(zero, 0, 0), (zero, 8, 1), (zero, 29, 0), (zero, 29, 5), (zero, 31, 1), (freed, 24, 1), (freed, 23, 1)] {
+        let zero = LogEntry {
+            address: Address { member: 0, block: 1 },
+            statement: Statement::Block(Entry::Zero { version: 1 }),
+        };
+        let freed =
+            LogEntry { address: Address { member: 0, block: 1024 }, statement: Statement::Freed { version: 1 } };
+        for (entry, offset, value) in
+            [(zero, 0, 0), (zero, 8, 1), (zero, 29, 0), (zero, 29, 5), (zero, 31, 1), (freed, 24, 1), (freed, 23, 1)]
+        {
             let mut bad = entry.encode();
             bad[offset] = value;
             assert_eq!(LogEntry::parse(&bad), None, "offset {offset} = {value}");

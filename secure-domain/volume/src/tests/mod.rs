@@ -1,1 +1,7 @@
-//! Tests of the whole engine.
+//! Tests of the whole engine, over disks and an anchor in memory.
+
+mod crash;
+mod model;
+mod refusal;
+mod serving;
+mod world;

@@ -1,0 +1,287 @@
+//! Batches for the crypto engine: 16 blocks at a time, of however many requests.
+//!
+//! A payload is copied once from the guest into `plain`; the batch is sealed into `sealed` and copied from there into the DMA
+//! buffers of the runs, or, when the batch is one run's alone, sealed straight into them. Reading goes the other way.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use anchor::MonotonicStore;
+use block::BlockDevice;
+use crypto::aead::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
+
+use super::{Pool, place::MAX_COPIES, read::ZEROS};
+use crate::{
+    BLOCK_BYTES, Event, Status, Transfer,
+    record::entry::Entry,
+    seal::{AAD_BYTES, Aad, BATCH},
+};
+
+/// A block of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Item {
+    run: usize,
+    /// Block of the run.
+    index: usize,
+}
+
+/// What is gathered for the crypto engine.
+pub(super) struct Batch {
+    plain: Box<[Sector; BATCH]>,
+    sealed: Box<[Sector; BATCH]>,
+    nonces: [Nonce; BATCH],
+    aads: [Aad; BATCH],
+    tags: [Tag; BATCH],
+    items: [Item; BATCH],
+    len: usize,
+    /// Whose key: place of the volume in the catalog, and epoch.
+    key: (usize, u16),
+    /// Runs that are gathered to their end: they go into the log when sealed, or end when opened.
+    whole: Vec<usize>,
+    /// Runs that came from a disk and are to be opened.
+    reads: Vec<usize>,
+}
+
+impl Batch {
+    pub(super) fn new() -> Batch {
+        let sectors = || {
+            let boxed: Box<[Sector]> = alloc::vec![[0; BLOCK_BYTES]; BATCH].into();
+            <Box<[Sector; BATCH]>>::try_from(boxed).expect("the vector has that length")
+        };
+        Batch {
+            plain: sectors(),
+            sealed: sectors(),
+            nonces: [[0; NONCE_LEN]; BATCH],
+            aads: [[0; AAD_BYTES]; BATCH],
+            tags: [[0; TAG_LEN]; BATCH],
+            items: [Item::default(); BATCH],
+            len: 0,
+            key: (0, 0),
+            whole: Vec::with_capacity(BATCH),
+            reads: Vec::with_capacity(BATCH),
+        }
+    }
+
+    pub(super) fn add_read(&mut self, run: usize) {
+        self.reads.push(run);
+    }
+
+    /// The run that the whole batch belongs to, with its first block; the items of one run are consecutive.
+    fn only_run(&self) -> Option<Item> {
+        let (first, last) = (self.items[0], self.items[self.len.checked_sub(1)?]);
+        (first.run == last.run).then_some(first)
+    }
+}
+
+impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Copies the payload of a write into the batch, which is sealed whenever it is full.
+    pub(super) fn gather_run(&mut self, run: usize, transfer: &mut impl Transfer) {
+        let state = self.runs.get(run);
+        let (count, first, offset, version) = (state.count, state.block, state.offset, state.version);
+        let (key, request) = ((state.volume, state.epoch), state.request);
+        if self.batch.key != key || (count >= BATCH && self.batch.len != 0) {
+            self.seal_batch(transfer);
+            self.batch.key = key;
+        }
+        let (volume, cookie) = (self.requests.get(request).volume, self.requests.get(request).cookie);
+        let mut done = 0;
+        while done < count {
+            let (from, take) = (self.batch.len, (BATCH - self.batch.len).min(count - done));
+            let place = self.batch.plain[from..from + take].as_flattened_mut();
+            let at = (offset + done as u32) * BLOCK_BYTES as u32;
+            if transfer.gather(volume, cookie, at, place).is_err() {
+                // What of the run was sealed already lies in its own buffers alone.
+                self.fail(request, Status::IoError);
+                self.batch.len = self.batch.items[..from].iter().position(|item| item.run == run).unwrap_or(from);
+                self.end_run(run);
+                return;
+            }
+            let sealer = &self.volumes[key.0].as_ref().expect("a volume with requests is not deleted").sealer;
+            for step in 0..take {
+                let (slot, index) = (from + step, done + step);
+                self.batch.items[slot] = Item { run, index };
+                self.batch.nonces[slot] = sealer.nonce(version + index as u64);
+                self.batch.aads[slot] = sealer.aad(first + index as u64);
+                transfer.sealed(volume, key.1, version + index as u64);
+            }
+            self.batch.len += take;
+            done += take;
+            if done == count {
+                self.batch.whole.push(run);
+            }
+            if self.batch.len == BATCH {
+                self.seal_batch(transfer);
+            }
+        }
+    }
+
+    /// Seals what the batch holds; runs that are sealed to their end go into the log.
+    pub(super) fn seal_batch(&mut self, _: &mut impl Transfer) {
+        if self.batch.len != 0 {
+            self.seal_items();
+        }
+        for at in 0..self.batch.whole.len() {
+            self.append_run(self.batch.whole[at]);
+        }
+        self.batch.whole.clear();
+    }
+
+    fn seal_items(&mut self) {
+        let Pool { batch, runs, members, volumes, .. } = self;
+        let len = core::mem::take(&mut batch.len);
+        batch.len = len;
+        let only = batch.only_run();
+        batch.len = 0;
+        let sealer = &volumes[batch.key.0].as_ref().expect("a volume with requests is not deleted").sealer;
+        let (nonces, aads, plain) = (&batch.nonces[..len], &batch.aads[..len], &batch.plain[..len]);
+        if let Some(Item { run, index }) = only {
+            let state = runs.get_mut(run);
+            let bytes = copy_bytes(members, state, 0);
+            let target = &mut bytes.as_chunks_mut().0[index..index + len];
+            sealer.seal(nonces, aads, plain, target, &mut state.tags[index..index + len]);
+            if state.copies == MAX_COPIES {
+                batch.sealed[..len].copy_from_slice(target);
+                copy_bytes(members, state, 1).as_chunks_mut().0[index..index + len]
+                    .copy_from_slice(&batch.sealed[..len]);
+            }
+            return;
+        }
+        sealer.seal(nonces, aads, plain, &mut batch.sealed[..len], &mut batch.tags[..len]);
+        for slot in 0..len {
+            let Item { run, index } = batch.items[slot];
+            let state = runs.get_mut(run);
+            state.tags[index] = batch.tags[slot];
+            for copy in 0..state.copies {
+                copy_bytes(members, state, copy).as_chunks_mut().0[index] = batch.sealed[slot];
+            }
+        }
+    }
+
+    /// Opens what came from the disks, in batches, and hands on what is good.
+    pub(super) fn open_reads(&mut self, transfer: &mut impl Transfer) {
+        let mut reads = core::mem::take(&mut self.batch.reads);
+        for run in reads.drain(..) {
+            self.open_run(run, transfer);
+        }
+        self.batch.reads = reads;
+        self.open_items(transfer);
+    }
+
+    /// Puts the blocks of a run into the batch; zeros need none.
+    fn open_run(&mut self, run: usize, transfer: &mut impl Transfer) {
+        let state = self.runs.get(run);
+        let (count, first, place, volume) = (state.count, state.block, state.places[0], state.volume);
+        let (request, offset) = (state.request, state.offset);
+        if self.requests.get(request).cancelled {
+            self.end_run(run);
+            return;
+        }
+        let floor = self.members[place.physical.member].extents.version(place.physical.extent);
+        for index in 0..count {
+            let entry = Entry::parse(self.cache.entry(place.slot, place.first + index));
+            match entry {
+                Some(Entry::Sealed { version, epoch, tag }) if version >= floor => {
+                    self.open_one(run, index, volume, epoch, version, tag, first + index as u64, transfer);
+                }
+                Some(_) => self.scatter(request, offset + index as u32, &ZEROS, transfer),
+                None => {
+                    let volume = self.requests.get(request).volume;
+                    self.report(Event::EntryImpossible { volume, block: first + index as u64 });
+                    self.fail(request, Status::IoError);
+                }
+            }
+        }
+        self.batch.whole.push(run);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn open_one(
+        &mut self,
+        run: usize,
+        index: usize,
+        volume: usize,
+        epoch: u16,
+        version: u64,
+        tag: Tag,
+        block: u64,
+        transfer: &mut impl Transfer,
+    ) {
+        if self.batch.len == BATCH || (self.batch.key != (volume, epoch) && self.batch.len != 0) {
+            self.open_items(transfer);
+        }
+        self.batch.key = (volume, epoch);
+        let Some(sealer) = self.volume(volume).sealer_of(epoch) else {
+            let (request, volume) = (self.runs.get(run).request, self.volume(volume).record.number);
+            self.report(Event::EntryImpossible { volume, block });
+            self.fail(request, Status::IoError);
+            return;
+        };
+        let (nonce, aad) = (sealer.nonce(version), sealer.aad(block));
+        let Pool { batch, runs, members, .. } = self;
+        let slot = batch.len;
+        batch.items[slot] = Item { run, index };
+        (batch.nonces[slot], batch.aads[slot], batch.tags[slot]) = (nonce, aad, tag);
+        batch.sealed[slot] = copy_bytes(members, runs.get_mut(run), 0).as_chunks().0[index];
+        batch.len += 1;
+    }
+
+    /// Opens what the batch holds and hands on what is good; runs that are through end.
+    fn open_items(&mut self, transfer: &mut impl Transfer) {
+        let len = core::mem::take(&mut self.batch.len);
+        let mut good = [false; BATCH];
+        let Pool { batch, volumes, .. } = self;
+        let sealer = volumes[batch.key.0].as_ref().and_then(|volume| volume.sealer_of(batch.key.1));
+        if let Some(sealer) = sealer.filter(|_| len != 0) {
+            let Batch { nonces, aads, sealed, plain, tags, .. } = batch;
+            sealer.open(
+                &nonces[..len],
+                &aads[..len],
+                &sealed[..len],
+                &mut plain[..len],
+                &tags[..len],
+                &mut good[..len],
+            );
+        }
+        for (slot, good) in good[..len].iter().enumerate() {
+            self.hand_on(slot, *good, transfer);
+        }
+        for at in 0..self.batch.whole.len() {
+            self.end_run(self.batch.whole[at]);
+        }
+        self.batch.whole.clear();
+    }
+
+    fn hand_on(&mut self, slot: usize, good: bool, transfer: &mut impl Transfer) {
+        let Item { run, index } = self.batch.items[slot];
+        let state = self.runs.get(run);
+        let (request, at, block) = (state.request, state.offset + index as u32, state.block + index as u64);
+        let Request { volume, cookie, .. } = *self.requests.get(request);
+        if !good {
+            self.report(Event::TagMismatch { volume, block });
+            self.fail(request, Status::IoError);
+            return;
+        }
+        let plain = &self.batch.plain[slot];
+        if transfer.scatter(volume, cookie, at * BLOCK_BYTES as u32, plain).is_err() {
+            self.fail(request, Status::IoError);
+        }
+    }
+
+    fn scatter(&mut self, request: usize, at: u32, data: &Sector, transfer: &mut impl Transfer) {
+        let Request { volume, cookie, .. } = *self.requests.get(request);
+        if transfer.scatter(volume, cookie, at * BLOCK_BYTES as u32, data).is_err() {
+            self.fail(request, Status::IoError);
+        }
+    }
+}
+
+use super::request::Request;
+
+/// The bytes of the buffer of copy `copy` of a run.
+fn copy_bytes<'a, D: BlockDevice>(
+    members: &'a mut [super::Member<D>],
+    run: &super::place::Run,
+    copy: usize,
+) -> &'a mut [u8] {
+    let buffer = run.buffers[copy].as_ref().expect("a run that is sealed or opened holds its buffers");
+    members[run.places[copy].physical.member].device.bytes(buffer)
+}
