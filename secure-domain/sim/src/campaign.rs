@@ -15,7 +15,7 @@ use crate::{
     fault::Fault,
     step::{self, Step},
     tally::Tally,
-    world::World,
+    world::{Notes, World},
 };
 
 /// Operations of one world.
@@ -111,18 +111,15 @@ fn run_seed(campaign: &Campaign, seed: u64, operations: u64) -> Result<Tally, Bo
 
 /// Runs a world; the second is what was noted.
 pub fn run_world(config: &Config, steps: &[Step], trace: bool) -> (Result<Tally, String>, Vec<String>) {
-    let notes = Mutex::new(Vec::new());
+    let notes = Notes::default();
     let life = || {
         let mut world = World::new(config.clone())?;
-        world.trace = trace.then(Vec::new);
-        let lived = steps.iter().try_for_each(|step| world.step(step));
-        if let Ok(mut notes) = notes.lock() {
-            *notes = world.trace.take().unwrap_or_default();
-        }
-        lived.and_then(|()| world.finish())
+        world.trace = trace.then(|| notes.clone());
+        steps.iter().try_for_each(|step| world.step(step))?;
+        world.finish()
     };
-    let outcome = catch_unwind(AssertUnwindSafe(life)).unwrap_or_else(|_| Err(LAST_PANIC.take()));
-    (outcome, notes.into_inner().unwrap_or_default())
+    let outcome = caught(life);
+    (outcome, notes.take())
 }
 
 std::thread_local! {

@@ -11,7 +11,9 @@ mod guest;
 mod power;
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, VecDeque},
+    rc::Rc,
     sync::{Arc, Mutex},
 };
 
@@ -37,6 +39,9 @@ use crate::{
 
 /// What the engine did that it must not: one sentence.
 pub type Verdict = Result<(), String>;
+
+/// What happened, line by line.
+pub type Notes = Rc<RefCell<Vec<String>>>;
 
 /// Pasts that an adversary keeps.
 const PASTS: usize = 8;
@@ -123,7 +128,7 @@ pub struct World {
     /// What was tried.
     pub tally: Tally,
     /// What happens is noted here.
-    pub trace: Option<Vec<String>>,
+    pub trace: Option<Notes>,
     engine: Option<Pool<SimDisk, SimAnchor>>,
     payloads: Payloads,
     asked: BTreeMap<u32, Asked>,
@@ -262,8 +267,8 @@ impl World {
 
     /// Notes what happens, if anybody reads it.
     pub fn note(&mut self, what: impl FnOnce() -> String) {
-        if let Some(trace) = &mut self.trace {
-            trace.push(what());
+        if let Some(notes) = &self.trace {
+            notes.borrow_mut().push(what());
         }
     }
 

@@ -79,7 +79,7 @@ impl World {
             power,
             volumes: self.volumes.clone(),
             tally: Tally::default(),
-            trace: self.trace.take(),
+            trace: self.trace.clone(),
             engine: None,
             payloads: Payloads::with(std::mem::take(&mut self.payloads.audit)),
             asked: BTreeMap::new(),
@@ -102,7 +102,6 @@ impl World {
 
     /// The copy is left; what it counted and noted stays.
     pub fn come_back(&mut self, mut copy: World) {
-        self.trace = copy.trace.take();
         self.payloads.audit = std::mem::take(&mut copy.payloads.audit);
         self.payloads.audit.come_back();
         self.tally.add(&copy.tally);
