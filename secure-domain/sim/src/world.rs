@@ -365,6 +365,7 @@ impl World {
     }
 
     fn take_answers(&mut self) -> Verdict {
+        self.troubled |= self.honest_faults() > self.faults_at_mount;
         while let Some(event) = self.engine.as_mut().and_then(Pool::next_event) {
             self.note(|| format!("  event: {event}"));
         }
@@ -372,7 +373,6 @@ impl World {
             if done.volume == POOL { self.judge_command(done)? } else { self.judge(done)? }
         }
         self.take_advances();
-        self.troubled |= self.honest_faults() > self.faults_at_mount;
         if let Some(misuse) = &self.payloads.misuse {
             return Err(format!("guest memory: {misuse}"));
         }
