@@ -210,23 +210,30 @@ fn command(rng: &mut Rng) -> Command {
 fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     let again = (0..rng.below(3)).map(|_| rng.below(60)).collect();
     let cut = Step::Cut { seed: rng.next(), again };
+    if config.adversary && rng.chance(500) {
+        return adversary(rng, cut);
+    }
+    if !config.faults.is_empty() && rng.chance(400) {
+        let permille = *rng.pick(&[2, 5, 30, 300]);
+        return if rng.chance(600) { vec![Step::Faults { permille }] } else { vec![Step::Heal, cut] };
+    }
     match rng.below(10) {
-        0..=3 => vec![Step::CutIn { ahead: rng.below(30) }],
-        4..=5 => vec![cut],
-        6 => vec![Step::Restart],
-        7 if !config.faults.is_empty() => vec![Step::Faults { permille: *rng.pick(&[5, 30, 300]) }],
-        8 if !config.faults.is_empty() => vec![Step::Heal, cut],
-        7 if rng.chance(200) => vec![Step::Refuse(true)],
+        0..=4 => vec![Step::CutIn { ahead: rng.below(30) }],
+        5..=6 => vec![cut],
+        7 => vec![Step::Restart],
+        8 if rng.chance(200) => vec![Step::Refuse(true)],
         8 => vec![Step::Refuse(false), cut],
-        9 if config.adversary => {
-            let tamper = Tamper::draw(rng);
-            if rng.chance(100) {
-                return vec![Step::Tamper { tamper, seed: rng.next() }];
-            }
-            // Somebody who has the disk in his hands tries more than one thing.
-            let tries = (0..4).map(|_| Step::Try { tamper: Tamper::draw(rng), seed: rng.next() });
-            std::iter::once(cut).chain(tries).collect()
-        }
         _ => Vec::new(),
     }
+}
+
+/// Somebody tries something on a copy of what a power cut leaves now, or of a pool that has just recovered; rarely on the live disks.
+fn adversary(rng: &mut Rng, cut: Step) -> Vec<Step> {
+    if rng.chance(20) {
+        return vec![Step::Tamper { tamper: Tamper::draw(rng), seed: rng.next() }];
+    }
+    // Whoever has the disk in his hands tries more than one thing.
+    let tries: Vec<Step> = (0..4).map(|_| Step::Try { tamper: Tamper::draw(rng), seed: rng.next() }).collect();
+    let before = rng.chance(300).then_some(cut);
+    before.into_iter().chain(tries).collect()
 }
