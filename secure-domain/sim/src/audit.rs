@@ -16,8 +16,8 @@ pub struct Audit {
     used: HashSet<u64>,
     /// The keys that were seen wrapped, under the versions that their nonces are made of.
     wrapped: HashMap<u64, WrappedKey>,
-    /// What was used since the world began to look into a future.
-    tentative: Option<Vec<u64>>,
+    /// What was used since the world began to look into a future, and into a future's future.
+    tentative: Vec<Vec<u64>>,
     seals: u64,
     repeated: Option<String>,
 }
@@ -29,7 +29,7 @@ impl Audit {
         if !self.used.insert(version) {
             let what = format!("version {version} sealed twice, the second time in volume {volume}, epoch {epoch}");
             self.repeated.get_or_insert(what);
-        } else if let Some(tentative) = &mut self.tentative {
+        } else if let Some(tentative) = self.tentative.last_mut() {
             tentative.push(version);
         }
     }
@@ -42,7 +42,7 @@ impl Audit {
         }
         if before.is_some() || !self.used.insert(version) {
             self.repeated.get_or_insert(format!("version {version} wrapped a key and was used before"));
-        } else if let Some(tentative) = &mut self.tentative {
+        } else if let Some(tentative) = self.tentative.last_mut() {
             tentative.push(version);
         }
         self.wrapped.insert(version, *key);
@@ -61,12 +61,12 @@ impl Audit {
 
     /// From here on nothing really happens.
     pub fn look_ahead(&mut self) {
-        self.tentative = Some(Vec::new());
+        self.tentative.push(Vec::new());
     }
 
     /// Back to where [`look_ahead`](Self::look_ahead) was called.
     pub fn come_back(&mut self) {
-        for version in self.tentative.take().unwrap_or_default() {
+        for version in self.tentative.pop().unwrap_or_default() {
             self.used.remove(&version);
             self.wrapped.remove(&version);
         }

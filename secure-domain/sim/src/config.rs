@@ -31,6 +31,8 @@ pub struct Config {
     pub order: Order,
     /// The volumes.
     pub volumes: Vec<VolumePlan>,
+    /// Tree blocks that the engine keeps in memory.
+    pub cache_blocks: usize,
     /// Requests that the guest has under way.
     pub depth: usize,
     /// What the disks do wrong, and on which member; none: every member.
@@ -48,6 +50,9 @@ pub struct Limits {
     pub faults: Option<Vec<Fault>>,
 }
 
+/// The smallest cache with which the largest of these pools can be mounted.
+pub const CACHE_BLOCKS: usize = 96;
+
 /// Suites that are quick enough to be the rule.
 const QUICK: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Aria128Gcm];
 
@@ -64,6 +69,7 @@ impl Config {
             policy: if rng.chance(500) { Policy::Strict } else { Policy::Bulk { window_ms: 60_000 } },
             order: *rng.pick(&[Order::Random, Order::Random, Order::First, Order::Last]),
             volumes: (0..1 + rng.below(3)).map(|_| plan(&mut rng, members)).collect(),
+            cache_blocks: *rng.pick(&[CACHE_BLOCKS, 128, 400]),
             depth: *rng.pick(&[1, 4, 16]),
             faulty_member: (members > 1 && rng.chance(500)).then(|| rng.index(members)),
             faults,

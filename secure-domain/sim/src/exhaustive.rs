@@ -5,7 +5,7 @@
 //! unflushed writes can hold (where sectors tear: of the whole contents and of some mixtures of old and new sectors), and with the
 //! anchor's advance, if one is under way, done and not done. Each pool is then recovered and read throughout. Combinations beyond
 //! [`LIMIT`] are drawn at random; how many were is counted. For scripts of up to two operations every recovery is cut in turn at
-//! each of its own boundaries.
+//! boundaries in turn, else at one.
 
 use std::{
     collections::HashSet,
@@ -22,7 +22,7 @@ use volume::{Layout, Policy};
 
 use crate::{
     campaign::{self, Failure},
-    config::{Config, VolumePlan},
+    config::{CACHE_BLOCKS, Config, VolumePlan},
     content::SECTORS,
     disk::Order,
     media,
@@ -167,6 +167,7 @@ fn world(manner: Manner) -> Result<World, String> {
         policy: manner.policy,
         order: manner.order,
         volumes: vec![volume],
+        cache_blocks: CACHE_BLOCKS,
         depth: LENGTH,
         faults: Vec::new(),
         faulty_member: None,
@@ -187,7 +188,7 @@ fn run_script(manner: Manner, script: &[Ask]) -> Result<Enumerated, String> {
     let mut search = Search {
         found: Enumerated { scripts: 1, ..Enumerated::default() },
         seen: HashSet::new(),
-        deep: script.len() <= 2,
+        deep: script.len() <= 1,
     };
     search.moment(&mut world)?;
     let groups: Vec<&[Ask]> = if manner.together { vec![script] } else { script.chunks(1).collect() };
@@ -249,9 +250,7 @@ impl Search {
 
     fn recover(&mut self, world: &mut World) -> Verdict {
         self.found.distinct += 1;
-        if self.deep {
-            self.cut_recovery(world)?;
-        }
+        self.cut_recovery(world)?;
         must_serve(world)?;
         if self.found.distinct.is_multiple_of(8) {
             return go_on(world);
@@ -259,9 +258,11 @@ impl Search {
         Ok(())
     }
 
-    /// Cuts the recovery at each of its boundaries.
+    /// Cuts the recovery: of a short script at each of its boundaries, of a longer one at one of them.
     fn cut_recovery(&mut self, world: &mut World) -> Verdict {
-        for ahead in 0..200 {
+        let one = mix(self.found.distinct) % 48;
+        let ahead = if self.deep { 0..200 } else { one..one + 1 };
+        for ahead in ahead {
             let mut copy = world.copy();
             copy.power.cut_in(ahead);
             let mounted = copy.mount();
@@ -277,7 +278,7 @@ impl Search {
                 return mounted.map(drop);
             }
         }
-        Err("a recovery passes more than 200 boundaries".into())
+        if self.deep { Err("a recovery passes more than 200 boundaries".into()) } else { Ok(()) }
     }
 }
 

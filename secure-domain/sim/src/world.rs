@@ -211,7 +211,7 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        Options { policy: self.config.policy, cache_blocks: 512, ..Options::default() }
+        Options { policy: self.config.policy, cache_blocks: self.config.cache_blocks, ..Options::default() }
     }
 
     fn is_strict(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use crypto::Suite;
 use sim::{
-    config::{Config, VolumePlan},
+    config::{CACHE_BLOCKS, Config, VolumePlan},
     disk::Order,
     exhaustive,
     media::Image,
@@ -23,6 +23,7 @@ fn config(policy: Policy, suite: Suite) -> Config {
         policy,
         order: Order::Random,
         volumes: vec![VolumePlan { layout: Layout::Linear, blocks: 24, suite }],
+        cache_blocks: CACHE_BLOCKS,
         depth: 4,
         faults: Vec::new(),
         faulty_member: None,

@@ -2,7 +2,7 @@
 
 use sim::{
     campaign,
-    config::{Config, Limits, VolumePlan},
+    config::{CACHE_BLOCKS, Config, Limits, VolumePlan},
     content,
     disk::Order,
     fault::Fault,
@@ -20,6 +20,7 @@ fn config(seed: u64) -> Config {
         policy: Policy::Strict,
         order: Order::Random,
         volumes: vec![VolumePlan { layout: Layout::Linear, blocks: 24, suite: crypto::Suite::Aes128Gcm }],
+        cache_blocks: CACHE_BLOCKS,
         depth: 4,
         faults: Vec::new(),
         faulty_member: None,

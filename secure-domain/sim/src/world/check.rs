@@ -22,10 +22,10 @@ impl World {
             self.note(|| "  the power goes during the recovery".to_owned());
             return Ok(Mounted::Cut);
         }
-        self.take_advances();
         let (pool, recovery) = match mounted {
             Ok(mounted) => mounted,
             Err(error) => {
+                self.take_mount_advances();
                 self.note(|| format!("  refused: {error}"));
                 *self.tally.refusals.entry(kind(&error)).or_default() += 1;
                 return Ok(Mounted::Refused(error));
@@ -50,7 +50,17 @@ impl World {
         // No cut is planned for the check: what was planned is for later steps.
         self.power.restore();
         let bad = self.check_blocks(began)?;
+        self.take_mount_advances();
         Ok(Mounted::Served { bad })
+    }
+
+    /// What a mount anchors is what it found: it says nothing about what a tainted disk should have held.
+    fn take_mount_advances(&mut self) {
+        if self.is_tainted() {
+            drop(self.store.take_completed());
+        } else {
+            self.take_advances();
+        }
     }
 
     /// The volumes that are there are those that may be.
@@ -147,7 +157,6 @@ impl World {
             engine.advance(self.now_ms, &mut self.payloads);
             let Some(done) = engine.next_done() else { continue };
             let delivered = self.payloads.take(cookie);
-            self.take_advances();
             let ok = done.status == Status::Ok;
             self.check_found(volume, first, &delivered, ok)?;
             return Ok(ok);

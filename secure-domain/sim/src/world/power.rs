@@ -137,9 +137,9 @@ impl World {
     }
 
     pub(super) fn restart(&mut self) -> Verdict {
+        self.drain()?;
         let volumes: Vec<u32> =
             self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
-        self.drain()?;
         volumes.into_iter().for_each(|volume| self.submit(volume, Ask::Sync));
         self.drain()?;
         self.lose_power_keeping(&mut |_, _, _| 0, false);
