@@ -86,7 +86,7 @@ fn trouble(rng: &mut Rng, limits: &Limits) -> (Vec<Fault>, bool) {
     match rng.below(10) {
         0..=3 => (Vec::new(), false),
         4..=6 => (Vec::new(), true),
-        7..=8 => (Fault::ALL.into_iter().filter(|fault| fault.is_honest()).collect(), false),
+        7 => (Fault::ALL.into_iter().filter(|fault| fault.is_honest()).collect(), false),
         _ => (Fault::ALL.to_vec(), false),
     }
 }

@@ -150,5 +150,5 @@ impl World {
 
 /// Silent faults are rare even among faulty disks.
 fn rate(fault: Fault, permille: u64) -> u64 {
-    if fault.is_honest() { permille } else { permille.div_ceil(10) }
+    if fault.is_honest() { permille } else { permille.div_ceil(4) }
 }
