@@ -53,8 +53,6 @@ impl Write {
 #[derive(Clone, Debug)]
 pub struct Block {
     writes: Vec<Write>,
-    /// A write to it has failed, and none has succeeded since.
-    unsure: bool,
 }
 
 /// Which promise a content is held against.
@@ -71,7 +69,7 @@ pub enum View {
 impl Default for Block {
     fn default() -> Block {
         let zeros = Write { number: 0, submitted: 0, ended: Some(0), succeeded: true, fate: Fate::Anchored };
-        Block { writes: vec![zeros], unsure: false }
+        Block { writes: vec![zeros] }
     }
 }
 
@@ -88,8 +86,9 @@ impl Block {
     }
 
     /// Whether a failed write excuses an unreadable block.
-    pub fn is_unsure(&self) -> bool {
-        self.unsure
+    pub fn is_unsure(&self, view: View) -> bool {
+        let failed = |write: &&Write| write.ended.is_some() && !write.succeeded;
+        self.writes.iter().filter(failed).any(|write| !self.is_superseded(write, view))
     }
 
     /// Whether a write to it has no answer yet.
@@ -99,7 +98,7 @@ impl Block {
 
     /// Whether it can only hold one plaintext, whatever happens.
     fn is_settled(&self) -> bool {
-        matches!(self.writes[..], [Write { fate: Fate::Anchored, .. }]) && !self.unsure
+        matches!(self.writes[..], [Write { fate: Fate::Anchored, .. }])
     }
 
     fn is_superseded(&self, write: &Write, view: View) -> bool {
@@ -127,7 +126,6 @@ impl Block {
     fn end(&mut self, submitted: Time, succeeded: bool, now: Time) {
         for write in self.writes.iter_mut().filter(|write| write.submitted == submitted && write.ended.is_none()) {
             (write.ended, write.succeeded) = (Some(now), succeeded);
-            self.unsure = !succeeded;
         }
     }
 
@@ -165,7 +163,6 @@ impl Block {
         }
         let fate = Fate::Flushed(now);
         self.writes.push(Write { number, submitted: now, ended: Some(now), succeeded: true, fate });
-        self.unsure = false;
     }
 }
 
@@ -340,11 +337,15 @@ mod tests {
             volume.end(0..1, 10, false, 11);
         });
         assert_eq!(block.allowed(View::Live(20)), [0, 5]);
-        assert!(block.is_unsure());
+        assert!(block.is_unsure(View::Live(20)));
         block.begin(6, 30);
         block.end(30, true, 31);
         assert_eq!(block.allowed(View::Live(40)), [6]);
-        assert!(!block.is_unsure());
+        assert!(!block.is_unsure(View::Live(40)));
+        // A cut may still undo the write that succeeded.
+        assert!(block.is_unsure(View::Durable));
+        block.flushed(40, 41);
+        assert!(!block.is_unsure(View::Durable));
     }
 
     #[test]

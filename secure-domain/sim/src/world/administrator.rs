@@ -3,7 +3,7 @@
 use volume::{Command, Done, Layout, Name, Refusal, Status};
 
 use super::{Commanded, Known, Verdict, World};
-use crate::model;
+use crate::model::{self, View};
 
 impl World {
     pub(super) fn ask_command(&mut self, command: crate::step::Command) {
@@ -94,7 +94,7 @@ impl World {
 
     pub(super) fn has_unsure(&self) -> bool {
         let mut models = self.volumes.values().map(|known| &known.model);
-        models.any(|model| model.touched().any(|block| model.block(block).is_unsure()))
+        models.any(|model| model.touched().any(|block| model.block(block).is_unsure(View::Durable)))
     }
 
     /// A refused command has changed nothing.

@@ -131,7 +131,7 @@ impl World {
             }
             bad += 1;
             let troubled = self.honest_faults() > self.faults_at_mount;
-            let unsure = self.volumes[&volume].model.block(block).is_unsure();
+            let unsure = self.volumes[&volume].model.block(block).is_unsure(View::Durable);
             let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
             if !excused && !unsure {
                 let allowed = self.volumes[&volume].model.block(block).allowed(View::Durable);

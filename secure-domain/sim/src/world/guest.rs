@@ -151,7 +151,7 @@ impl World {
         let struck = self.honest_faults() > asked.faults;
         let touches_unsure = |block: u64, blocks: u32| {
             let model = &self.volumes[&asked.volume].model;
-            (block..block + u64::from(blocks)).any(|block| model.block(block).is_unsure())
+            (block..block + u64::from(blocks)).any(|block| model.block(block).is_unsure(View::Live(asked.submitted)))
         };
         let excused = match asked.what {
             Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
