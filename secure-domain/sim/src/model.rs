@@ -166,6 +166,9 @@ impl Block {
     }
 }
 
+/// Number of no plaintext: what a block holds that cannot be read.
+const UNREADABLE: u64 = u64::MAX;
+
 /// The histories of one volume's blocks.
 #[derive(Clone, Debug)]
 pub struct Volume {
@@ -237,6 +240,14 @@ impl Volume {
     pub fn observe(&mut self, block: u64, number: u64, submitted: Time) {
         if let Some(block) = self.touched.get_mut(&block) {
             block.observe(number, submitted);
+        }
+    }
+
+    /// A mount found that `block` cannot be read: so it stays until something is written there.
+    pub fn lose(&mut self, block: u64, now: Time) {
+        if let Some(block) = self.touched.get_mut(&block) {
+            block.begin(UNREADABLE, now);
+            block.end(now, false, now);
         }
     }
 

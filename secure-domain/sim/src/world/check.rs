@@ -133,7 +133,10 @@ impl World {
             let troubled = self.honest_faults() > self.faults_at_mount;
             let unsure = self.volumes[&volume].model.block(block).is_unsure(View::Durable);
             let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
-            if !excused && !unsure {
+            if excused || unsure {
+                let now = self.power.now();
+                self.change(volume, |known| known.model.lose(block, now));
+            } else {
                 let allowed = self.volumes[&volume].model.block(block).allowed(View::Durable);
                 return Err(format!(
                     "false integrity error: block {block} of volume {volume} cannot be read after the mount at {began}, allowed are {allowed:?}"
