@@ -268,7 +268,10 @@ impl World {
     /// Notes what happens, if anybody reads it.
     pub fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(notes) = &self.trace {
-            notes.borrow_mut().push(what());
+            let (mut notes, what) = (notes.borrow_mut(), what());
+            if notes.last() != Some(&what) {
+                notes.push(what);
+            }
         }
     }
 
