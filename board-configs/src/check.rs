@@ -25,12 +25,15 @@ fn check_names(stem: &str, board: &Board) -> Result<(), String> {
     if board.name != stem {
         return Err(format!("name is \"{}\", but the file is called {stem}.toml", board.name));
     }
-    if board.storage.compatible.is_empty() {
-        return Err("storage.compatible is empty".into());
-    }
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-    if !plain(&board.name) || !plain(&board.storage.compatible) {
-        return Err("name and storage.compatible take printable ASCII only".into());
+    if !plain(&board.name) {
+        return Err("name takes printable ASCII only".into());
+    }
+    let anchor = board.anchor.as_ref().map(|anchor| ("anchor.compatible", &anchor.compatible));
+    for (field, compatible) in [("storage.compatible", &board.storage.compatible)].into_iter().chain(anchor) {
+        if compatible.is_empty() || !plain(compatible) {
+            return Err(format!("{field} is empty or not printable ASCII"));
+        }
     }
     Ok(())
 }
@@ -117,6 +120,9 @@ fn windows(board: &Board) -> Result<Vec<Window>, String> {
         return Err(format!("storage.base is {:#x}, which is no multiple of 4", board.storage.base));
     }
     windows.push(window("storage.base".into(), board.storage.base & !(PAGE - 1), PAGE)?);
+    if let Some(anchor) = &board.anchor {
+        windows.push(window("anchor".into(), anchor.base, anchor.size)?);
+    }
     windows.push(window("channel.base".into(), board.channel.base, u64::from(board.channel.devices) * PAGE)?);
     for (index, denied) in board.denied.iter().enumerate() {
         windows.push(window(format!("denied[{index}]"), denied.base, denied.size)?);

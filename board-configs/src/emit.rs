@@ -15,6 +15,7 @@ pub fn emit(board: &Board) -> String {
     field("name", format!("{:?}", board.name));
     field("early_console", early_console(board));
     field("storage", storage(board));
+    field("anchor", anchor(board));
     field("secure_memory_bytes", format!("{:#x}", board.secure_memory_bytes));
     field("el2_heap_bytes", format!("{:#x}", board.el2_heap_bytes));
     field("channel", channel(board));
@@ -41,6 +42,17 @@ fn early_console(board: &Board) -> String {
 fn storage(board: &Board) -> String {
     let (compatible, base) = (&board.storage.compatible, board.storage.base);
     format!("machine::board::StorageController {{ compatible: {compatible:?}, base: {base:#x} }}")
+}
+
+/// As [`denied`]: the range is one.
+fn anchor(board: &Board) -> String {
+    match &board.anchor {
+        None => "None".into(),
+        Some(it) => format!(
+            "Some(machine::board::AnchorFlash {{ compatible: {:?}, registers: machine::Region::new({:#x}, {:#x}).unwrap() }})",
+            it.compatible, it.base, it.size
+        ),
+    }
 }
 
 fn channel(board: &Board) -> String {

@@ -20,6 +20,8 @@ pub struct Board {
     pub early_console: Option<EarlyConsole>,
     /// The storage controller, which belongs to the secure domain.
     pub storage: Storage,
+    /// The flash that stands in for a freshness anchor, which belongs to the secure domain.
+    pub anchor: Option<Anchor>,
     /// Where the general domain finds the virtual devices.
     pub channel: Channel,
     /// Address ranges that the general domain must not reach, besides those that the device tree names.
@@ -55,6 +57,18 @@ pub struct Storage {
     pub compatible: String,
     /// Physical address of its first register.
     pub base: u64,
+}
+
+/// A flash bank of the secure domain, which keeps its development anchor there.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Anchor {
+    /// A string of its node's `compatible`.
+    pub compatible: String,
+    /// First address; page aligned.
+    pub base: u64,
+    /// Length in bytes; whole pages.
+    pub size: u64,
 }
 
 /// The register pages of the virtual devices in the general domain's address space.

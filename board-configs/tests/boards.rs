@@ -55,6 +55,12 @@ fn refuses_a_name_that_is_not_the_files() {
 }
 
 #[test]
+fn refuses_a_device_without_a_usable_name() {
+    refuses("compatible = \"virtio,mmio\"", "compatible = \"\"", "storage.compatible is empty");
+    refuses("compatible = \"cfi-flash\"", "compatible = \"cfi\\u00e9\"", "anchor.compatible is empty or not printable");
+}
+
+#[test]
 fn refuses_sizes_that_do_not_fit() {
     refuses("0x0400_0000", "0x0410_0000", "secure_memory_bytes is 0x4100000, which is no positive multiple of 2 MiB");
     refuses("secure_memory_bytes = 0x0400_0000", "secure_memory_bytes = 0", "secure_memory_bytes");
@@ -65,8 +71,9 @@ fn refuses_sizes_that_do_not_fit() {
 #[test]
 fn refuses_windows_that_are_not_whole_pages() {
     refuses("base = 0x0b00_0000", "base = 0x0b00_0200", "channel.base (0xb000200");
-    refuses("size = 0x0800_0000", "size = 0", "denied[0]");
-    refuses("size = 0x0800_0000", "size = 0x7fff_ffff_ffff_f000", "overlap");
+    refuses("size = 0x0400_0000", "size = 0x0400_0001", "anchor (0x4000000, 0x4000001 bytes) is not made of whole");
+    refuses("base = 0x0000_0000\nsize = 0x0400_0000", "base = 0\nsize = 0", "denied[0]");
+    refuses("base = 0x0000_0000\nsize = 0x0400_0000", "base = 0\nsize = 0x7fff_ffff_ffff_f000", "overlap");
     refuses("base = 0x0a00_3e00", "base = 0x0a00_3e01", "storage.base is 0xa003e01");
     refuses("base = 0x0900_0000", "base = 0x0900_0004", "early_console.base");
 }
@@ -74,7 +81,8 @@ fn refuses_windows_that_are_not_whole_pages() {
 #[test]
 fn refuses_windows_that_overlap() {
     refuses("base = 0x0b00_0000", "base = 0x0a00_0000", "storage.base (0xa003000 to 0xa003fff) and channel.base");
-    refuses("base = 0x0b00_0000", "base = 0x07ff_f000", "channel.base (0x7fff000 to 0x8006fff) and denied[0]");
+    refuses("base = 0x0b00_0000", "base = 0x07ff_f000", "anchor (0x4000000 to 0x7ffffff) and channel.base");
+    refuses("base = 0x0400_0000", "base = 0x0300_0000", "anchor (0x3000000 to 0x6ffffff) and denied[0]");
     refuses("base = 0x0a00_3e00", "base = 0x0900_0800", "early_console.base (0x9000000 to 0x9000fff) and storage.base");
 }
 
@@ -110,6 +118,9 @@ fn what_is_emitted_says_what_the_file_says() {
     assert_eq!(emitted.name, board.name);
     assert_eq!(emitted.storage.compatible, board.storage.compatible);
     assert_eq!(emitted.storage.base, board.storage.base);
+    let (flash, anchor) = (emitted.anchor.unwrap(), board.anchor.unwrap());
+    assert_eq!(flash.compatible, anchor.compatible);
+    assert_eq!((flash.registers.base(), flash.registers.size()), (anchor.base, anchor.size));
     assert_eq!(emitted.secure_memory_bytes, board.secure_memory_bytes);
     assert_eq!(emitted.test_huk, board.huk.unwrap().bytes());
     assert_eq!(emitted.denied.len(), board.denied.len());

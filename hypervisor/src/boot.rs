@@ -59,6 +59,8 @@ pub struct Found {
     pub machine: Machine,
     /// The storage controller of the secure domain.
     pub storage: Device,
+    /// The flash bank for the secure domain's anchor, if there is one.
+    pub anchor: Option<Region>,
     /// The console's UART.
     pub console: Device,
     /// Affinity of the core that boots.
@@ -73,6 +75,9 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     let storage = machine.storage(tree, &BOARD.storage).unwrap_or_else(|error| {
         stop(format_args!("no storage for the secure domain: {error}"));
     });
+    let anchor = BOARD.anchor.and_then(|board| {
+        machine.anchor(tree, &board).inspect_err(|error| log!("no anchor for the secure domain: {error}")).ok()
+    });
     let Some(console) = machine.console.clone() else {
         stop(format_args!("device tree: /chosen/stdout-path names no PL011"));
     };
@@ -86,7 +91,7 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
         stop(format_args!("device tree: the core that boots ({affinity:#x}) is not under /cpus"));
     }
     let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
-    Found { machine, storage, console, affinity, tree }
+    Found { machine, storage, anchor, console, affinity, tree }
 }
 
 /// Memory of the machine.
@@ -206,6 +211,7 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
         general: plan.general.clone(),
         shared_page: pages::shared_address() as u64,
         storage: Storage { compatible: BOARD.storage.compatible, registers: found.storage.registers, irq_line: 0 },
+        anchor: found.anchor,
         rng_seed: found.machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: modules.measurement,
         test_huk: BOARD.test_huk,
@@ -260,6 +266,9 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
     secure.memory(&shared, Attributes::SHARED_RAM);
     let storage = found.storage.registers.hull(PAGE);
     secure.device(&storage, storage.base(), Attributes::DEVICE);
+    if let Some(bank) = &found.anchor {
+        secure.device(bank, bank.base(), Attributes::DEVICE);
+    }
 
     let confine = |border: &Border<'_>, domain| Confinement {
         control: cpu::control(domain),
@@ -503,6 +512,9 @@ pub fn report(found: &Found, plan: &MemoryPlan) {
     log!("{} core(s), {} MiB of memory", found.machine.cpus.len(), found.machine.memory_bytes() >> 20);
     log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
     log!("storage: {} at {}", found.storage.path, found.storage.registers);
+    if let Some(bank) = &found.anchor {
+        log!("anchor: flash at {bank}");
+    }
     // Without a system MMU every bus master of the general domain can reach all memory.
     log!("DMA isolation: partial (no system MMU is driven: the general domain's bus masters are not confined)");
 }

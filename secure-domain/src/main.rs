@@ -37,6 +37,9 @@ firmware! {
     extern "C" fn main(device_tree: usize) -> ! {
         let tree = start::device_tree(device_tree);
         let memory = start::memory(&tree, &HEAP);
+        start::self_test();
+        // Nothing depends on it yet.
+        let _anchor = start::anchor(&tree);
         let disk = start::disk(&tree, memory.dma);
         let volume = start::volume(disk, &tree, memory.shared);
         let service = start::offer(volume);

@@ -1,16 +1,22 @@
 //! From EL2's entry to a volume that is offered, step by step. What cannot go on says why and gives up; the disk has not been
 //! written to then.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use aarch64::heap::BootHeap;
-use aarch64::image::sections;
+use aarch64::image::{self, sections};
 use aarch64::stage1::{El1Tables, Kind};
+use aarch64::sysreg::data_independent_timing;
 use aarch64::time;
 use abi::hypercall::Failure;
 use abi::{Event, SharedPage};
+use anchor::MonotonicStore as _;
+use anchor::flash::DevelopmentAnchor;
 use block::BlockDevice as _;
 use block::virtio_blk::VirtioBlk;
+use crypto::module::{Module, Profile};
+use crypto::selftest::Image;
 use el1::guest_memory::GuestWindow;
 use el1::hypercall::{attach, fail, irq_done, ready, version, wait};
 use el1::memory::{self, DeviceRegisters, DmaRegion};
@@ -23,6 +29,9 @@ use crate::log::log;
 
 /// The disk that this build drives.
 pub type Disk = VirtioBlk<DeviceRegisters, DmaRegion>;
+
+/// The anchor that this build drives.
+pub type Anchor = DevelopmentAnchor<DeviceRegisters>;
 
 /// Bytes of the heap: page tables, the entry cache, request slots.
 const HEAP_BYTES: usize = 16 << 20;
@@ -82,7 +91,8 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     let general = tree.general.iter().map(range);
     tables.map(&el1::boot::guard_page(), Kind::Hole).expect("a page of the image can be unmapped");
     let mapped = data.into_iter().chain(general).try_for_each(|data| tables.map(&data, Kind::Data));
-    let mapped = mapped.and_then(|()| tables.map(&range(&tree.storage.registers), Kind::Device));
+    let devices = [&tree.storage.registers].into_iter().chain(&tree.anchor);
+    let mapped = mapped.and_then(|()| devices.map(range).try_for_each(|device| tables.map(&device, Kind::Device)));
     if let Err(error) = mapped {
         log!("stage 1: {error}");
         fail(Failure::DeviceTree);
@@ -100,6 +110,27 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     }
 }
 
+/// The crypto engine, which serves nothing before it has tested itself.
+pub static CRYPTO: Module = Module::power_on(Profile::Open);
+
+/// Tests the crypto engine: its image against the MAC that was written after linking, then every algorithm. Never inlined: the
+/// tests want much of the stack, and `main`, which never returns, would keep that for good.
+#[inline(never)]
+pub fn self_test() {
+    let pieces: Vec<_> = image::linked().collect();
+    if let Err(error) = CRYPTO.self_test(&Image { pieces: &pieces, mac: image::integrity_mac() }) {
+        log!("crypto module: {error}");
+        fail(Failure::SelfTest);
+    }
+    let status = CRYPTO.status();
+    let timing = match data_independent_timing() {
+        Some(true) => "PSTATE.DIT is set",
+        Some(false) => "PSTATE.DIT is clear",
+        None => "no PSTATE.DIT on this core",
+    };
+    log!("{} {}: self-tests passed, profile {}, {timing}", status.name, status.version, status.profile);
+}
+
 /// Brings the disk up.
 pub fn disk(tree: &SecureTree<'static>, dma: DmaRegion) -> Disk {
     // SAFETY: mapped as Device memory; EL2 gives the controller to no one else.
@@ -110,6 +141,25 @@ pub fn disk(tree: &SecureTree<'static>, dma: DmaRegion) -> Disk {
     });
     log!("disk: {} MiB", disk.blocks() >> 8);
     disk
+}
+
+/// Brings the anchor up, if the machine has one that can be believed.
+pub fn anchor(tree: &SecureTree<'static>) -> Option<Anchor> {
+    let (bank, huk) = (tree.anchor.as_ref()?, tree.test_huk.as_ref()?);
+    // SAFETY: mapped as Device memory; EL2 gives the bank to no one else.
+    let registers = unsafe { DeviceRegisters::new(&range(bank)) };
+    let opened = Anchor::new(registers, &RootKey::from_huk(huk).anchor_key());
+    let read = opened.and_then(|mut anchor| anchor.read().map(|snapshot| (anchor, snapshot.counter)));
+    match read {
+        Ok((anchor, counter)) => {
+            log!("anchor: development flash, counter {counter}");
+            Some(anchor)
+        }
+        Err(error) => {
+            log!("anchor at {:#x}: {error}", bank.base());
+            None
+        }
+    }
 }
 
 /// Mounts the volume on the disk.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use board_configs::Board;
 use xtask::qemu::{Disk, Machine};
-use xtask::{board, boot, files, firmware, images, process, sealed};
+use xtask::{anchor, board, boot, files, firmware, images, process, sealed};
 
 use crate::guest::Guest;
 use crate::place::{self, Place};
@@ -122,9 +122,11 @@ impl Images {
         self.directory.join("probe.bundle")
     }
 
-    /// The machine of `./x run` with Linux 6.1 and this disk.
+    /// The machine of `./x run` with Linux 6.1, this disk, and its anchor if it has one.
     pub fn machine(&self, disk: &Path) -> Machine {
+        let anchor = anchor::beside(disk);
         Machine {
+            anchor: anchor.is_file().then_some(anchor),
             initrd: Some(self.bundle(Linux::V6_1)),
             append: boot::arguments(None),
             disk: Some(Disk { file: disk.to_owned(), serial: Some(SERIAL.into()) }),
@@ -138,6 +140,7 @@ impl Images {
     /// When it does not come to a prompt.
     pub fn boot(&self, place: Place, change: impl FnOnce(&mut Machine)) -> Result<Guest> {
         let disk = place.copy(&self.disk, "disk.img")?;
+        anchor::create(&disk)?;
         self.boot_disk(place, &disk, change)
     }
 

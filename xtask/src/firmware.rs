@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::toolchain::{HARD_FLOAT, SOFT_FLOAT, Toolchain};
-use crate::{files, flat, paths, process, progress};
+use crate::{files, flat, integrity, paths, process, progress};
 
 /// One firmware binary.
 struct Binary {
     package: &'static str,
     target: &'static str,
     image: &'static str,
+    /// Whether it checks its own integrity at the start, against a MAC that is written after linking.
+    tests_itself: bool,
 }
 
-const HYPERVISOR: Binary = Binary { package: "hypervisor", target: SOFT_FLOAT, image: "haechi.img" };
-const SECURE_DOMAIN: Binary = Binary { package: "secure-domain", target: HARD_FLOAT, image: "secure-domain.img" };
-const PROBE: Binary = Binary { package: "probe", target: SOFT_FLOAT, image: "probe.img" };
+const HYPERVISOR: Binary =
+    Binary { package: "hypervisor", target: SOFT_FLOAT, image: "haechi.img", tests_itself: false };
+const SECURE_DOMAIN: Binary =
+    Binary { package: "secure-domain", target: HARD_FLOAT, image: "secure-domain.img", tests_itself: true };
+const PROBE: Binary = Binary { package: "probe", target: SOFT_FLOAT, image: "probe.img", tests_itself: false };
 
 /// The flat images of a board's firmware.
 #[derive(Debug, Clone)]
@@ -101,7 +105,11 @@ impl Binary {
         progress::step(&format!("Building {}", self.package), || process::run(&mut cargo))?;
         let elf = self.elf();
         let bytes = fs::read(&elf).with_context(|| format!("{} cannot be read", elf.display()))?;
-        let flat = flat::from_elf(&bytes).with_context(|| format!("{} cannot become a flat image", elf.display()))?;
+        let mut flat =
+            flat::from_elf(&bytes).with_context(|| format!("{} cannot become a flat image", elf.display()))?;
+        if self.tests_itself {
+            integrity::write(&bytes, &mut flat).with_context(|| format!("{} takes no MAC", elf.display()))?;
+        }
         let image = images.join(self.image);
         files::replace_if_changed(&image, &flat)?;
         Ok(image)

@@ -1,4 +1,5 @@
 //! The tool behind `./x` as a library: toolchain, firmware, guest images, QEMU machines. The system tests build on it.
+pub mod anchor;
 pub mod bench;
 pub mod board;
 pub mod boot;
@@ -10,7 +11,9 @@ pub mod flat;
 pub mod gate;
 pub mod images;
 pub mod initrd;
+pub mod integrity;
 pub mod kernel;
+pub mod leaks;
 pub mod modules;
 pub mod paths;
 pub mod process;

@@ -52,6 +52,8 @@ pub struct Machine {
     pub append: String,
     /// The physical disk.
     pub disk: Option<Disk>,
+    /// File behind the second flash bank, for the development anchor.
+    pub anchor: Option<PathBuf>,
     /// Wait for a debugger on TCP port 1234 before the first instruction.
     pub gdb: bool,
     /// Further arguments, taken as they are.
@@ -71,6 +73,7 @@ impl Machine {
             initrd: None,
             append: String::new(),
             disk: None,
+            anchor: None,
             gdb: false,
             extra: Vec::new(),
         }
@@ -94,6 +97,9 @@ impl Machine {
             qemu.arg("-drive").arg(format!("if=none,id=disk0,format=raw,file={}", option(&disk.file)));
             let serial = disk.serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
             qemu.arg("-device").arg(format!("virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.31{serial}"));
+        }
+        if let Some(anchor) = &self.anchor {
+            qemu.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", option(anchor)));
         }
         if self.gdb {
             qemu.args(["-s", "-S"]);

@@ -11,7 +11,7 @@ use keystore::RootKey;
 use volume::provision::{self, Check, Failure, Options, Report, Store, Summary};
 use volume::{BLOCK_BYTES, Geometry, Superblock};
 
-use crate::{process, progress, size};
+use crate::{anchor, process, progress, size};
 
 /// The suite of a volume when none is asked for.
 pub const DEFAULT_SUITE: Suite = Suite::Aria256Gcm;
@@ -29,7 +29,7 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     Ok(RootKey::from_huk(&huk))
 }
 
-/// Seals the plain image into a new disk file. `disk_bytes` is the length of the disk; without it the disk is as long as
+/// Seals the plain image into a new disk file with a new anchor. `disk_bytes` is the length of the disk; without it the disk is as long as
 /// the image needs.
 ///
 /// # Errors
@@ -49,6 +49,8 @@ pub fn seal(plain: &Path, sealed: &Path, disk_bytes: Option<u64>, suite: Suite, 
     bar.finish_and_clear();
     let summary = done.map_err(|failure| failed(&failure))?;
     fs::rename(&beside, sealed).with_context(|| format!("{} cannot be replaced", sealed.display()))?;
+    // The anchor of the disk that was there before knows nothing of this one.
+    anchor::create(sealed)?;
     Ok(summary)
 }
 

@@ -8,6 +8,9 @@ use core::ops::Range;
 unsafe extern "C" {
     static _image_start: u8;
     static _text_end: u8;
+    static _rela_start: Relocation;
+    static _rela_end: Relocation;
+    static _integrity_mac: [u8; 32];
     static _rodata_end: u8;
     static _image_end: u8;
 }
@@ -29,6 +32,52 @@ pub fn sections() -> Sections {
         [&raw const _image_start, &raw const _text_end, &raw const _rodata_end, &raw const _image_end]
             .map(|symbol| symbol.expose_provenance());
     Sections { text: start..text_end, rodata: text_end..rodata_end, data: rodata_end..end }
+}
+
+/// An entry of the relocation table (`Elf64_Rela`).
+#[repr(C)]
+struct Relocation {
+    offset: u64,
+    _info: u64,
+    _addend: u64,
+}
+
+/// What a check of the image's integrity covers, as it was linked: all code and constants, with zeros in place of the words that
+/// relocation has filled since. The linker sorts its relocations.
+pub fn linked() -> impl Iterator<Item = &'static [u8]> {
+    let start = &raw const _image_start;
+    let rodata = (&raw const _integrity_mac).addr() - start.addr();
+    let mut words =
+        relocations().iter().map(|relocation| relocation.offset as usize).filter(move |word| *word < rodata);
+    let (mut done, mut zeros) = (0, false);
+    core::iter::from_fn(move || {
+        if core::mem::take(&mut zeros) {
+            return Some(&[0; 8][..]);
+        }
+        let (end, next) = match words.next() {
+            Some(word) => (word, word + 8),
+            None if done < rodata => (rodata, rodata),
+            None => return None,
+        };
+        zeros = next != end;
+        // SAFETY: the linker script places text and constants up to the MAC; they are mapped readable for as long as the image
+        // runs, and nothing writes to them after it has relocated itself.
+        let piece = unsafe { core::slice::from_raw_parts(start.add(done), end - done) };
+        done = next;
+        Some(piece)
+    })
+}
+
+/// The 32 bytes that the step after linking wrote for [`linked`].
+pub fn integrity_mac() -> &'static [u8; 32] {
+    // SAFETY: the linker script keeps them behind the constants; as in `linked`.
+    unsafe { &*(&raw const _integrity_mac) }
+}
+
+fn relocations() -> &'static [Relocation] {
+    let (start, end) = (&raw const _rela_start, &raw const _rela_end);
+    // SAFETY: the linker script places the table between the two symbols, 8-byte aligned, in whole entries.
+    unsafe { core::slice::from_raw_parts(start, (end.addr() - start.addr()) / size_of::<Relocation>()) }
 }
 
 /// The arm64 `Image` header (Linux, Documentation/arch/arm64/booting.rst) that branches to `_start`.

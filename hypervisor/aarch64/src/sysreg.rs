@@ -12,6 +12,14 @@ macro_rules! read_sysreg {
     }};
 }
 
+/// PSTATE.DIT of the running code: whether the time of its instructions depends on no operand. `None` on a core without
+/// FEAT_DIT (ID_AA64PFR0_EL1.DIT).
+pub fn data_independent_timing() -> Option<bool> {
+    let has_dit = read_sysreg!("id_aa64pfr0_el1") >> 48 & 0xf != 0;
+    // DIT by its encoding; bit 24 (Arm ARM, C5.2.4).
+    has_dit.then(|| read_sysreg!("s3_3_c4_c2_5") >> 24 & 1 != 0)
+}
+
 /// Writes a system register: `write_sysreg!("ich_hcr_el2", value)`. A context synchronisation event is the caller's to add.
 ///
 /// # Safety

@@ -11,6 +11,8 @@ pub struct Board {
     pub early_console: Option<EarlyConsole>,
     /// The storage controller, which belongs to the secure domain.
     pub storage: StorageController,
+    /// The flash bank in which the secure domain keeps its development anchor.
+    pub anchor: Option<AnchorFlash>,
     /// Memory of the secure domain in bytes; a multiple of 2 MiB.
     pub secure_memory_bytes: u64,
     /// EL2's heap in bytes; used only while booting.
@@ -39,6 +41,15 @@ pub struct StorageController {
     pub compatible: &'static str,
     /// Physical address of its first register.
     pub base: u64,
+}
+
+/// A flash bank and how to find it in the device tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnchorFlash {
+    /// A string of its node's `compatible`.
+    pub compatible: &'static str,
+    /// Its physical addresses, in whole pages.
+    pub registers: Region,
 }
 
 /// The register pages of the virtual devices in the general domain's address space.

@@ -33,6 +33,23 @@ pub struct Device {
     pub interrupt: Interrupt,
 }
 
+/// The part `wanted` of the registers of the enabled device of `dtb` whose `compatible` has the string `compatible`: one of the
+/// ranges in its `reg` begins there and is no shorter.
+///
+/// # Errors
+/// No such node.
+pub(crate) fn find_registers(dtb: &[u8], compatible: &str, wanted: &Region) -> Result<Region, Error> {
+    let mut found = false;
+    tree::walk(tree::open(dtb)?, &mut |place| {
+        if !found && place.is_enabled() && place.is_any_of(&[compatible]) {
+            found = place.registers()?.iter().any(|bank| bank.base() == wanted.base() && bank.contains(wanted));
+        }
+        Ok(())
+    })?;
+    let missing = || Error::NoNode { what: format!("enabled node compatible with '{compatible}' at {wanted}") };
+    found.then_some(*wanted).ok_or_else(missing)
+}
+
 impl Device {
     /// The enabled device of `dtb` whose `compatible` has the string `compatible` and whose registers begin at `base`.
     ///

@@ -7,8 +7,8 @@ use dtoolkit::{Node as _, Property as _, fdt::Fdt, standard::NodeStandard as _};
 
 use crate::{
     Error, Gic, Interrupt, MAX_BANKS, MAX_CPUS, PAGE, Region, Seeds,
-    board::StorageController,
-    device::Device,
+    board::{AnchorFlash, StorageController},
+    device::{self, Device},
     region,
     tree::{self, Place},
 };
@@ -100,6 +100,14 @@ impl Machine {
     /// See [`Device::find`].
     pub fn storage(&self, dtb: &[u8], board: &StorageController) -> Result<Device, Error> {
         Device::find(dtb, self, board.compatible, board.base)
+    }
+
+    /// The flash bank that `board` names, in the machine's tree.
+    ///
+    /// # Errors
+    /// See [`device::find_registers`].
+    pub fn anchor(&self, dtb: &[u8], board: &AnchorFlash) -> Result<Region, Error> {
+        device::find_registers(dtb, board.compatible, &board.registers)
     }
 
     /// All memory in bytes.

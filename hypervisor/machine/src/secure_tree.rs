@@ -10,6 +10,7 @@
 //!     general-domain-memory { reg = <...> <...>; };                         the windows into the general domain's memory
 //!     shared-page@4bfff000 { reg = <...>; };                                abi::SharedPage
 //!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };
+//!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one
 //!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes]; };
 //! };
 //! ```
@@ -24,6 +25,7 @@ use fdt::{Fdt, node::FdtNode};
 use crate::{MAX_BANKS, Region};
 
 const COMPATIBLE: &str = "haechi,secure-domain";
+const ANCHOR: &str = "/anchor";
 const IRQ_LINE: &str = "haechi,irq-line";
 const MEASUREMENT: &str = "haechi,measurement";
 const TEST_HUK: &str = "haechi,test-huk";
@@ -45,6 +47,8 @@ pub struct SecureTree<'a> {
     pub shared_page: u64,
     /// The storage controller.
     pub storage: Storage<'a>,
+    /// The flash bank for its development anchor, if the machine has one.
+    pub anchor: Option<Region>,
     /// A seed for its random number generator, if the boot loader gave one.
     pub rng_seed: Option<[u8; 32]>,
     /// SHA-256 of the image that EL2 started.
@@ -105,6 +109,7 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
         general: general(&tree)?,
         shared_page: first_region(&tree, "/shared-page")?.base(),
         storage: storage(&tree)?,
+        anchor: tree.find_node(ANCHOR).map(|_| first_region(&tree, ANCHOR)).transpose()?,
         rng_seed: optional_key(chosen, "rng-seed")?,
         measurement: optional_key(chosen, MEASUREMENT)?.ok_or(Error::Property("/chosen", MEASUREMENT))?,
         test_huk: optional_key(chosen, TEST_HUK)?,
@@ -173,6 +178,9 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     let storage = add(root, &format!("storage@{:x}", what.storage.registers.base()), &[what.storage.registers]);
     set(storage, "compatible", what.storage.compatible);
     set(storage, IRQ_LINE, what.storage.irq_line);
+    if let Some(bank) = what.anchor {
+        set(add(root, &format!("anchor@{:x}", bank.base()), &[bank]), "compatible", "cfi-flash");
+    }
     let chosen = add(root, "chosen", &[]);
     set(chosen, MEASUREMENT, what.measurement);
     for (name, key) in [("rng-seed", what.rng_seed), (TEST_HUK, what.test_huk)] {

@@ -17,8 +17,8 @@ pub struct Denied(Vec<Region>);
 
 impl Denied {
     /// All that `machine` and `board` name: the GIC with its MSI frames, system MMUs, the firmware configuration device, the
-    /// storage controller, the console, the window of the virtual devices, and the board's own list. Of these the general
-    /// domain sees the GIC, the console and the virtual devices, by emulation.
+    /// storage controller, the anchor, the console, the window of the virtual devices, and the board's own list. Of these the
+    /// general domain sees the GIC, the console and the virtual devices, by emulation.
     pub fn new(machine: &Machine, board: &Board, storage: &Device) -> Denied {
         let mut pages = gic_frames(machine);
         pages.extend_from_slice(&machine.msi);
@@ -27,6 +27,8 @@ impl Denied {
         pages.extend_from_slice(board.denied);
         pages.extend(board.channel.region());
         pages.push(storage.registers);
+        // Whether or not the machine has one.
+        pages.extend(board.anchor.map(|anchor| anchor.registers));
         pages.extend(machine.console.as_ref().map(|console| console.registers));
         Denied(region::union(pages.into_iter().map(|region| region.hull(PAGE)).collect()))
     }

@@ -9,7 +9,7 @@ use dtoolkit::{
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, MemoryPlan,
     PlanError, Region, Trigger,
-    board::{ChannelWindow, EarlyConsole, StorageController},
+    board::{AnchorFlash, ChannelWindow, EarlyConsole, StorageController},
     device_windows,
     general_tree::{self, General, VirtualDevice},
     secure_tree::{self, SecureTree, Storage},
@@ -28,7 +28,10 @@ const ALL: [&[u8]; 4] = [GIC3, GIC2, SMMU, LOW];
 
 const MIB: u64 = 1 << 20;
 
-const DENIED_FLASH: Region = Region::new(0x0400_0000, 0x0400_0000).unwrap();
+const ANCHOR: AnchorFlash =
+    AnchorFlash { compatible: "cfi-flash", registers: Region::new(0x0400_0000, 0x0400_0000).unwrap() };
+/// A range that only the board denies; nothing is there.
+const DENIED_HOLE: Region = Region::new(0x0920_0000, 0x1000).unwrap();
 
 const BOARD: Board = Board {
     name: "qemu-virt",
@@ -37,7 +40,8 @@ const BOARD: Board = Board {
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
-    denied: &[DENIED_FLASH],
+    anchor: Some(ANCHOR),
+    denied: &[DENIED_HOLE],
     test_huk: Some([0x42; 32]),
     slice_us: 1000,
 };
@@ -221,6 +225,23 @@ fn a_storage_controller_that_is_not_there_is_named() {
         |compatible, base| machine.storage(GIC3, &StorageController { compatible, base }).unwrap_err().to_string();
     assert!(find("virtio,mmio", 0x0A00_4000).contains("'virtio,mmio' at 0xa004000"));
     assert!(find("generic-sdhci", 0x0A00_3E00).contains("'generic-sdhci' at 0xa003e00"));
+}
+
+#[test]
+fn an_anchor_that_is_not_there_is_named() {
+    let find = |compatible, base, size| {
+        let machine = Machine::read(GIC3).unwrap();
+        machine.anchor(GIC3, &AnchorFlash { compatible, registers: region(base, size) })
+    };
+    for (base, size) in [(0x0400_1000, 0x1000), (0x0400_0000, 0x0400_1000), (0x0800_0000, 0x1000)] {
+        let error = find("cfi-flash", base, size).unwrap_err().to_string();
+        assert!(error.contains("'cfi-flash' at "), "{error}");
+    }
+    assert!(find("jedec-flash", 0x0400_0000, 0x1000).is_err());
+    assert_eq!(find("cfi-flash", 0x0400_0000, 0x10_0000), Ok(region(0x0400_0000, 0x10_0000)));
+    for dtb in ALL {
+        assert_eq!(Machine::read(dtb).unwrap().anchor(dtb, &ANCHOR), Ok(ANCHOR.registers));
+    }
 }
 
 #[test]
@@ -416,9 +437,19 @@ fn everything_that_could_break_the_partition_is_denied() {
             assert!(booted.denied.touches(&region(*address, 1)), "{address:#x}");
         }
     };
-    // Distributor, ITS, redistributor, firmware configuration, storage and its neighbour, console, virtual devices, flash.
-    let common =
-        [0x0800_0000, 0x0902_0008, 0x0A00_3E00, 0x0A00_3000, 0x0900_0000, 0x0B00_7FFF, 0x0400_0000, 0x07FF_FFFF];
+    // Distributor, ITS, redistributor, firmware configuration, storage and its neighbour, console, virtual devices, the anchor,
+    // and what the board denies.
+    let common = [
+        0x0800_0000,
+        0x0902_0008,
+        0x0A00_3E00,
+        0x0A00_3000,
+        0x0900_0000,
+        0x0B00_7FFF,
+        0x0400_0000,
+        0x07FF_FFFF,
+        0x0920_0000,
+    ];
     for dtb in ALL {
         check(dtb, &common);
     }
@@ -558,6 +589,7 @@ fn secure<'a>(booted: &Booted) -> SecureTree<'a> {
         general: booted.plan.general.iter().copied().collect(),
         shared_page: 0x0B10_0000,
         storage: Storage { compatible: "virtio,mmio", registers: booted.storage.registers, irq_line: 0 },
+        anchor: Some(ANCHOR.registers),
         rng_seed: booted.machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0x5A; 32],
         test_huk: BOARD.test_huk,
@@ -583,8 +615,8 @@ fn the_secure_domain_reads_what_el2_wrote() {
 }
 
 #[test]
-fn the_secure_domain_may_have_no_seed_and_no_test_key() {
-    let told = SecureTree { rng_seed: None, test_huk: None, ..secure(&boot(LOW)) };
+fn the_secure_domain_may_have_no_anchor_no_seed_and_no_test_key() {
+    let told = SecureTree { anchor: None, rng_seed: None, test_huk: None, ..secure(&boot(LOW)) };
     assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
 }
 

@@ -14,6 +14,8 @@ pub enum Error {
         /// What the anchor holds.
         found: u64,
     },
+    /// The anchor must be read first: it was not since it was opened, or since an advance failed.
+    Unread,
     /// The anchor refuses to be advanced.
     Refused,
     /// The anchor's counter has reached its end.
@@ -42,6 +44,7 @@ impl core::fmt::Display for Error {
             Error::CounterMismatch { expected, found } => {
                 write!(f, "the anchor's counter is {found}, not {expected} as expected")
             }
+            Error::Unread => write!(f, "the anchor was not read yet, or an advance failed since"),
             Error::Refused => write!(f, "the anchor refuses to be advanced"),
             Error::Exhausted => write!(f, "the anchor's counter has reached its end"),
             Error::NoDevice => write!(f, "there is no device that could be the anchor"),

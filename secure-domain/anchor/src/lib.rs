@@ -4,18 +4,25 @@
 //! bytes that the thief of the disk cannot put back as well: the [`MonotonicStore`]. It holds one [`Record`] and a counter of
 //! how often the record was replaced. A replacement names the counter it expects, so that nobody replaces what he has not seen.
 //!
+//! It keeps the record true and fresh, not hidden: anybody can read an RPMB, and flash on a bus. A secret in it must be worth
+//! nothing without another that the thief has not.
+//!
 //! An advance is atomic: after a power cut at any point the store holds the old record under the old counter or the new one
 //! under the new counter. Who was cut off reads it to know which.
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "ram"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 mod error;
+pub mod flash;
 #[cfg(any(test, feature = "ram"))]
 pub mod ram;
 mod record;
+pub mod rpmb;
 
 pub use error::Error;
 pub use record::{RECORD_BYTES, Record};
@@ -41,16 +48,18 @@ pub trait MonotonicStore {
 
     /// Starts replacing the record, if the counter is `expected_counter`; the counter then goes up by one.
     ///
+    /// The replaced record may stay on the medium until the next advance. After two advances nothing of it is left, as far as the
+    /// device overwrites what it is told to: who must destroy a secret advances twice.
+    ///
     /// # Errors
-    /// Nothing was started: [`Error::Busy`], or what can be told at once, like [`Error::CounterMismatch`]. A mismatch that only
-    /// the device can tell comes from [`poll`](Self::poll).
+    /// Nothing was started: [`Error::Busy`]; [`Error::Unread`] before the first [`read`](Self::read) and after an advance that
+    /// failed; or what can be told at once, like [`Error::CounterMismatch`].
     fn start(&mut self, expected_counter: u64, record: &Record) -> Result<(), Error>;
 
     /// Goes on with the advance; the new counter once it is durable. `None`: not yet, or none is under way.
     ///
     /// # Errors
-    /// After [`Error::CounterMismatch`], [`Error::Refused`] and [`Error::Exhausted`] the old record stands. After any other error
-    /// either may stand, and [`read`](Self::read) tells.
+    /// After [`Error::Refused`] the old record stands. After any other error either may stand, and [`read`](Self::read) tells.
     fn poll(&mut self) -> Option<Result<u64, Error>>;
 }
 

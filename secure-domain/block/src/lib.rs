@@ -6,20 +6,22 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(any(test, feature = "ram"))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod gpt;
 pub mod machine;
 #[cfg(any(test, feature = "ram"))]
 pub mod model;
+pub mod partition;
 pub mod pool;
 #[cfg(any(test, feature = "ram"))]
 pub mod ram;
 pub mod virtio_blk;
 
 pub use machine::{Dma, Registers};
+pub use partition::Partition;
 pub use pool::Buffer;
 
 /// Bytes of a block.

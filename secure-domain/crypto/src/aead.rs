@@ -7,7 +7,6 @@ use cipher::inout::InOutBuf;
 
 use crate::block::BlockCipher;
 use crate::ccm::{Ccm, LANES, Lanes};
-use crate::ccm_single;
 use crate::error::Error;
 use crate::features::CpuFeatures;
 use crate::gcm::Gcm;
@@ -75,7 +74,7 @@ impl Aead {
     pub fn seal_in_place(&self, nonce: &Nonce, aad: &[u8], data: &mut [u8]) -> Result<Tag, Error> {
         match &self.mode {
             Keyed::Gcm(gcm) => gcm.seal_inout(nonce, aad, data.into()),
-            Keyed::Ccm(ccm) => ccm_single::seal(ccm.cipher(), nonce, aad, data),
+            Keyed::Ccm(ccm) => ccm.seal_inout(nonce, aad, data.into()),
         }
     }
 
@@ -100,7 +99,7 @@ impl Aead {
                     return Err(Error::OutputLength);
                 }
                 ciphertext.copy_from_slice(plaintext);
-                ccm_single::seal(ccm.cipher(), nonce, aad, ciphertext).inspect_err(|_| ciphertext.fill(0))
+                ccm.seal_inout(nonce, aad, (&mut *ciphertext).into()).inspect_err(|_| ciphertext.fill(0))
             }
         }
     }
@@ -126,7 +125,7 @@ impl Aead {
     fn open_inout(&self, nonce: &Nonce, aad: &[u8], data: InOutBuf<'_, '_, u8>, tag: &Tag) -> Result<(), Error> {
         match &self.mode {
             Keyed::Gcm(gcm) => gcm.open_inout(nonce, aad, data, tag),
-            Keyed::Ccm(ccm) => ccm_single::open(ccm.cipher(), nonce, aad, data, tag),
+            Keyed::Ccm(ccm) => ccm.open_inout(nonce, aad, data, tag),
         }
     }
 

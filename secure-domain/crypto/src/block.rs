@@ -8,7 +8,6 @@ use cipher::{
 };
 use zeroize::Zeroize;
 
-use crate::Block;
 use crate::aead::Sector;
 use crate::aria::{self, Aria};
 use crate::error::Error;
@@ -16,6 +15,7 @@ use crate::features::CpuFeatures;
 use crate::seed::{self, Seed};
 use crate::simd::{self, VectorProof};
 use crate::suite::Algorithm;
+use crate::{Block, xor_block};
 
 /// An expanded key of one of the block ciphers. Its memory is wiped on drop.
 ///
@@ -151,6 +151,15 @@ impl BlockCipher {
         true
     }
 
+    /// Runs one CBC-MAC chain on: adds each block to `state` and enciphers that.
+    pub(crate) fn chain(&self, state: &mut Block, blocks: &[Block]) {
+        match &self.0 {
+            Key::AriaVector(proof, _, keys) => simd::aria_chain_one(*proof, keys, state, blocks),
+            Key::AesVector(proof, keys) => simd::aes_chain_one(*proof, keys, state, blocks),
+            _ => blocks.iter().for_each(|block| *state = self.encrypt_block(xor_block(state, block))),
+        }
+    }
+
     /// The encipherment of one block.
     #[must_use]
     pub fn encrypt_block(&self, block: Block) -> Block {
@@ -241,7 +250,8 @@ type ManyBlocks<'i, 'o> = InOut<'i, 'o, Array<Array<u8, U16>, U16>>;
 
 impl BlockCipherEncBackend for BlockCipher {
     fn encrypt_block(&self, mut block: OneBlock<'_, '_>) {
-        *block.get_out() = Array(Self::encrypt_block(self, block.clone_in().0));
+        *block.get_out() = block.clone_in();
+        Self::encrypt_blocks(self, core::slice::from_mut(&mut block.get_out().0));
     }
 
     fn encrypt_par_blocks(&self, mut blocks: ManyBlocks<'_, '_>) {

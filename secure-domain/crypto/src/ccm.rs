@@ -40,11 +40,6 @@ impl Ccm {
         Ok(Self { cipher, nonce_len, tag_len })
     }
 
-    /// The block cipher.
-    pub(crate) const fn cipher(&self) -> &BlockCipher {
-        &self.cipher
-    }
-
     /// Enciphers `data` in place and writes the tag.
     ///
     /// # Errors
@@ -52,8 +47,7 @@ impl Ccm {
     /// the associated data (2^32 - 1 bytes) is too long.
     pub fn seal(&self, nonce: &[u8], aad: &[u8], data: &mut [u8], tag: &mut [u8]) -> Result<(), Error> {
         self.check(nonce, aad, data.len(), tag.len())?;
-        let full = self.tag(nonce, aad, data);
-        ctr::apply(&self.cipher, &self.counter(nonce, 1), data.into());
+        let full = self.seal_inout(nonce, aad, data.into())?;
         tag.copy_from_slice(&full[..self.tag_len]);
         Ok(())
     }
@@ -63,13 +57,32 @@ impl Ccm {
     /// # Errors
     /// As [`Ccm::seal`], and [`Error::TagMismatch`].
     pub fn open(&self, nonce: &[u8], aad: &[u8], data: &mut [u8], tag: &[u8]) -> Result<(), Error> {
+        self.open_inout(nonce, aad, data.into(), tag)
+    }
+
+    /// [`Ccm::seal`] from one buffer to another; returns the full tag.
+    pub(crate) fn seal_inout(&self, nonce: &[u8], aad: &[u8], data: InOutBuf<'_, '_, u8>) -> Result<Block, Error> {
+        self.check(nonce, aad, data.len(), self.tag_len)?;
+        let tag = self.tag(nonce, aad, data.get_in());
+        ctr::apply(&self.cipher, &self.counter(nonce, 1), data);
+        Ok(tag)
+    }
+
+    /// [`Ccm::open`] from one buffer to another.
+    pub(crate) fn open_inout(
+        &self,
+        nonce: &[u8],
+        aad: &[u8],
+        mut data: InOutBuf<'_, '_, u8>,
+        tag: &[u8],
+    ) -> Result<(), Error> {
         self.check(nonce, aad, data.len(), tag.len())?;
-        ctr::apply(&self.cipher, &self.counter(nonce, 1), data.into());
-        let full = self.tag(nonce, aad, data);
+        ctr::apply(&self.cipher, &self.counter(nonce, 1), data.reborrow());
+        let full = self.tag(nonce, aad, data.get_out());
         if bool::from(full[..self.tag_len].ct_eq(tag)) {
             return Ok(());
         }
-        data.fill(0);
+        data.get_out().fill(0);
         Err(Error::TagMismatch)
     }
 
@@ -145,17 +158,19 @@ impl<'c> Chain<'c> {
             let mut block = [0; 16];
             block[..head.len()].copy_from_slice(head);
             block[head.len()..head.len() + joint.len()].copy_from_slice(joint);
-            self.absorb(&block);
+            self.absorb(block);
         }
-        for piece in data.chunks(16) {
+        let (blocks, rest) = data.as_chunks::<16>();
+        self.cipher.chain(&mut self.state, blocks);
+        if !rest.is_empty() {
             let mut block = [0; 16];
-            block[..piece.len()].copy_from_slice(piece);
-            self.absorb(&block);
+            block[..rest.len()].copy_from_slice(rest);
+            self.absorb(block);
         }
     }
 
-    fn absorb(&mut self, block: &Block) {
-        self.state = self.cipher.encrypt_block(xor_block(&self.state, block));
+    fn absorb(&mut self, block: Block) {
+        self.cipher.chain(&mut self.state, &[block]);
     }
 }
 

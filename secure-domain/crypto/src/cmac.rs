@@ -17,9 +17,7 @@ pub fn cmac(cipher: &BlockCipher, message: &[u8]) -> Block {
     let whole = message.len().saturating_sub(1) / 16 * 16;
     let (body, last) = message.split_at(whole);
     let mut state = [0; 16];
-    for block in body.as_chunks::<16>().0 {
-        state = cipher.encrypt_block(xor_block(&state, block));
-    }
+    cipher.chain(&mut state, body.as_chunks::<16>().0);
     let mac = cipher.encrypt_block(xor_block(&state, &subkeys.mask(last)));
     state.zeroize();
     mac

@@ -98,23 +98,14 @@ impl Gcm {
         } else {
             let mut hash = Ghash::new(&self.hash);
             hash.update_padded(nonce);
-            hash.update_blocks(&[bits(nonce).to_be_bytes()]);
+            hash.update_blocks(&[ghash::bits(nonce).to_be_bytes()]);
             first = hash.finish();
         }
         Ok(first)
     }
 
     fn tag(&self, first: &Block, aad: &[u8], ciphertext: &[u8]) -> Block {
-        crate::xor_block(&self.digest(aad, ciphertext), &self.cipher.encrypt_block(*first))
-    }
-
-    /// GHASH of the associated data, the ciphertext and their lengths.
-    fn digest(&self, aad: &[u8], ciphertext: &[u8]) -> Block {
-        let mut hash = Ghash::new(&self.hash);
-        hash.update_padded(aad);
-        hash.update_padded(ciphertext);
-        hash.update_blocks(&[((bits(aad) << 64) | bits(ciphertext)).to_be_bytes()]);
-        hash.finish()
+        crate::xor_block(&self.hash.digest(aad, ciphertext), &self.cipher.encrypt_block(*first))
     }
 }
 
@@ -132,7 +123,7 @@ impl Gcm {
         self.masks(lanes.nonces, tags);
         for (i, sector) in ciphertext.iter_mut().enumerate() {
             ctr::apply(&self.cipher, &counter(&lanes.nonces[i], 2), both(&plaintext[i], sector));
-            tags[i] = crate::xor_block(&tags[i], &self.digest(lanes.aads[i].as_ref(), sector));
+            tags[i] = crate::xor_block(&tags[i], &self.hash.digest(lanes.aads[i].as_ref(), sector));
         }
     }
 
@@ -148,7 +139,7 @@ impl Gcm {
         let mut masks = [[0; 16]; LANES];
         self.masks(lanes.nonces, &mut masks[..tags.len()]);
         for (i, sector) in plaintext.iter_mut().enumerate() {
-            let expected = crate::xor_block(&masks[i], &self.digest(lanes.aads[i].as_ref(), &ciphertext[i]));
+            let expected = crate::xor_block(&masks[i], &self.hash.digest(lanes.aads[i].as_ref(), &ciphertext[i]));
             results[i] = if bool::from(expected.ct_eq(&tags[i])) {
                 ctr::apply(&self.cipher, &counter(&lanes.nonces[i], 2), both(&ciphertext[i], sector));
                 Ok(())
@@ -199,8 +190,4 @@ fn next(counter: &Block) -> Block {
     let mut counters = ctr::Counter::new(counter);
     counters.next();
     counters.next()
-}
-
-fn bits(data: &[u8]) -> u128 {
-    data.len() as u128 * 8
 }

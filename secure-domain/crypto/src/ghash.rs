@@ -12,6 +12,8 @@ use crate::features::CpuFeatures;
 use crate::simd::{self, VectorProof};
 
 /// The hash key.
+// One key lives long and in place; boxing would need an allocator.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Key {
     /// For products made of ordinary multiplications.
     Portable(Operand),
@@ -26,6 +28,18 @@ impl Key {
             Some(proof) => Self::Vector(proof, simd::ghash_powers(proof, h)),
             None => Self::Portable(Operand::new(halves(h))),
         }
+    }
+
+    /// The hash of associated data, ciphertext and their lengths (SP 800-38D section 7.1 step 5).
+    pub(crate) fn digest(&self, aad: &[u8], ciphertext: &[u8]) -> Block {
+        if let Self::Vector(proof, powers) = self {
+            return simd::ghash_digest(*proof, powers, aad, ciphertext).0;
+        }
+        let mut hash = Ghash::new(self);
+        hash.update_padded(aad);
+        hash.update_padded(ciphertext);
+        hash.update_blocks(&[(bits(aad) << 64 | bits(ciphertext)).to_be_bytes()]);
+        hash.finish()
     }
 }
 
@@ -92,6 +106,11 @@ impl Drop for Ghash<'_> {
     fn drop(&mut self) {
         self.sum.zeroize();
     }
+}
+
+/// The length in bits.
+pub(crate) fn bits(data: &[u8]) -> u128 {
+    data.len() as u128 * 8
 }
 
 fn halves(block: &Block) -> [u64; 2] {
@@ -174,6 +193,8 @@ mod tests {
             portable.update_padded(&data);
             vector.update_padded(&data);
             prop_assert_eq!(portable.finish(), vector.finish());
+            let (aad, rest) = data.split_at(data.len() / 3);
+            prop_assert_eq!(keys[0].digest(aad, rest), keys[1].digest(aad, rest));
         }
     }
 }

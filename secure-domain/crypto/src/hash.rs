@@ -1,8 +1,10 @@
-//! SHA-256, HMAC-SHA-256 and the two key derivations built on it.
+//! SHA-256, HMAC-SHA-256 and the two key derivations built on it; SHA-512 and HMAC-SHA-512, which are the crates' own.
 //!
 //! The compression function is the `sha2` crate's, or on ARMv8 processors with the SHA-256 instructions our own: on a bare machine the
 //! crate cannot find them. Padding and buffering are here so that both serve the same type.
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::block_api::compress256;
+use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -17,6 +19,23 @@ const BLOCK_LEN: usize = 64;
 
 /// A SHA-256 digest or an HMAC-SHA-256.
 pub type Digest32 = [u8; DIGEST_LEN];
+
+/// A SHA-512 digest or an HMAC-SHA-512.
+pub type Digest64 = [u8; 64];
+
+/// The SHA-512 digest (FIPS 180-4) of `data`.
+#[must_use]
+pub fn sha512(data: &[u8]) -> Digest64 {
+    Sha512::digest(data).into()
+}
+
+/// The HMAC-SHA-512 (FIPS 198-1) of `data` under a `key` of any length.
+#[must_use]
+pub fn hmac_sha512(key: &[u8], data: &[u8]) -> Digest64 {
+    let mut hmac = Hmac::<Sha512>::new_from_slice(key).expect("HMAC takes keys of any length");
+    hmac.update(data);
+    hmac.finalize().into_bytes().into()
+}
 
 /// The SHA-256 digest (FIPS 180-4) of `data`.
 #[must_use]
@@ -265,9 +284,8 @@ pub fn pbkdf2(password: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) -> 
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use hmac::{Hmac, KeyInit, Mac};
     use proptest::prelude::*;
-    use sha2::{Digest, Sha256};
+    use sha2::Sha256;
 
     use super::*;
 

@@ -10,7 +10,6 @@ pub mod aead;
 mod aria;
 mod block;
 pub mod ccm;
-mod ccm_single;
 pub mod cmac;
 pub mod ctr;
 pub mod drbg;

@@ -5,10 +5,9 @@
 //! directly.
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::aead::{Aead, Nonce, Tag};
+use crate::aead::Aead;
 use crate::block::BlockCipher;
 use crate::cmac;
-use crate::drbg::{HealthTests, HmacDrbgSha256};
 use crate::error::Error;
 use crate::hash::{self, HmacSha256};
 use crate::selftest::{self, Image, Test};
@@ -16,6 +15,12 @@ use crate::state::{Event, State};
 use crate::suite::{Algorithm, Suite};
 use crate::xts::Xts;
 use crate::{Block, kw};
+
+mod aead;
+mod random;
+
+pub use aead::{AeadService, MessageService};
+pub use random::{EntropySource, Random};
 
 /// The module's name.
 pub const NAME: &str = "Haechi Crypto Module";
@@ -51,6 +56,15 @@ impl Profile {
 
     const fn is_open(self) -> bool {
         matches!(self, Self::Open)
+    }
+}
+
+impl core::fmt::Display for Profile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Kcmvp => "kcmvp",
+            Self::Open => "open",
+        })
     }
 }
 
@@ -141,7 +155,24 @@ impl Module {
     pub fn aead(&self, suite: Suite, key: &[u8]) -> Result<AeadService<'_>, Error> {
         self.permit()?;
         self.list(self.profile.lists(suite.algorithm()))?;
-        Ok(AeadService { module: self, aead: Aead::new(suite, key)? })
+        Ok(AeadService::new(self, Aead::new(suite, key)?))
+    }
+
+    /// An AEAD service for messages under `key`, with nonces and tags of other lengths than storage uses: see [`MessageService`].
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::NotApproved`] if the profile does not list the cipher or tags of this length; [`Error::KeyLength`],
+    /// [`Error::NonceLength`], [`Error::TagLength`].
+    pub fn messages(
+        &self,
+        suite: Suite,
+        key: &[u8],
+        nonce_len: usize,
+        tag_len: usize,
+    ) -> Result<MessageService<'_>, Error> {
+        self.permit()?;
+        self.list(self.profile.lists(suite.algorithm()) && self.profile.takes_tag(tag_len))?;
+        MessageService::new(self, suite, key, nonce_len, tag_len)
     }
 
     /// The CMAC of `message`.
@@ -161,6 +192,33 @@ impl Module {
     pub fn hmac(&self, key: &[u8], message: &[u8]) -> Result<hash::Digest32, Error> {
         self.permit()?;
         Ok(HmacSha256::mac(key, message))
+    }
+
+    /// The HMAC-SHA-512 of `message`.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn hmac_sha512(&self, key: &[u8], message: &[u8]) -> Result<hash::Digest64, Error> {
+        self.permit()?;
+        Ok(hash::hmac_sha512(key, message))
+    }
+
+    /// The SHA-256 digest of `message`.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn sha256(&self, message: &[u8]) -> Result<hash::Digest32, Error> {
+        self.permit()?;
+        Ok(hash::sha256(message))
+    }
+
+    /// The SHA-512 digest of `message`.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn sha512(&self, message: &[u8]) -> Result<hash::Digest64, Error> {
+        self.permit()?;
+        Ok(hash::sha512(message))
     }
 
     /// Derives key material; see [`hash::kbkdf`].
@@ -231,131 +289,15 @@ impl Module {
     }
 }
 
-/// An AEAD key in service.
-#[derive(Debug)]
-pub struct AeadService<'m> {
-    module: &'m Module,
-    aead: Aead,
-}
-
-impl AeadService<'_> {
-    /// [`Aead::seal_in_place`] while the module serves.
-    ///
-    /// # Errors
-    /// [`Error::State`], with `data` untouched, and those of [`Aead::seal_in_place`].
-    pub fn seal_in_place(&self, nonce: &Nonce, aad: &[u8], data: &mut [u8]) -> Result<Tag, Error> {
-        self.module.permit()?;
-        self.aead.seal_in_place(nonce, aad, data)
-    }
-
-    /// [`Aead::open_in_place`] while the module serves.
-    ///
-    /// # Errors
-    /// [`Error::State`], with `data` untouched, and those of [`Aead::open_in_place`].
-    pub fn open_in_place(&self, nonce: &Nonce, aad: &[u8], data: &mut [u8], tag: &Tag) -> Result<(), Error> {
-        self.module.permit()?;
-        self.aead.open_in_place(nonce, aad, data, tag)
-    }
-
-    /// The AEAD itself for one or many calls, if the module serves now: the way to the batch calls.
-    ///
-    /// # Errors
-    /// [`Error::State`].
-    pub fn aead(&self) -> Result<&Aead, Error> {
-        self.module.permit().map(|()| &self.aead)
-    }
-}
-
-/// A source of raw entropy, without any conditioning.
-pub trait EntropySource {
-    /// Fills `raw` with fresh samples of one byte.
-    ///
-    /// # Errors
-    /// [`Error::EntropySource`] if there are none.
-    fn fill(&mut self, raw: &mut [u8]) -> Result<(), Error>;
-}
-
-/// Samples of the start-up test (SP 800-90B section 4.3: at least 1,024, not used for anything else).
-const START_UP_SAMPLES: usize = 1024;
-/// The most raw bytes for one seed: 384 bits at one bit a sample.
-const MAX_RAW: usize = 384;
-/// Requests between two reseeds from the source, far below the limit of SP 800-90A.
-const RESEED_AFTER: u32 = 1024;
-
-/// A random bit generator in service: HMAC-DRBG, reseeded from a source under health tests.
-pub struct Random<'m, S> {
-    module: &'m Module,
-    source: S,
-    health: HealthTests,
-    raw_len: usize,
-    drbg: HmacDrbgSha256,
-    requests: u32,
-}
-
-impl<'m, S: EntropySource> Random<'m, S> {
-    fn new(module: &'m Module, mut source: S, entropy_bits: u8) -> Result<Self, Error> {
-        let mut health = HealthTests::new(entropy_bits)?;
-        // 256 bits for the strength and 128 in place of a nonce.
-        let raw_len = MAX_RAW.div_ceil(usize::from(entropy_bits)).max(48);
-        let mut raw = [0; START_UP_SAMPLES];
-        draw(module, &mut source, &mut health, &mut raw)?;
-        draw(module, &mut source, &mut health, &mut raw[..raw_len])?;
-        let (entropy, nonce) = raw[..raw_len].split_at(raw_len / 3 * 2);
-        let drbg = HmacDrbgSha256::new(entropy, nonce, NAME.as_bytes())?;
-        zeroize::Zeroize::zeroize(&mut raw);
-        Ok(Self { module, source, health, raw_len, drbg, requests: 0 })
-    }
-
-    /// Fills `out`.
-    ///
-    /// # Errors
-    /// [`Error::State`]; [`Error::EntropySource`] if the source failed a health test, and then the module is in the simple error state;
-    /// [`Error::InputLength`] for more than [`crate::drbg::MAX_REQUEST`] bytes. `out` is zero then.
-    pub fn fill(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        out.fill(0);
-        self.module.permit()?;
-        if self.requests >= RESEED_AFTER {
-            let mut raw = [0; MAX_RAW];
-            draw(self.module, &mut self.source, &mut self.health, &mut raw[..self.raw_len])?;
-            self.drbg.reseed(&raw[..self.raw_len], &[])?;
-            zeroize::Zeroize::zeroize(&mut raw);
-            self.requests = 0;
-        }
-        self.requests += 1;
-        self.drbg.generate(&[], out)
-    }
-}
-
-impl<S> core::fmt::Debug for Random<'_, S> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Random { .. }")
-    }
-}
-
-/// Draws raw entropy and tests it; on a failure the module goes into the simple error state.
-fn draw<S: EntropySource>(
-    module: &Module,
-    source: &mut S,
-    health: &mut HealthTests,
-    raw: &mut [u8],
-) -> Result<(), Error> {
-    let drawn = source.fill(raw).and_then(|()| health.check(raw));
-    if drawn.is_err() {
-        zeroize::Zeroize::zeroize(raw);
-        module.conditional_failed()?;
-    }
-    drawn
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::selftest::integrity_mac;
 
-    const IMAGE: &[u8] = b"an image";
+    const IMAGE: &[&[u8]] = &[b"an", b" image"];
 
     fn with_image<R>(f: impl FnOnce(&Image<'_>) -> R) -> R {
-        f(&Image { bytes: IMAGE, mac: &integrity_mac(IMAGE) })
+        f(&Image { pieces: IMAGE, mac: &integrity_mac(IMAGE) })
     }
 
     fn approved(profile: Profile) -> Module {
@@ -390,7 +332,11 @@ mod tests {
             let mut out = [9; 32];
             assert_eq!(module.aead(Suite::Aria256Gcm, &[0; 32]).unwrap_err(), refused);
             assert_eq!(module.cmac(Algorithm::Aria128, &[0; 16], b""), Err(refused));
+            assert_eq!(module.messages(Suite::Aria256Ccm, &[0; 32], 13, 8).unwrap_err(), refused);
             assert_eq!(module.hmac(b"", b""), Err(refused));
+            assert_eq!(module.hmac_sha512(b"", b""), Err(refused));
+            assert_eq!(module.sha256(b""), Err(refused));
+            assert_eq!(module.sha512(b""), Err(refused));
             assert_eq!(module.kbkdf(b"", b"", b"", &mut out), Err(refused));
             assert_eq!(module.pbkdf2(b"", b"", 1, &mut out), Err(refused));
             assert_eq!(module.wrap(Algorithm::Aria128, &[0; 16], &[0; 16], &mut out[..24]), Err(refused));
@@ -444,8 +390,20 @@ mod tests {
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 999, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 15], 1000, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out), Ok(()));
-        for len in 0..=16 {
-            assert_eq!(Profile::Kcmvp.takes_tag(len), len == 14 || len == 16);
+    }
+
+    #[test]
+    fn the_profile_refuses_short_tags() {
+        for suite in [Suite::Aria256Gcm, Suite::Seed128Ccm] {
+            let key = &[0; 32][..suite.key_len()];
+            let refused = |profile, len| approved(profile).messages(suite, key, 12, len).err();
+            for len in 0..=20 {
+                let listed = len == 14 || len == 16;
+                assert_eq!(refused(Profile::Kcmvp, len), (!listed).then_some(Error::NotApproved));
+            }
+            let short = if suite == Suite::Aria256Gcm { 11 } else { 3 };
+            assert_eq!(refused(Profile::Open, short), Some(Error::TagLength));
+            assert_eq!(refused(Profile::Open, 12), None);
         }
     }
 
@@ -486,9 +444,9 @@ mod tests {
     #[test]
     fn a_source_that_sticks_later_stops_the_generator_at_its_reseed() {
         let module = approved(Profile::Kcmvp);
-        let mut random = module.random(Sticking(0, START_UP_SAMPLES as u32 + 48), 8).unwrap();
+        let mut random = module.random(Sticking(0, random::START_UP_SAMPLES as u32 + 48), 8).unwrap();
         let mut out = [0; 16];
-        for _ in 0..RESEED_AFTER {
+        for _ in 0..random::RESEED_AFTER {
             assert_eq!(random.fill(&mut out), Ok(()));
         }
         assert_eq!(random.fill(&mut out), Err(Error::EntropySource));

@@ -7,7 +7,7 @@ use crate::ccm::Ccm;
 use crate::drbg::HmacDrbgSha256;
 use crate::features::CpuFeatures;
 use crate::gcm::Gcm;
-use crate::hash::{Digest32, Hash, HmacSha256, kbkdf_fixed_input, pbkdf2};
+use crate::hash::{Digest32, Hash, HmacSha256, hmac_sha512, kbkdf_fixed_input, pbkdf2, sha512};
 use crate::suite::Algorithm;
 use crate::{BlockCipher, cmac, ctr, kw};
 
@@ -20,6 +20,10 @@ pub enum Test {
     Integrity,
     /// SHA-256.
     Sha256,
+    /// SHA-512.
+    Sha512,
+    /// HMAC-SHA-512.
+    HmacSha512,
     /// The named block cipher, one block in each direction.
     Block(Algorithm),
     /// Counter mode.
@@ -42,8 +46,10 @@ pub enum Test {
 
 impl Test {
     /// Every test after HMAC and integrity, in the order they run.
-    pub const KNOWN_ANSWERS: [Self; 21] = [
+    pub const KNOWN_ANSWERS: [Self; 23] = [
         Self::Sha256,
+        Self::Sha512,
+        Self::HmacSha512,
         Self::Block(Algorithm::Aria128),
         Self::Block(Algorithm::Aria192),
         Self::Block(Algorithm::Aria256),
@@ -70,8 +76,8 @@ impl Test {
 /// What the integrity test covers: the linked image, with the MAC that was written into it after linking.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
-    /// The bytes under the MAC.
-    pub bytes: &'a [u8],
+    /// The bytes under the MAC, in order, in as many pieces as they come in.
+    pub pieces: &'a [&'a [u8]],
     /// Their HMAC-SHA-256 under [`INTEGRITY_KEY`].
     pub mac: &'a Digest32,
 }
@@ -81,8 +87,12 @@ pub const INTEGRITY_KEY: [u8; 32] = *b"Haechi crypto module, integrity!";
 
 /// The MAC that belongs to an image, for the step after linking.
 #[must_use]
-pub fn integrity_mac(bytes: &[u8]) -> Digest32 {
-    HmacSha256::mac(&INTEGRITY_KEY, bytes)
+pub fn integrity_mac(pieces: &[&[u8]]) -> Digest32 {
+    let mut hmac = HmacSha256::new(&INTEGRITY_KEY);
+    for piece in pieces {
+        hmac.update(piece);
+    }
+    hmac.finish()
 }
 
 /// Runs all tests in order: HMAC, integrity, known answers. `falsified` names a test whose outcome is turned into a failure by one
@@ -121,7 +131,7 @@ fn hmac(features: CpuFeatures, flip: u8) -> bool {
 }
 
 fn integrity(image: &Image<'_>, flip: u8) -> bool {
-    same(&integrity_mac(image.bytes), image.mac, flip)
+    same(&integrity_mac(image.pieces), image.mac, flip)
 }
 
 fn known_answer(test: Test, features: CpuFeatures, flip: u8) -> bool {
@@ -130,6 +140,8 @@ fn known_answer(test: Test, features: CpuFeatures, flip: u8) -> bool {
         // Not a known answer: `run` has the image.
         Test::Integrity => false,
         Test::Sha256 => sha256(features, flip),
+        Test::Sha512 => long_hash(flip),
+        Test::HmacSha512 => long_hmac(flip),
         Test::Block(algorithm) => block(algorithm, features, flip),
         Test::Ctr => counter(features, flip),
         Test::Gcm(algorithm) => gcm(algorithm, features, flip),
@@ -148,6 +160,24 @@ fn sha256(features: CpuFeatures, flip: u8) -> bool {
     hash.update(b"abc");
     let expected: Digest32 = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     same(&hash.finish(), &expected, flip)
+}
+
+/// FIPS 180-4's example of three bytes.
+fn long_hash(flip: u8) -> bool {
+    const HALVES: [&str; 2] = [
+        "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a",
+        "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+    ];
+    same(&sha512(b"abc"), HALVES.map(hex::<32>).as_flattened(), flip)
+}
+
+/// RFC 4231 section 4.3.
+fn long_hmac(flip: u8) -> bool {
+    const HALVES: [&str; 2] = [
+        "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554",
+        "9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+    ];
+    same(&hmac_sha512(b"Jefe", b"what do ya want for nothing?"), HALVES.map(hex::<32>).as_flattened(), flip)
 }
 
 fn cipher(algorithm: Algorithm, key: &[u8], features: CpuFeatures) -> Option<BlockCipher> {
@@ -381,12 +411,12 @@ const fn digit(character: u8) -> u8 {
 mod tests {
     use super::*;
 
-    const IMAGE: &[u8] = b"an image";
+    const IMAGE: &[&[u8]] = &[b"an image"];
 
     #[test]
     fn each_falsified_test_is_the_one_that_fails() {
         let mac = integrity_mac(IMAGE);
-        let image = Image { bytes: IMAGE, mac: &mac };
+        let image = Image { pieces: IMAGE, mac: &mac };
         for test in [Test::Hmac, Test::Integrity].into_iter().chain(Test::KNOWN_ANSWERS) {
             assert_eq!(run(&image, Some(test)), Err(test));
         }
@@ -395,12 +425,12 @@ mod tests {
     #[test]
     fn a_changed_image_fails_the_integrity_test() {
         let mac = integrity_mac(IMAGE);
-        assert_eq!(run(&Image { bytes: b"an imagf", mac: &mac }, None), Err(Test::Integrity));
+        assert_eq!(run(&Image { pieces: &[b"an", b" imagf"], mac: &mac }, None), Err(Test::Integrity));
     }
 
     #[test]
     fn all_tests_pass() {
         let mac = integrity_mac(IMAGE);
-        assert_eq!(run(&Image { bytes: IMAGE, mac: &mac }, None), Ok(()));
+        assert_eq!(run(&Image { pieces: IMAGE, mac: &mac }, None), Ok(()));
     }
 }

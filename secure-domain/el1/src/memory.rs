@@ -26,7 +26,7 @@ pub unsafe fn bytes(range: Range<usize>) -> &'static [u8] {
     unsafe { slice::from_raw_parts(with_exposed_provenance(range.start), range.len()) }
 }
 
-/// Registers of the storage controller.
+/// Registers of the storage controller, or of the anchor's flash.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceRegisters(Mmio);
 

@@ -10,8 +10,9 @@
 //! HUK ── "haechi root" ──> RootKey ─┬─ "haechi pool superblock" (pool) ──> PoolKeys::superblock
 //!                                   ├─ "haechi pool tree"       (pool) ──> PoolKeys::tree
 //!                                   ├─ "haechi pool log"        (pool) ──> PoolKeys::log
-//!                                   └─ "haechi pool wrap"       (pool) ──> wrap base ── "haechi kek" (erase secret) ──> Kek
-//!                                                                                         Kek ──wraps──> DataKey (random)
+//!                                   ├─ "haechi pool wrap"       (pool) ──> wrap base ── "haechi kek" (erase secret) ──> Kek
+//!                                   │                                                     Kek ──wraps──> DataKey (random)
+//!                                   └─ "haechi anchor" ──> the key of the freshness anchor
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ const TREE_LABEL: &[u8] = b"haechi pool tree";
 const LOG_LABEL: &[u8] = b"haechi pool log";
 const WRAP_LABEL: &[u8] = b"haechi pool wrap";
 const KEK_LABEL: &[u8] = b"haechi kek";
+const ANCHOR_LABEL: &[u8] = b"haechi anchor";
 
 /// A derived key.
 type Derived = Zeroizing<[u8; ROOT_BYTES]>;
@@ -55,6 +57,11 @@ impl RootKey {
     /// Derives the root key from the hardware unique key. The caller wipes its own copy.
     pub fn from_huk(huk: &[u8; ROOT_BYTES]) -> RootKey {
         RootKey(derive(huk, ROOT_LABEL, &[]))
+    }
+
+    /// Derives the key of the freshness anchor, which authenticates and encrypts nothing else.
+    pub fn anchor_key(&self) -> Zeroizing<[u8; ROOT_BYTES]> {
+        derive(&*self.0, ANCHOR_LABEL, &[])
     }
 
     /// Derives the keys of the pool with this number.
@@ -137,6 +144,15 @@ mod tests {
                 assert_ne!(one, two);
             }
         }
+    }
+
+    #[test]
+    fn the_anchor_has_a_key_of_its_own() {
+        let root = RootKey::from_huk(&[1; ROOT_BYTES]);
+        assert_eq!(root.anchor_key(), root.anchor_key());
+        assert_ne!(*root.anchor_key(), *root.0);
+        assert_ne!(*root.anchor_key(), *RootKey::from_huk(&[2; ROOT_BYTES]).anchor_key());
+        assert!(all(&root.pool_keys(&[0; 16])).iter().all(|key| *key != &root.anchor_key()[..]));
     }
 
     #[test]

@@ -14,10 +14,12 @@ extern crate std;
 
 pub mod bits;
 mod error;
+pub mod host;
 pub mod operation;
 pub mod pool;
 pub mod record;
 pub mod seal;
+pub mod service;
 #[cfg(test)]
 mod tests;
 
@@ -28,3 +30,4 @@ pub use pool::{
     FormatOptions, Options, Policy, Pool, Random, RandomFailed, Recovery,
     mount::{format, mount},
 };
+pub use service::{Outcome, Server};

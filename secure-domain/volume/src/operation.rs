@@ -195,6 +195,32 @@ pub enum Refusal {
     NoRandom,
 }
 
+impl core::fmt::Display for Status {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Status::Ok => write!(f, "done"),
+            Status::IoError => write!(f, "a block could not be read, verified or written"),
+            Status::NoSpace => write!(f, "the pool is full"),
+            Status::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Refusal::NoVolume => "there is no such volume",
+            Refusal::NameTaken => "another volume has that name",
+            Refusal::CatalogFull => "the catalog is full",
+            Refusal::Size => "a volume cannot have that size",
+            Refusal::Layout => "the layout needs more disks",
+            Refusal::Busy => "the volume is in use, or is being resealed",
+            Refusal::ReadOnly => "the pool may only be read",
+            Refusal::NoRandom => "no random bytes could be had",
+        })
+    }
+}
+
 /// No more requests are taken until one is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;

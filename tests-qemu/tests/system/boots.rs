@@ -1,5 +1,5 @@
 //! Debian's stock kernels boot to a prompt on every kind of core, with their root on the sealed disk; QEMU loads Haechi, or U-Boot does.
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests_qemu::guest::Guest;
 use tests_qemu::images::{Images, Linux};
 use tests_qemu::runner::{Group, check};
@@ -39,7 +39,11 @@ pub(crate) fn groups() -> Vec<Group> {
 fn through_u_boot() -> Group {
     let boot = |images: &Images, place| {
         let u_boot = xtask::images::u_boot()?;
-        images.boot(place, |machine| machine.extra = vec!["-bios".into(), u_boot.display().to_string()])
+        images.boot(place, |machine| {
+            machine.extra = vec!["-bios".into(), u_boot.display().to_string()];
+            // Flash without a file is all zeros, which is no anchor.
+            machine.anchor = None;
+        })
     };
     let checks = vec![
         check("u_boot_started_haechi", |_, guest| {
@@ -49,6 +53,11 @@ fn through_u_boot() -> Group {
             Ok(())
         }),
         check("root_is_the_virtual_disk", |_, guest| root_is_the_virtual_disk(guest)),
+        check("flash_without_an_anchor_is_named", |_, guest| {
+            let sentence = "[secure] anchor at 0x4000000: the anchor's device holds something else than an anchor";
+            ensure!(guest.transcript().contains(sentence), "the secure domain does not say that its anchor is missing");
+            Ok(())
+        }),
     ];
     Group::shared("boots_through_u_boot", boot, checks)
 }
@@ -60,6 +69,12 @@ fn group(row: Row) -> Group {
         check("linux_has_every_core", move |_, guest| linux_has_every_core(guest, row.smp)),
         check("linux_sees_the_interrupt_controller", move |_, guest| {
             linux_sees_the_interrupt_controller(guest, row.gic)
+        }),
+        check("secure_domain_tested_its_crypto_module", move |_, guest| crypto_module_is_tested(guest, row.cpu)),
+        check("secure_domain_has_its_anchor", |_, guest| {
+            let said = guest.transcript().contains("[secure] anchor: development flash, counter 0");
+            ensure!(said, "the secure domain does not name its anchor");
+            Ok(())
         }),
         check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
     ];
@@ -81,6 +96,17 @@ fn root_is_the_virtual_disk(guest: &mut Guest) -> Result<()> {
     ensure!(mounts.contains("/dev/vda / ext4 rw"), "the root is {mounts}");
     let driver = guest.run("readlink /sys/block/vda/device/driver")?;
     ensure!(driver.ends_with("/virtio_blk"), "its driver is {driver}");
+    Ok(())
+}
+
+/// The self-tests ran before the disk was touched, and instructions take a time that depends on no data where the core has that.
+fn crypto_module_is_tested(guest: &mut Guest, cpu: &str) -> Result<()> {
+    let console = guest.transcript();
+    let timing = if cpu == "max" { "PSTATE.DIT is set" } else { "no PSTATE.DIT on this core" };
+    let tested = console.find("[secure] Haechi Crypto Module").context("the module says nothing")?;
+    let line = console[tested..].lines().next().unwrap_or_default();
+    ensure!(line.contains("self-tests passed") && line.ends_with(timing), "the module says `{line}`");
+    ensure!(console.find("[secure] disk:") > Some(tested), "the disk came before the self-tests");
     Ok(())
 }
 

@@ -1,4 +1,5 @@
 //! The system tests: `./x test`, or one of them with `./x test NAME`.
+mod anchor;
 mod boots;
 mod console;
 mod cores;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         power::groups(),
         secrecy::groups(),
         boots::groups(),
+        anchor::groups(),
         console::groups(),
         refusals::groups(),
         door::groups(),

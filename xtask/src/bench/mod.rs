@@ -9,6 +9,7 @@ use crate::images::Images;
 use crate::{board, files, firmware, images, paths};
 
 mod boot;
+mod crypto;
 mod disk;
 mod figures;
 mod guest;
@@ -30,6 +31,17 @@ pub enum Table {
     Requests,
     /// Memory of the firmware, source lines, `unsafe`
     Sizes,
+    /// Ciphers and modes: beside OpenSSL on this machine; instructions and modelled cycles of the ARMv8 kernels
+    Crypto,
+    /// Whether the ciphers' time depends on keys or texts: Welch's t on this machine
+    Timing,
+}
+
+impl Table {
+    /// Whether it is made with guests in QEMU, for which everything has to be built.
+    fn needs_guests(self) -> bool {
+        !matches!(self, Self::Sizes | Self::Crypto | Self::Timing)
+    }
 }
 
 /// Everything that is started, built and at hand.
@@ -42,27 +54,47 @@ struct Bench {
     directory: PathBuf,
 }
 
+impl Bench {
+    fn prepare() -> Result<Self> {
+        let (file, board) = board::find(None)?;
+        let directory = paths::artefacts().join("bench");
+        std::fs::create_dir_all(&directory)?;
+        let firmware = firmware::build(&file)?;
+        Ok(Self { board, firmware, probe: firmware::build_probe(&file)?, images: images::ensure()?, directory })
+    }
+}
+
 /// Measures and prints the tables; none means all.
 ///
 /// # Errors
 /// When something cannot be built, or a guest does not do its job.
 pub fn run(tables: &[Table]) -> Result<()> {
     let tables = if tables.is_empty() { Table::value_variants() } else { tables };
-    let (file, board) = board::find(None)?;
-    let directory = paths::artefacts().join("bench");
-    std::fs::create_dir_all(&directory)?;
-    let firmware = firmware::build(&file)?;
-    let bench = Bench { board, firmware, probe: firmware::build_probe(&file)?, images: images::ensure()?, directory };
-    let _lock = files::lock()?;
-    for table in tables {
-        println!();
-        match table {
-            Table::Primitives => primitives::print(&bench)?,
-            Table::Boot => boot::print(&bench)?,
-            Table::Disk => disk::print(&bench)?,
-            Table::Requests => requests::print(&bench)?,
-            Table::Sizes => crate::verbs::sizes::run()?,
-        }
+    let (guests, others): (Vec<Table>, Vec<Table>) = tables.iter().partition(|table| table.needs_guests());
+    if !guests.is_empty() {
+        let bench = Bench::prepare()?;
+        let _lock = files::lock()?;
+        guests.into_iter().try_for_each(|table| print_from_guests(table, &bench))?;
     }
-    Ok(())
+    others.into_iter().try_for_each(print_alone)
+}
+
+fn print_from_guests(table: Table, bench: &Bench) -> Result<()> {
+    println!();
+    match table {
+        Table::Primitives => primitives::print(bench),
+        Table::Boot => boot::print(bench),
+        Table::Disk => disk::print(bench),
+        Table::Requests => requests::print(bench),
+        Table::Sizes | Table::Crypto | Table::Timing => print_alone(table),
+    }
+}
+
+fn print_alone(table: Table) -> Result<()> {
+    println!();
+    match table {
+        Table::Crypto => crypto::print(),
+        Table::Timing => crypto::print_timing(),
+        _ => crate::verbs::sizes::run(),
+    }
 }

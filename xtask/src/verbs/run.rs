@@ -7,7 +7,7 @@ use board_configs::Board;
 use clap::ArgAction;
 
 use crate::qemu::{self, Disk, Gic, Machine};
-use crate::{board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
+use crate::{anchor, board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
 
 /// What can be asked of `./x run`.
 #[derive(clap::Args, Debug)]
@@ -21,7 +21,7 @@ pub struct Arguments {
     /// More kernel arguments, after `console=ttyAMA0 root=/dev/vda rw`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     append: Option<String>,
-    /// Physical disk, already sealed; kept between runs [default: target/haechi/disk.img]
+    /// Physical disk, already sealed; kept between runs, with its anchor in DISK.anchor [default: target/haechi/disk.img]
     #[arg(long, value_name = "FILE")]
     disk: Option<PathBuf>,
     /// Make the default disk anew, with this size (such as 1G)
@@ -134,7 +134,9 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
     machine.kernel = kernel;
     machine.initrd = Some(given.unwrap_or(out.join(initrd)));
-    machine.disk = Some(Disk { file: arguments.disk.clone().unwrap_or(out.join(disk)), serial: None });
+    let disk = arguments.disk.clone().unwrap_or(out.join(disk));
+    machine.anchor = (!arguments.no_hypervisor).then(|| anchor::beside(&disk));
+    machine.disk = Some(Disk { file: disk, serial: None });
     Ok(())
 }
 
@@ -150,6 +152,7 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
         Some(disk) => disk.clone(),
         None => sealed_disk(&images.rootfs, arguments.fresh_disk, &board)?,
     };
+    machine.anchor = Some(anchor::ensure(&disk)?);
     machine.disk = Some(Disk { file: disk, serial: None });
     Ok(())
 }

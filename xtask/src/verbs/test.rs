@@ -1,10 +1,10 @@
 //! `./x test`: tests on the host, every fuzz target for a moment, the whole system in QEMU.
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::gate::Gate;
-use crate::toolchain::Toolchain;
-use crate::{board, boot, firmware, images};
+use crate::toolchain::{HARD_FLOAT, Toolchain};
+use crate::{board, boot, firmware, images, leaks, paths};
 
 /// What can be asked of `./x test`.
 #[derive(clap::Args, Debug)]
@@ -20,7 +20,7 @@ pub struct Arguments {
 enum Part {
     /// Unit and model tests of the pure crates
     Host,
-    /// The crypto engine's ARMv8 kernels, on a bare machine in QEMU
+    /// The crypto engine's ARMv8 kernels: on a bare machine in QEMU, and read as they were linked
     Armv8,
     /// Each fuzz target over its corpus and some thousand inputs
     Fuzz,
@@ -42,6 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Armv8) && filter.is_empty() {
         gate.note("ARMv8 kernels", firmware::armv8_kernels(&toolchain));
+        gate.note("ARMv8 kernels as linked: no secret chooses an address or a branch", kernels_leak_nothing());
     }
     if wanted(Part::Fuzz) && filter.is_empty() {
         gate.tests("Fuzz targets", &toolchain, "run --quiet --profile host --package fuzz -- all --runs 5000 --time 2");
@@ -57,6 +58,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// The tests of everything that runs on the host.
 pub(super) fn host_tests(gate: &mut Gate, toolchain: &Toolchain, filter: &str) {
     gate.tests("Host tests", toolchain, &format!("test --quiet --no-fail-fast --profile host -- {filter}"));
+}
+
+/// Reads the kernels in the program that tries them and in the secure domain, and functions that have to be refused.
+fn kernels_leak_nothing() -> Result<()> {
+    let tried = paths::cargo_target().join(HARD_FLOAT).join("release/examples/armv8");
+    leaks::check_refusals(&tried)?;
+    leaks::check(&tried)?;
+    firmware::build(&board::find(None)?.0)?;
+    leaks::check(&firmware::elf("secure-domain").context("the secure domain has an ELF file")?)
 }
 
 /// All that the system tests start from, so that no test waits for a build.

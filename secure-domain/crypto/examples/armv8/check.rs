@@ -1,6 +1,5 @@
-//! What is checked and counted.
+//! What is checked: the ARMv8 kernels against the portable ones.
 use core::fmt::Write;
-use core::hint::black_box;
 
 use crypto::aead::{SECTOR_LEN, Sector};
 use crypto::hash::HmacSha256;
@@ -8,10 +7,10 @@ use crypto::module::{Module, Profile};
 use crypto::selftest::{Image, integrity_mac};
 use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, ctr};
 
-use crate::machine::{Console, now_ns};
+use crate::machine::Console;
 
-const SECTORS: usize = 16;
-const KEY: [u8; 32] = *b"a key that is the same each time";
+pub(crate) const SECTORS: usize = 16;
+pub(crate) const KEY: [u8; 32] = *b"a key that is the same each time";
 
 /// xorshift64*: bytes that differ, nothing more.
 struct Noise(u64);
@@ -42,7 +41,6 @@ pub(crate) fn run() {
     batches_agree(features);
     module_tests_itself();
     let _ = writeln!(Console, "backends agree");
-    count(features);
 }
 
 fn blocks_agree(algorithm: Algorithm, features: CpuFeatures) {
@@ -124,10 +122,15 @@ fn hashes_agree(features: CpuFeatures) {
     }
 }
 
+/// Where sectors come from and go to.
 #[allow(unsafe_code, static_mut_refs)]
+pub(crate) fn buffers() -> (&'static mut [Sector; SECTORS], &'static mut [Sector; SECTORS]) {
+    // SAFETY: this is the only core, and no caller calls another while it uses them.
+    unsafe { (&mut SOURCE, &mut TARGET) }
+}
+
 fn batches_agree(features: CpuFeatures) {
-    // SAFETY: this is the only core, and nothing else uses the buffers meanwhile.
-    let (source, target) = unsafe { (&mut SOURCE, &mut TARGET) };
+    let (source, target) = buffers();
     let mut noise = Noise(0x9999_5678_9abc_def1);
     for suite in Suite::ALL {
         noise.fill(source.as_flattened_mut());
@@ -155,73 +158,6 @@ fn batches_agree(features: CpuFeatures) {
 
 fn module_tests_itself() {
     let module = Module::power_on(Profile::Kcmvp);
-    let (bytes, mac) = (b"an image", integrity_mac(b"an image"));
-    module.self_test(&Image { bytes, mac: &mac }).expect("the self-tests pass");
-}
-
-/// Instructions per byte of `work` over all sectors.
-fn measure(name: &str, detail: &str, bytes: usize, mut work: impl FnMut()) {
-    work();
-    let begin = now_ns();
-    work();
-    let instructions = now_ns() - begin;
-    let hundredths = instructions * 100 / bytes as u64;
-    let _ =
-        writeln!(Console, "{name:<14} {detail:<6} {:>6}.{:02} instructions/byte", hundredths / 100, hundredths % 100);
-}
-
-#[allow(unsafe_code, static_mut_refs)]
-fn count(features: CpuFeatures) {
-    // SAFETY: this is the only core and the only use of the two buffers.
-    let (source, target) = unsafe { (&mut SOURCE, &mut TARGET) };
-    for (features, detail) in [(features, "vector")] {
-        for algorithm in Algorithm::ALL {
-            let key = &KEY[..algorithm.key_len()];
-            let cipher = BlockCipher::with_features(algorithm, key, features).expect("the key fits");
-            let mut name = heapless(algorithm);
-            let _ = write!(name, "-CTR");
-            let data = target.as_flattened_mut();
-            measure(name.as_str(), detail, data.len(), || ctr::xor_keystream(&cipher, &[1; 16], black_box(data)));
-        }
-        for suite in Suite::ALL {
-            let aead = Aead::with_features(suite, &KEY[..suite.key_len()], features).expect("the key fits");
-            let (nonces, aads) = ([[3; 12]; SECTORS], [[4; 32]; SECTORS]);
-            let mut tags = [[0; 16]; SECTORS];
-            measure(suite.name(), detail, SECTOR_LEN, || {
-                let sealed = aead.seal(&nonces[0], &aads[0], black_box(&source[0]), &mut target[0]);
-                black_box(sealed).expect("a sector is short enough");
-            });
-            measure(suite.name(), "batch", SECTOR_LEN * SECTORS, || {
-                let sealed = aead.seal_batch(&nonces, &aads, black_box(source), target, &mut tags);
-                black_box(sealed).expect("all slices have one length");
-            });
-        }
-        measure("HMAC-SHA-256", detail, SECTOR_LEN, || {
-            black_box(crypto::hash::HmacSha256::mac(&KEY, black_box(&source[0])));
-        });
-    }
-}
-
-/// A short text on the stack.
-struct Text([u8; 32], usize);
-
-fn heapless(algorithm: Algorithm) -> Text {
-    let mut text = Text([0; 32], 0);
-    let _ = write!(text, "{algorithm:?}");
-    text
-}
-
-impl Text {
-    fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.0[..self.1]).unwrap_or("?")
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let end = self.1 + text.len();
-        self.0.get_mut(self.1..end).ok_or(core::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.1 = end;
-        Ok(())
-    }
+    let (pieces, mac): (&[&[u8]], _) = (&[b"an image"], integrity_mac(&[b"an image"]));
+    module.self_test(&Image { pieces, mac: &mac }).expect("the self-tests pass");
 }

@@ -44,13 +44,25 @@ global_asm!(
 );
 
 extern "C" fn main() -> ! {
-    super::check::run();
+    let mut buffer = [0; 64];
+    match command_line(&mut buffer).split(' ').nth(1) {
+        Some("bench") => super::bench::run(),
+        _ => super::check::run(),
+    }
+    super::leaky::keep();
     exit(0)
+}
+
+/// The words that QEMU was given for the program, its own name first; empty if there are none (SYS_GET_CMDLINE).
+fn command_line(buffer: &mut [u8; 64]) -> &str {
+    let mut block = [buffer.as_mut_ptr() as usize, buffer.len()];
+    semihosting(0x15, block.as_mut_ptr() as usize);
+    buffer.get(..block[1]).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// A semihosting call (Arm "Semihosting for AArch32 and AArch64", section 4).
 fn semihosting(operation: u64, parameter: usize) {
-    // SAFETY: the debugger answers `HLT 0xF000`; both operations used here only read the parameter block.
+    // SAFETY: the debugger answers `HLT 0xF000`; the operations used here touch only the parameter block and the buffer it names.
     unsafe { asm!("hlt #0xf000", inout("x0") operation => _, in("x1") parameter, options(nostack)) };
 }
 

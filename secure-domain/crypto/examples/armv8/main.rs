@@ -1,11 +1,7 @@
-//! The ARMv8 backend on a bare machine: every suite against the portable backend, then instructions per byte.
+//! The ARMv8 backend on a bare machine: every suite against the portable backend; with the word `bench`, instructions per byte instead.
 //!
-//! It runs on QEMU's `virt` at EL1 and speaks through semihosting; under `-icount shift=0` the virtual counter counts instructions:
-//!
-//! ```text
-//! cargo build -p crypto --release --example armv8 --target aarch64-unknown-none
-//! qemu-system-aarch64 -M virt -cpu cortex-a76 -m 64 -display none -semihosting -icount shift=0 -kernel .../examples/armv8
-//! ```
+//! It runs on QEMU's `virt` at EL1 and speaks through semihosting; under `-icount shift=0` the virtual counter counts instructions.
+//! `./x test --only armv8` and `./x bench crypto` run it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]
@@ -14,6 +10,10 @@ fn main() {
 }
 
 #[cfg(target_os = "none")]
+mod bench;
+#[cfg(target_os = "none")]
 mod check;
+#[cfg(target_os = "none")]
+mod leaky;
 #[cfg(target_os = "none")]
 mod machine;

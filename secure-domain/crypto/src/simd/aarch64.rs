@@ -43,16 +43,16 @@ macro_rules! op {
     };
 }
 
-/// Loads four blocks of any alignment into four neighbouring registers. The compiler would load them byte by byte, because the bare
-/// targets forbid it unaligned accesses; LD1 of bytes has no alignment to keep (DDI 0487 section B2.8).
+/// Loads four blocks of any alignment into four neighbouring registers, by LD1 or by LD4, which deals out the bytes. The compiler would load them byte by byte, because the bare
+/// targets forbid it unaligned accesses; both take bytes of any alignment (DDI 0487 section B2.8).
 macro_rules! load4 {
-    ($blocks:expr, $a:tt, $b:tt, $c:tt, $d:tt) => {{
+    ($instruction:literal, $blocks:expr, $a:tt, $b:tt, $c:tt, $d:tt) => {{
         let blocks: &[Block; 4] = $blocks;
         let (a, b, c, d): (uint8x16_t, uint8x16_t, uint8x16_t, uint8x16_t);
         // SAFETY: a reference to 64 bytes is valid for the load of 64 bytes.
         unsafe {
             asm!(
-                concat!("ld1 {{", $a, ".16b, ", $b, ".16b, ", $c, ".16b, ", $d, ".16b}}, [{}]"),
+                concat!($instruction, " {{", $a, ".16b, ", $b, ".16b, ", $c, ".16b, ", $d, ".16b}}, [{}]"),
                 in(reg) blocks.as_ptr(), out($a) a, out($b) b, out($c) c, out($d) d,
                 options(pure, readonly, nostack, preserves_flags)
             );
@@ -62,7 +62,6 @@ macro_rules! load4 {
 }
 
 const SHIFT_TWICE: Aligned = Aligned([0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7]);
-const REVERSE: Aligned = Aligned([15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
 
 /// Where in a pair of registers (even bytes, then odd bytes, each permuted by ShiftRows) the bytes of two registers are.
 const ZIP_SHIFTED: [Aligned; 2] = {
@@ -85,12 +84,16 @@ impl Vector for V {
         Self(unsafe { transmute::<Aligned, uint8x16_t>(*bytes) })
     }
     #[inline(always)]
+    fn load4(bytes: &[Aligned; 4]) -> [Self; 4] {
+        four!(|I| <Self as Vector>::load(&bytes[I]))
+    }
+    #[inline(always)]
     fn load16(blocks: &[Block; 16]) -> [Self; 16] {
         let (fours, _) = blocks.as_chunks::<4>();
-        let [a, b, c, d] = load4!(&fours[0], "v0", "v1", "v2", "v3");
-        let [e, f, g, h] = load4!(&fours[1], "v4", "v5", "v6", "v7");
-        let [i, j, k, l] = load4!(&fours[2], "v16", "v17", "v18", "v19");
-        let [m, n, o, p] = load4!(&fours[3], "v20", "v21", "v22", "v23");
+        let [a, b, c, d] = load4!("ld1", &fours[0], "v0", "v1", "v2", "v3");
+        let [e, f, g, h] = load4!("ld1", &fours[1], "v4", "v5", "v6", "v7");
+        let [i, j, k, l] = load4!("ld1", &fours[2], "v16", "v17", "v18", "v19");
+        let [m, n, o, p] = load4!("ld1", &fours[3], "v20", "v21", "v22", "v23");
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
     }
     #[inline(always)]
@@ -124,6 +127,32 @@ impl Vector for V {
         x
     }
     #[inline(always)]
+    fn load_block(block: &Block) -> Self {
+        let x: uint8x16_t;
+        // SAFETY: a reference to 16 bytes is valid for the load of 16 bytes; LD1 of bytes takes any alignment.
+        unsafe {
+            asm!("ld1 {{{:v}.16b}}, [{}]", out(vreg) x, in(reg) block, options(pure, readonly, nostack, preserves_flags));
+        }
+        Self(x)
+    }
+    #[inline(always)]
+    fn store_block(self, block: &mut Block) {
+        // SAFETY: an exclusive reference to 16 bytes is valid for the store of 16 bytes; ST1 of bytes takes any alignment.
+        unsafe {
+            asm!("st1 {{{:v}.16b}}, [{}]", in(vreg) self.0, in(reg) block, options(nostack, preserves_flags));
+        }
+    }
+    #[inline(always)]
+    fn deal4(blocks: &[Block; 4]) -> [Self; 4] {
+        load4!("ld4", blocks, "v0", "v1", "v2", "v3")
+    }
+    #[inline(always)]
+    fn collect4(x: [Self; 4], blocks: &mut [Block; 4]) {
+        let x = uint8x16x4_t(x[0].0, x[1].0, x[2].0, x[3].0);
+        // SAFETY: an exclusive reference to 64 bytes is valid for the store of 64 bytes; ST4 of bytes takes any alignment.
+        unsafe { vst4q_u8(blocks.as_flattened_mut().as_mut_ptr(), x) }
+    }
+    #[inline(always)]
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]) {
         let x = uint8x16x4_t(x[0].0, x[1].0, x[2].0, x[3].0);
         // SAFETY: an exclusive reference to 64 bytes is valid for the store of 64 bytes; ST1 of bytes takes any alignment.
@@ -132,6 +161,10 @@ impl Vector for V {
     #[inline(always)]
     fn splat(byte: u8) -> Self {
         Self(op!(vdupq_n_u8(byte)))
+    }
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self) -> Self {
+        Self(op!(vdupq_laneq_u8::<LANE>(self.0)))
     }
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
@@ -227,10 +260,123 @@ impl Vector for V {
     }
 }
 
+#[rustfmt::skip]
+impl aria::Rounds for V {
+    #[inline(always)]
+    fn round_pairs(mut s: aria::Summands<Self>, keys: &[[[Aligned; 16]; 2]]) -> aria::Summands<Self> {
+        let keys = keys.as_ptr_range();
+        assert!(keys.start != keys.end, "the shortest key has four pairs of inner rounds after the third");
+        // SAFETY: each turn loads the 512 bytes of one pair, from the begin of the slice to its end, which are not the same; all
+        // registers written are declared.
+        unsafe {
+            asm!(
+                    "2:",
+                    include_str!("aria_even.s"),
+                    include_str!("aria_odd.s"),
+                    "cmp {key}, {end}",
+                    "b.ne 2b",
+                    key = inout(reg) keys.start => _, end = in(reg) keys.end,
+                    inlateout("v0") s.x[0].0,
+                    inlateout("v1") s.x[1].0,
+                    inlateout("v2") s.x[2].0,
+                    inlateout("v3") s.x[3].0,
+                    inlateout("v4") s.x[4].0,
+                    inlateout("v5") s.x[5].0,
+                    inlateout("v6") s.x[6].0,
+                    inlateout("v7") s.x[7].0,
+                    inlateout("v8") s.x[8].0,
+                    inlateout("v9") s.x[9].0,
+                    inlateout("v10") s.x[10].0,
+                    inlateout("v11") s.x[11].0,
+                    inlateout("v12") s.x[12].0,
+                    inlateout("v13") s.x[13].0,
+                    inlateout("v14") s.x[14].0,
+                    inlateout("v15") s.x[15].0,
+                    inlateout("v16") s.free[0].0,
+                    inlateout("v17") s.free[1].0,
+                    inlateout("v18") s.free[2].0,
+                    inlateout("v19") s.free[3].0,
+                    out("v20") _,
+                    out("v21") _,
+                    out("v22") _,
+                    out("v23") _,
+                    out("v24") _,
+                    out("v25") _,
+                    out("v26") _,
+                    out("v27") _,
+                    in("v28") vdupq_n_u8(15),
+                    in("v29") <Self as Vector>::load(&aria::POST[1]).0,
+                    in("v30") <Self as Vector>::load(&aria::PRE[1]).0,
+                    in("v31") <Self as Vector>::load(&SHIFT_TWICE).0,
+                    options(pure, readonly, nostack)
+            );
+        }
+        s
+    }
+
+    #[inline(always)]
+    fn odd_round(s: aria::Summands<Self>, keys: &[Aligned; 16]) -> aria::Summands<Self> {
+        let aria::Summands { x, free } = s;
+        let mut y = aria::Summands { x, free };
+        // SAFETY: the round loads the 256 bytes of its keys; all registers written are declared.
+        unsafe {
+            asm!(
+                    include_str!("aria_odd.s"),
+                    key = inout(reg) keys.as_ptr() => _,
+                    inlateout("v0") x[10].0 => y.x[0].0,
+                    lateout("v1") y.x[1].0,
+                    inlateout("v2") x[13].0 => y.x[2].0,
+                    inlateout("v3") x[7].0 => y.x[3].0,
+                    inlateout("v4") x[8].0 => y.x[4].0,
+                    inlateout("v5") x[1].0 => y.x[5].0,
+                    inlateout("v6") x[12].0 => y.x[6].0,
+                    inlateout("v7") x[2].0 => y.x[7].0,
+                    inlateout("v8") x[0].0 => y.x[8].0,
+                    lateout("v9") y.x[9].0,
+                    inlateout("v10") x[5].0 => y.x[10].0,
+                    inlateout("v11") x[9].0 => y.x[11].0,
+                    lateout("v12") y.x[12].0,
+                    inlateout("v13") x[4].0 => y.x[13].0,
+                    inlateout("v14") x[15].0 => y.x[14].0,
+                    inlateout("v15") x[11].0 => y.x[15].0,
+                    inlateout("v16") free[0].0 => y.free[0].0,
+                    lateout("v17") y.free[1].0,
+                    inlateout("v18") free[1].0 => y.free[2].0,
+                    inlateout("v19") free[2].0 => y.free[3].0,
+                    inlateout("v20") x[6].0 => _,
+                    inlateout("v21") x[3].0 => _,
+                    inlateout("v22") free[3].0 => _,
+                    inlateout("v23") x[14].0 => _,
+                    out("v24") _,
+                    out("v25") _,
+                    out("v26") _,
+                    out("v27") _,
+                    in("v28") vdupq_n_u8(15),
+                    in("v29") <Self as Vector>::load(&aria::POST[1]).0,
+                    in("v30") <Self as Vector>::load(&aria::PRE[1]).0,
+                    in("v31") <Self as Vector>::load(&SHIFT_TWICE).0,
+                    options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        y
+    }
+}
+
 impl Clmul for V {
     #[inline(always)]
     fn load(bytes: &Aligned) -> Self {
         <Self as Vector>::load(bytes)
+    }
+    #[inline(always)]
+    fn load4(bytes: &[Aligned; 4]) -> [Self; 4] {
+        let (a, b, c, d): (uint8x16_t, uint8x16_t, uint8x16_t, uint8x16_t);
+        // SAFETY: a reference to 64 bytes is valid for the load of 64 bytes. (Not `pure`, or the compiler would load once before a loop
+        // and keep the powers on the stack.)
+        unsafe {
+            asm!("ld1 {{v4.16b, v5.16b, v6.16b, v7.16b}}, [{}]", in(reg) bytes.as_ptr(), out("v4") a, out("v5") b, out("v6") c,
+                out("v7") d, options(readonly, nostack, preserves_flags));
+        }
+        [Self(a), Self(b), Self(c), Self(d)]
     }
     #[inline(always)]
     fn store(self, bytes: &mut Aligned) {
@@ -238,13 +384,17 @@ impl Clmul for V {
         *bytes = unsafe { transmute::<uint8x16_t, Aligned>(self.0) };
     }
     #[inline(always)]
-    fn reverse(self) -> Self {
-        self.lookup(<Self as Vector>::load(&REVERSE))
+    fn reverse_halves(self) -> Self {
+        Self(op!(vrev64q_u8(self.0)))
+    }
+    #[inline(always)]
+    fn load_block(block: &Block) -> Self {
+        <Self as Vector>::load_block(block)
     }
     #[inline(always)]
     fn load4_reversed(blocks: &[Block; 4]) -> [Self; 4] {
-        let x = load4!(blocks, "v0", "v1", "v2", "v3");
-        four!(|I| x[I].reverse())
+        let x = load4!("ld1", blocks, "v0", "v1", "v2", "v3");
+        four!(|I| x[I].reverse_halves())
     }
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
@@ -276,16 +426,23 @@ impl Clmul for V {
         Self(product)
     }
     #[inline(always)]
-    fn shift_up(self) -> Self {
-        Self(op!(vextq_u8::<8>(vdupq_n_u8(0), self.0)))
+    fn join_low(self, other: Self) -> Self {
+        let joined: uint8x16_t;
+        // SAFETY: TRN1 only moves lanes. (The compiler would take an INS, which overwrites its operand, and a copy of that.)
+        unsafe {
+            asm!("trn1 {:v}.2d, {:v}.2d, {:v}.2d", lateout(vreg) joined, in(vreg) self.0, in(vreg) other.0,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        Self(joined)
     }
     #[inline(always)]
-    fn shift_down(self) -> Self {
-        Self(op!(vextq_u8::<8>(self.0, vdupq_n_u8(0))))
+    fn join_high(self, other: Self) -> Self {
+        let [a, b] = op!([vreinterpretq_u64_u8(self.0), vreinterpretq_u64_u8(other.0)]);
+        Self(op!(vreinterpretq_u8_u64(vtrn2q_u64(a, b))))
     }
     #[inline(always)]
-    fn from_low(value: u64) -> Self {
-        Self(op!(vreinterpretq_u8_u64(vcombine_u64(vdup_n_u64(value), vdup_n_u64(0)))))
+    fn from_halves(low: u64, high: u64) -> Self {
+        Self(op!(vreinterpretq_u8_u64(vcombine_u64(vdup_n_u64(low), vdup_n_u64(high)))))
     }
 }
 
@@ -339,9 +496,13 @@ entry!("neon,aes", VectorProof,
 entry!("neon,aes", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<V>);
 entry!("neon,aes", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<V>);
 entry!("neon,aes", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<V>);
+entry!("neon,aes", VectorProof, aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<V>);
+entry!("neon,aes", VectorProof, aria_chain_one(keys: &aria::Keys, state: &mut Block, blocks: &[Block]), aria::chain_one::<V>);
 entry!("neon,aes", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<V>);
 entry!("neon,aes", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<V>);
+entry!("neon,aes", VectorProof,
+    ghash_digest(powers: &ghash::Powers, aad: &[u8], data: &[u8]) -> Aligned, ghash::digest::<V>);
 
 /// The SHA-256 compression of whole blocks (FIPS 180-4 section 6.2.2).
 pub(crate) fn sha256_compress(_: Sha256Proof, state: &mut [u32; 8], blocks: &[[u8; 64]]) {
@@ -362,7 +523,7 @@ fn sha256_blocks(state: &mut [u32; 8], blocks: &[[u8; 64]]) {
         let [a, b, c, d] = {
             let (fours, _) = block.as_chunks::<16>();
             let fours: &[Block; 4] = fours.try_into().expect("64 bytes are four times 16");
-            load4!(fours, "v0", "v1", "v2", "v3")
+            load4!("ld1", fours, "v0", "v1", "v2", "v3")
         };
         let mut w = [a, b, c, d].map(|x| vreinterpretq_u32_u8(vrev32q_u8(x.0)));
         let (first, second) = (abcd, efgh);

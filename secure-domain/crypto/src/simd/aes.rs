@@ -99,8 +99,8 @@ pub(super) fn crypt<V: Vector, const INVERSE: bool>(keys: &Keys, blocks: &mut [B
         store_blocks(rounds::<V, INVERSE, PASS>(keys, V::load16(pass)), pass);
     }
     for block in rest {
-        let [x] = rounds::<V, INVERSE, 1>(keys, [V::load(&Aligned(*block))]);
-        *block = x.to_block();
+        let [x] = rounds::<V, INVERSE, 1>(keys, [V::load_block(block)]);
+        x.store_block(block);
     }
 }
 
@@ -131,4 +131,14 @@ pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_
 #[inline(always)]
 pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
     chain_blocks!(sectors, chains, |x| rounds::<V, false, PASS>(keys, x));
+}
+
+/// Runs one CBC-MAC chain.
+#[inline(always)]
+pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
+    let mut x = V::load_block(state);
+    for block in blocks {
+        [x] = rounds::<V, false, 1>(keys, [x.xor(V::load_block(block))]);
+    }
+    x.store_block(state);
 }

@@ -14,14 +14,21 @@
 //! the second could be the last summand of the diffusion. It is made zero: a constant in the low-nibble table of S2 costs nothing, and
 //! the constants of a round's four S2 can be chosen so that the diffusion spreads exactly the next round's key to four
 //! places, the "free" ones; the keys of the other places are corrected for what else arrives there.
+//!
+//! What a round costs in instructions, for 16 blocks: S1 and its inverse 1 each and S2 6, its inverse 5 (two nibbles cut out, two lookups, sums),
+//! four of each: 52. Turning eight registers: 8. The diffusion: 48 sums less 4. 16 vectors of keys and tables, four to a load: 4. That is 108, or
+//! 0.42 a byte, and the ARMv8 code for the inner rounds has exactly these (`aria_even.s`). Fewer turns would take more sums: with the
+//! lanes left apart, the best two rounds that were found need 12 turns instead of 16 (by the ranks of the parts of A), but the
+//! diffusion then falls into parts that share almost nothing.
+//!
+//! Counter blocks save most of the first two rounds ([`Run`]). A pass of ARIA-256 takes about 1,650 instructions then: 13 inner rounds and their
+//! loop 1,416, the first two rounds 60, the last substitution 68, half a transposition 32, keys and data 40.
 use cipher::Array;
 use cipher::consts::U256;
-use cipher::inout::InOutBuf;
+use cipher::inout::{InOut, InOutBuf};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{
-    Aligned, SECTOR_BLOCKS, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into,
-};
+use super::vector::{Aligned, SECTOR_BLOCKS, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks};
 use crate::aead::Sector;
 use crate::aria::{RoundKeys, diffuse_block};
 use crate::{Block, xor_block};
@@ -30,12 +37,12 @@ use crate::{Block, xor_block};
 pub(crate) const PASS: usize = 16;
 
 /// The affine map from AES's S-box to S2, by low and high nibble.
-const POST: [Aligned; 2] = [
+pub(super) const POST: [Aligned; 2] = [
     Aligned([0x88, 0x0d, 0x37, 0xb2, 0x00, 0x85, 0xbf, 0x3a, 0xa8, 0x2d, 0x17, 0x92, 0x20, 0xa5, 0x9f, 0x1a]),
     Aligned([0x00, 0x3e, 0xd4, 0xea, 0x84, 0xba, 0x50, 0x6e, 0xcd, 0xf3, 0x19, 0x27, 0x49, 0x77, 0x9d, 0xa3]),
 ];
 /// The linear part of the map before AES's inverse S-box that makes it S2's inverse, by low and high nibble.
-const PRE: [Aligned; 2] = [
+pub(super) const PRE: [Aligned; 2] = [
     Aligned([0x00, 0x41, 0xea, 0xab, 0x13, 0x52, 0xf9, 0xb8, 0x57, 0x16, 0xbd, 0xfc, 0x44, 0x05, 0xae, 0xef]),
     Aligned([0x00, 0xb6, 0x08, 0xbe, 0xd6, 0x60, 0xde, 0x68, 0x53, 0xe5, 0x5b, 0xed, 0x85, 0x33, 0x8d, 0x3b]),
 ];
@@ -50,10 +57,12 @@ const FREE: [[usize; 4]; 2] = [[0, 4, 6, 10], [0, 2, 4, 8]];
 pub(crate) struct Keys {
     /// The first round's keys in its free places, which no round before it prepared.
     first: [Aligned; 4],
-    /// For each round the keys of the twelve other places in their order, then the tables of the four S2.
+    /// For each round, in the order of the places, what each takes that is not free: its key, and S2 then its table.
     rounds: [[Aligned; 16]; 16],
     /// Each key as a block.
     whole: [Aligned; 17],
+    /// The last key as LD4 would deal it out, four times over.
+    last: [Aligned; 4],
     count: usize,
 }
 
@@ -63,7 +72,8 @@ impl Keys {
         let keys = keys.as_slice();
         let count = keys.len() - 1;
         let none = Aligned([0; 16]);
-        let mut spread = Self { first: [none; 4], rounds: [[none; 16]; 16], whole: [none; 17], count };
+        let mut spread =
+            Self { first: [none; 4], rounds: [[none; 16]; 16], whole: [none; 17], last: dealt(&keys[count]), count };
         spread.whole.iter_mut().zip(keys).for_each(|(whole, key)| whole.0 = *key);
         spread.first = FREE[0].map(|i| Aligned([keys[0][i]; 16]));
         let mut arrived = [0; 16];
@@ -77,6 +87,14 @@ impl Keys {
         }
         arrived.zeroize();
         spread
+    }
+}
+
+impl Keys {
+    /// The inner rounds from `round` (counted from 0, odd) on in pairs.
+    #[inline(always)]
+    fn pairs_from(&self, round: usize) -> &[[[Aligned; 16]; 2]] {
+        self.rounds[round..self.count - 1].as_chunks().0
     }
 }
 
@@ -101,14 +119,17 @@ fn constants(round: usize, key: &Block) -> Block {
 /// The vectors of one round.
 fn spread_round(round: usize, key: &Block, constants: &Block) -> [Aligned; 16] {
     let mut vectors = [Aligned([0; 16]); 16];
-    let (keys, tables) = vectors.split_at_mut(12);
-    let places = (0..16).filter(|i| !FREE[round % 2].contains(i));
-    for (vector, i) in keys.iter_mut().zip(places) {
-        *vector = if (i + 2 * round) % 4 == 3 { pre_table(key[i]) } else { Aligned([key[i]; 16]) };
-    }
-    let s2 = (0..16).filter(|i| (i + 2 * round) % 4 == 1);
-    for (table, i) in tables.iter_mut().zip(s2) {
-        table.0 = POST[0].0.map(|entry| entry ^ constants[i]);
+    let mut next = vectors.iter_mut();
+    let mut put = |vector| *next.next().expect("twelve keys and four tables are 16") = vector;
+    for i in 0..16 {
+        match (i + 2 * round) % 4 {
+            _ if FREE[round % 2].contains(&i) => {}
+            3 => put(pre_table(key[i])),
+            _ => put(Aligned([key[i]; 16])),
+        }
+        if (i + 2 * round) % 4 == 1 {
+            put(Aligned(POST[0].0.map(|entry| entry ^ constants[i])));
+        }
     }
     vectors
 }
@@ -146,33 +167,33 @@ impl<V: Vector> Tables<V> {
 }
 
 /// A state before a substitution layer; the free places are sums of two that the S-box instruction adds up.
-struct Summands<V> {
-    x: [V; 16],
-    free: [V; 4],
+pub(super) struct Summands<V> {
+    pub(super) x: [V; 16],
+    pub(super) free: [V; 4],
 }
 
 /// The substitution layer of odd rounds.
 #[inline(always)]
 fn substitute_odd<V: Vector>(t: Tables<V>, s: Summands<V>, keys: &[Aligned; 16]) -> [V; 16] {
     let (x, free) = (s.x, s.free);
-    let k: [V; 16] = sixteen!(|I| V::load(&keys[I]));
+    let [a, b, c, d] = load_round(keys);
     [
         x[0].sub_shift(free[0]),
-        t.s2(x[1], k[0], k[12]),
-        x[2].inv_sub_shift(k[1]).shift_twice(),
-        t.s2_inv(x[3], k[2]).shift_twice(),
+        t.s2(x[1], a[0], a[1]),
+        x[2].inv_sub_shift(a[2]).shift_twice(),
+        t.s2_inv(x[3], a[3]).shift_twice(),
         x[4].sub_shift(free[1]),
-        t.s2(x[5], k[3], k[13]),
+        t.s2(x[5], b[0], b[1]),
         x[6].inv_sub_shift(free[2]).shift_twice(),
-        t.s2_inv(x[7], k[4]).shift_twice(),
-        x[8].sub_shift(k[5]),
-        t.s2(x[9], k[6], k[14]),
+        t.s2_inv(x[7], b[2]).shift_twice(),
+        x[8].sub_shift(b[3]),
+        t.s2(x[9], c[0], c[1]),
         x[10].inv_sub_shift(free[3]).shift_twice(),
-        t.s2_inv(x[11], k[7]).shift_twice(),
-        x[12].sub_shift(k[8]),
-        t.s2(x[13], k[9], k[15]),
-        x[14].inv_sub_shift(k[10]).shift_twice(),
-        t.s2_inv(x[15], k[11]).shift_twice(),
+        t.s2_inv(x[11], c[2]).shift_twice(),
+        x[12].sub_shift(c[3]),
+        t.s2(x[13], d[0], d[1]),
+        x[14].inv_sub_shift(d[2]).shift_twice(),
+        t.s2_inv(x[15], d[3]).shift_twice(),
     ]
 }
 
@@ -180,25 +201,32 @@ fn substitute_odd<V: Vector>(t: Tables<V>, s: Summands<V>, keys: &[Aligned; 16])
 #[inline(always)]
 fn substitute_even<V: Vector>(t: Tables<V>, s: Summands<V>, keys: &[Aligned; 16]) -> [V; 16] {
     let (x, free) = (s.x, s.free);
-    let k: [V; 16] = sixteen!(|I| V::load(&keys[I]));
+    let [a, b, c, d] = load_round(keys);
     [
         x[0].inv_sub_shift(free[0]),
-        t.s2_inv(x[1], k[0]),
+        t.s2_inv(x[1], a[0]),
         x[2].sub_shift(free[1]).shift_twice(),
-        t.s2(x[3], k[1], k[12]).shift_twice(),
+        t.s2(x[3], a[1], a[2]).shift_twice(),
         x[4].inv_sub_shift(free[2]),
-        t.s2_inv(x[5], k[2]),
-        x[6].sub_shift(k[3]).shift_twice(),
-        t.s2(x[7], k[4], k[13]).shift_twice(),
+        t.s2_inv(x[5], a[3]),
+        x[6].sub_shift(b[0]).shift_twice(),
+        t.s2(x[7], b[1], b[2]).shift_twice(),
         x[8].inv_sub_shift(free[3]),
-        t.s2_inv(x[9], k[5]),
-        x[10].sub_shift(k[6]).shift_twice(),
-        t.s2(x[11], k[7], k[14]).shift_twice(),
-        x[12].inv_sub_shift(k[8]),
-        t.s2_inv(x[13], k[9]),
-        x[14].sub_shift(k[10]).shift_twice(),
-        t.s2(x[15], k[11], k[15]).shift_twice(),
+        t.s2_inv(x[9], b[3]),
+        x[10].sub_shift(c[0]).shift_twice(),
+        t.s2(x[11], c[1], c[2]).shift_twice(),
+        x[12].inv_sub_shift(c[3]),
+        t.s2_inv(x[13], d[0]),
+        x[14].sub_shift(d[1]).shift_twice(),
+        t.s2(x[15], d[2], d[3]).shift_twice(),
     ]
+}
+
+/// The vectors of a round, four to a load.
+#[inline(always)]
+fn load_round<V: Vector>(keys: &[Aligned; 16]) -> [[V; 4]; 4] {
+    let (fours, _) = keys.as_chunks::<4>();
+    four!(|I| V::load4(&fours[I]))
 }
 
 /// The state before the first round.
@@ -209,21 +237,35 @@ fn first_summands<V: Vector>(keys: &Keys, x: [V; 16]) -> Summands<V> {
 
 /// All rounds but the last addition.
 #[inline(always)]
-fn rounds<V: Vector>(keys: &Keys, x: [V; 16]) -> [V; 16] {
+fn rounds<V: Rounds>(keys: &Keys, x: [V; 16]) -> [V; 16] {
     let first = substitute_odd(Tables::load(), first_summands(keys, x), &keys.rounds[0]);
     rounds_after_first(keys, diffuse(first).before_even())
 }
 
 /// All rounds but the first and the last addition.
 #[inline(always)]
-fn rounds_after_first<V: Vector>(keys: &Keys, mut s: Summands<V>) -> [V; 16] {
+fn rounds_after_first<V: Rounds>(keys: &Keys, s: Summands<V>) -> [V; 16] {
     let t = Tables::load();
-    let (last, inner) = keys.rounds[1..keys.count].split_last().expect("a key has at least 12 rounds");
-    for [even, odd] in inner.as_chunks::<2>().0 {
-        s = diffuse(substitute_even(t, s, even)).before_odd();
-        s = diffuse(substitute_odd(t, s, odd)).before_even();
+    substitute_even(t, V::round_pairs(s, keys.pairs_from(1)), &keys.rounds[keys.count - 1])
+}
+
+/// The inner rounds, which a machine may have its own code for.
+pub(super) trait Rounds: Vector {
+    /// Pairs of an even round and an odd one.
+    #[inline(always)]
+    fn round_pairs(mut s: Summands<Self>, keys: &[[[Aligned; 16]; 2]]) -> Summands<Self> {
+        for [even, odd] in keys {
+            s = diffuse(substitute_even(Tables::load(), s, even)).before_odd();
+            s = Self::odd_round(s, odd);
+        }
+        s
     }
-    substitute_even(t, s, last)
+
+    /// One odd round.
+    #[inline(always)]
+    fn odd_round(s: Summands<Self>, keys: &[Aligned; 16]) -> Summands<Self> {
+        diffuse(substitute_odd(Tables::load(), s, keys)).before_even()
+    }
 }
 
 /// What the diffusion makes: 16 sums, of which six, in places 0, 2, 4, 6, 8 and 10, still lack their last summand.
@@ -245,14 +287,6 @@ impl<V: Vector> Diffused<V> {
         let (mut x, rest) = (self.x, self.rest);
         (x[6], x[10]) = (x[6].xor(rest[3]), x[10].xor(rest[5]));
         Summands { x, free: [rest[0], rest[1], rest[2], rest[4]] }
-    }
-
-    /// All 16 sums.
-    #[inline(always)]
-    fn whole(self) -> [V; 16] {
-        let mut x = self.x;
-        let _: [(); 6] = each!(0 1 2 3 4 5; |I| x[2 * I] = x[2 * I].xor(self.rest[I]));
-        x
     }
 }
 
@@ -321,14 +355,14 @@ fn turn_address<V: Vector>(x: [V; 16]) -> [V; 16] {
 
 /// Enciphers blocks in place: a few one by one, more in passes.
 #[inline(always)]
-pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
+pub(super) fn crypt<V: Rounds>(keys: &Keys, blocks: &mut [Block]) {
     let (passes, rest) = blocks.as_chunks_mut::<PASS>();
     for pass in passes {
         crypt_pass::<V>(keys, pass);
     }
     if rest.len() <= FEW {
         for block in rest {
-            *block = crypt_one(keys, V::load(&Aligned(*block))).to_block();
+            crypt_one(keys, V::load_block(block)).store_block(block);
         }
     } else {
         crate::block::in_passes(rest, |pass| crypt_pass::<V>(keys, pass));
@@ -336,7 +370,7 @@ pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
 }
 
 #[inline(always)]
-fn crypt_pass<V: Vector>(keys: &Keys, blocks: &mut [Block; PASS]) {
+fn crypt_pass<V: Rounds>(keys: &Keys, blocks: &mut [Block; PASS]) {
     let x = transpose(rounds(keys, transpose(V::load16(blocks))));
     let last = V::load(&keys.whole[keys.count]);
     store_blocks(sixteen!(|I| x[I].xor(last)), blocks);
@@ -400,12 +434,17 @@ const fn lanes(shift: usize) -> Lanes {
 fn substitute_one<V: Vector>(x: V, lanes: &Lanes) -> V {
     let t = Tables::<V>::load();
     let zero = V::splat(0);
-    let pre_low = V::load(&PRE_WITH_CONSTANT);
-    let pre = pre_low.lookup(x.low_nibbles()).xor(t.pre_high.lookup(x.high_nibbles()));
-    let inverse = V::load(&lanes.s2_inv).select(pre, x).inv_sub_shift(zero).lookup(V::load(&lanes.inverse));
+    let inverse =
+        V::load(&lanes.s2_inv).select(before_s2_inv(x), x).inv_sub_shift(zero).lookup(V::load(&lanes.inverse));
     let y = x.sub_shift(zero).lookup(V::load(&lanes.forward)).xor(inverse);
     let post = V::load(&POST[0]).lookup(y.low_nibbles()).xor(t.post_high.lookup(y.high_nibbles()));
     V::load(&lanes.s2).select(post, y)
+}
+
+/// The map before AES's inverse S-box that makes it S2's inverse.
+#[inline(always)]
+fn before_s2_inv<V: Vector>(x: V) -> V {
+    V::load(&PRE_WITH_CONSTANT).lookup(x.low_nibbles()).xor(V::load(&PRE[1]).lookup(x.high_nibbles()))
 }
 
 /// The low-nibble table before S2's inverse with the constant part added.
@@ -450,67 +489,196 @@ fn sum_of_others<V: Vector>(x: V, bit: usize) -> V {
 
 /// XORs key stream into whole passes of 256 bytes; `counter` is the first block and its last word counts on.
 #[inline(always)]
-pub(super) fn ctr<V: Vector>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>) {
-    let prefix = V::load(&Aligned(*counter));
+pub(super) fn ctr<V: Rounds>(keys: &Keys, counter: &Block, data: InOutBuf<'_, '_, Array<u8, U256>>) {
+    let prefix = V::load_block(counter);
     let mut value = count_of(counter);
-    let mut first = FirstRound { upper: None, sums: [Aligned([0; 16]); 16] };
+    let mut run: Option<Run> = None;
+    // The count above its low byte that the run is for; at first one that no count has.
+    let mut upper = u32::MAX;
     for pass in data {
         let x = if value as u8 > LAST_LOW {
-            let x = transpose(counter_blocks(prefix, value));
-            diffuse(substitute_odd(Tables::load(), first_summands(keys, x), &keys.rounds[0])).before_even()
+            rounds(keys, sliced_counters(prefix, value))
         } else {
-            first.after(keys, prefix.with_last_word(value.swap_bytes()), value)
+            let run = match &mut run {
+                Some(run) if upper == value >> 8 => run,
+                run => {
+                    upper = value >> 8;
+                    run.insert(Run::new(keys, prefix.with_last_word(value.swap_bytes())))
+                }
+            };
+            let s = V::round_pairs(run.after_three(keys, value as u8), keys.pairs_from(3));
+            substitute_even(Tables::load(), s, &keys.rounds[keys.count - 1])
         };
-        let x = transpose(rounds_after_first(keys, x));
-        let last = V::load(&keys.whole[keys.count]);
-        xor_into(sixteen!(|I| x[I].xor(last)), pass);
+        add_to(pass, x, &keys.last);
         value = value.wrapping_add(PASS as u32);
     }
-    first.sums.zeroize();
+    if let Some(run) = &mut run {
+        run.zeroize();
+    }
 }
+
+/// Sums the byte slices `x`, the last key and the data of a pass. The transposition is done in halves: interleaving the slices of the
+/// same byte of the four words gives what LD4 makes of the data, and ST4 puts the bytes together.
+#[inline(always)]
+fn add_to<V: Vector>(mut pass: InOut<'_, '_, Array<u8, U256>>, x: [V; 16], last: &[Aligned; 4]) {
+    let x = turn_address(turn_address(x));
+    let _: [(); 4] = four!(|I| {
+        let (blocks, _) = pass.get_in().0.as_chunks().0.as_chunks::<4>();
+        let data = V::deal4(&blocks[I]);
+        let sum = four!(|J| x[4 * J + I].xor(V::load(&last[J])).xor(data[J]));
+        let (blocks, _) = pass.get_out().0.as_chunks_mut().0.as_chunks_mut::<4>();
+        V::collect4(sum, &mut blocks[I]);
+    });
+}
+
+/// Where in a block the bytes of an interleaving of four equal bytes of its words are.
+fn dealt(key: &Block) -> [Aligned; 4] {
+    core::array::from_fn(|byte| Aligned(core::array::from_fn(|lane| key[4 * (lane % 4) + byte])))
+}
+
+/// The byte slices of 16 counter blocks.
+#[inline(always)]
+fn sliced_counters<V: Vector>(prefix: V, value: u32) -> [V; 16] {
+    const STEP: [u8; 32] =
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+    if value as u16 > 0xfff0 {
+        return transpose(counter_blocks(prefix, value));
+    }
+    let bytes = prefix.with_last_word(value.swap_bytes()).to_block();
+    let mut x = sixteen!(|I| V::splat(bytes[I]));
+    // A lane carries into the last byte but one from where the last byte overflows.
+    let carries = STEP[usize::from(value as u8 & 15)..].first_chunk().expect("a step of 32 has 16 after the first 15");
+    if value as u8 > LAST_LOW {
+        x[14] = x[14].add8(V::load_block(carries));
+    }
+    x[15] = x[15].add8(V::load(&IOTA));
+    x
+}
+
+const IOTA: Aligned = Aligned([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// The greatest low byte of a count from which a pass counts on without a carry.
 const LAST_LOW: u8 = 0xf0;
 
-/// The first round of counter blocks. 15 of their bytes stay the same for up to 256 blocks, and so do their S-boxes and what the
-/// diffusion sums of them; only the last byte's S-box is new in each pass, and it goes into seven of the sums.
-struct FirstRound {
-    /// The count, without its low byte, that the sums are for.
-    upper: Option<u32>,
-    /// The round's outcome if the last byte's S-box gave zero.
-    sums: [Aligned; 16],
+/// Counter blocks of which only the last byte differs, up to 256 of them. In the first round that byte alone needs an S-box, and the
+/// diffusion brings it to seven places; in the second round only these seven need one, and what the diffusion makes of them takes 16 sums
+/// (the rows of A, RFC 5794 section 2.4.3, have only ten different parts in these columns). All else is the same throughout
+/// the run. It is computed once and enters as keys, so it costs no sums either: in the second round as the keys of the seven
+/// places, in the third as the keys of all.
+#[derive(Zeroize)]
+struct Run {
+    /// The second round's vectors for places 1, 2, 4, 5, 8, 10 and 15.
+    second: [Aligned; 7],
+    /// The third round's vectors.
+    third: [Aligned; 16],
+    /// The third round's keys in its free places.
+    free: [Aligned; 4],
 }
 
-impl FirstRound {
-    /// The state after the first round for the pass that begins at `value`; `block` is its first counter block.
+/// Ones in the places that are the same throughout a run before the first round's diffusion, and before the second's.
+const SAME: [Aligned; 2] = [
+    Aligned([!0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, !0, 0]),
+    Aligned([!0, 0, 0, !0, 0, 0, !0, !0, 0, !0, 0, !0, !0, !0, !0, 0]),
+];
+
+impl Run {
+    /// The run in which `block` is. What stays the same goes through two rounds as one block.
     #[inline(always)]
-    fn after<V: Vector>(&mut self, keys: &Keys, block: V, value: u32) -> Summands<V> {
-        const IOTA: Aligned = Aligned([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
-        let t = Tables::load();
-        if self.upper != Some(value >> 8) {
-            let bytes = block.to_block();
-            let s = first_summands(keys, sixteen!(|I| V::splat(bytes[I])));
-            let mut x = substitute_odd(t, s, &keys.rounds[0]);
-            x[15] = V::splat(0);
-            let x = diffuse(x).whole();
-            let _: [(); 16] = sixteen!(|I| self.sums[I] = Aligned(x[I].to_block()));
-            self.upper = Some(value >> 8);
+    fn new<V: Vector>(keys: &Keys, block: V) -> Self {
+        let [k0, k1, k2] = each!(0 1 2; |I| V::load(&keys.whole[I]));
+        let zero = V::splat(0);
+        let second = V::load(&SAME[0]).select(substitute_one(block.xor(k0), &ODD), zero);
+        let second = diffuse_one(second).xor(k1);
+        let third = V::load(&SAME[1]).select(substitute_one(second, &EVEN), zero);
+        let third = diffuse_one(third).xor(k2);
+        let (s, t) = (before_s2_inv(second), before_s2_inv(third));
+        let table = |place: usize| keys.rounds[2][place];
+        macro_rules! key {
+            ($x:ident, $place:literal) => {
+                Aligned($x.splat_lane::<$place>().to_block())
+            };
         }
-        let low = V::splat(value as u8).add8(V::load(&IOTA));
-        let new = t.s2_inv(low, V::load(&keys.rounds[0][11])).shift_twice();
-        // The rows of A that sum the last byte (RFC 5794 section 2.4.3) are 1, 2, 4, 5, 8, 10 and 15.
-        let x = sixteen!(|I| {
-            let sum = V::load(&self.sums[I]);
-            if matches!(I, 1 | 5 | 10 | 15) { sum.xor(new) } else { sum }
-        });
-        Summands { x, free: [V::splat(0), new, new, new] }
+        macro_rules! s2_inv {
+            ($x:ident, $place:literal) => {
+                Aligned($x.splat_lane::<$place>().xor(V::load(&PRE[0])).to_block())
+            };
+        }
+        Self {
+            second: [
+                s2_inv!(s, 1),
+                key!(second, 2),
+                key!(second, 4),
+                s2_inv!(s, 5),
+                key!(second, 8),
+                key!(second, 10),
+                key!(second, 15),
+            ],
+            third: [
+                key!(third, 1),
+                table(1),
+                key!(third, 2),
+                s2_inv!(t, 3),
+                key!(third, 5),
+                table(5),
+                s2_inv!(t, 7),
+                key!(third, 8),
+                key!(third, 9),
+                table(9),
+                s2_inv!(t, 11),
+                key!(third, 12),
+                key!(third, 13),
+                table(13),
+                key!(third, 14),
+                s2_inv!(t, 15),
+            ],
+            free: [key!(third, 0), key!(third, 4), key!(third, 6), key!(third, 10)],
+        }
+    }
+
+    /// The state after three rounds for the pass whose count begins with `low`.
+    #[inline(always)]
+    fn after_three<V: Rounds>(&self, keys: &Keys, low: u8) -> Summands<V> {
+        let t = Tables::load();
+        let counts = V::splat(low).add8(V::load(&IOTA));
+        let new = t.s2_inv(counts, V::load(&keys.rounds[0][15])).shift_twice();
+        let k: [V; 7] = each!(0 1 2 3 4 5 6; |I| V::load(&self.second[I]));
+        // Where a sum is used more than once, the key is what the instruction overwrites.
+        let x1 = t.s2_inv(new, k[0]);
+        let x2 = k[1].sub_shift(new).shift_twice();
+        let x4 = k[2].inv_sub_shift(new);
+        let x5 = t.s2_inv(new, k[3]);
+        let x8 = k[4].inv_sub_shift(new);
+        let x10 = k[5].sub_shift(new).shift_twice();
+        let x15 = t.s2(k[6], new, V::load(&POST[0])).shift_twice();
+        let first = x2.xor(x5).xor(x8);
+        let second = x1.xor(x4).xor(x10);
+        let (a, b) = (first.xor(x15), second.xor(x15));
+        let x = [
+            x4.xor(x8),
+            a,
+            b,
+            x5.xor(x10),
+            a,
+            b,
+            x2.xor(x10),
+            x1.xor(x8),
+            b,
+            x1.xor(x5),
+            a,
+            x2.xor(x4),
+            x1.xor(x2),
+            x8.xor(x10),
+            x4.xor(x5),
+            a.xor(second),
+        ];
+        V::odd_round(Summands { x, free: four!(|I| V::load(&self.free[I])) }, &self.third)
     }
 }
 
 /// Runs the CBC-MAC chains of 16 sectors. The chains stay in byte slices, and the last key of one step is added with the first key of
 /// the next.
 #[inline(always)]
-pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
+pub(super) fn chain<V: Rounds>(keys: &Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]) {
     let last = V::load(&keys.whole[keys.count]);
     let mut joint = xor_block(&keys.whole[0].0, &keys.whole[keys.count].0);
     let mut first = FirstKeys {
@@ -529,6 +697,16 @@ pub(super) fn chain<V: Vector>(keys: &Keys, sectors: &[Sector; 16], chains: &mut
     store_blocks(sixteen!(|I| x[I].xor(last)), chains);
     first.zeroize();
     joint.zeroize();
+}
+
+/// Runs one CBC-MAC chain.
+#[inline(always)]
+pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
+    let mut x = V::load_block(state);
+    for block in blocks {
+        x = crypt_one(keys, x.xor(V::load_block(block)));
+    }
+    x.store_block(state);
 }
 
 /// The first round's keys of a chain's step.

@@ -3,6 +3,7 @@ use cipher::Array;
 use cipher::consts::U256;
 use cipher::inout::InOutBuf;
 
+use super::vector::Aligned;
 use super::{Sha256Proof, VectorProof, aes, aria, ghash, seed};
 use crate::Block;
 use crate::aead::Sector;
@@ -32,6 +33,9 @@ absent!(VectorProof, seed_ctr(&seed::Keys, &Block, InOutBuf<'_, '_, Array<u8, U2
 absent!(VectorProof, aes_chain(&aes::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, aria_chain(&aria::Keys, &[Sector; 16], &mut [Block; 16]));
 absent!(VectorProof, seed_chain(&seed::Keys, &[Sector; 16], &mut [Block; 16]));
+absent!(VectorProof, aes_chain_one(&aes::Keys, &mut Block, &[Block]));
+absent!(VectorProof, aria_chain_one(&aria::Keys, &mut Block, &[Block]));
 absent!(VectorProof, ghash_powers(&Block) -> ghash::Powers);
 absent!(VectorProof, ghash_update(&ghash::Powers, &mut Block, &[Block]));
+absent!(VectorProof, ghash_digest(&ghash::Powers, &[u8], &[u8]) -> Aligned);
 absent!(Sha256Proof, sha256_compress(&mut [u32; 8], &[[u8; 64]]));

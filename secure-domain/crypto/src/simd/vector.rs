@@ -31,14 +31,26 @@ impl Zeroize for Aligned {
 pub(super) trait Vector: Copy {
     /// The 16 bytes in memory order, of a table or a key of ours.
     fn load(bytes: &Aligned) -> Self;
+    /// Four of them.
+    fn load4(bytes: &[Aligned; 4]) -> [Self; 4];
     /// Sixteen blocks in memory order.
     fn load16(blocks: &[Block; 16]) -> [Self; 16];
     /// The block with this number (below 256) of each of 16 sectors.
     fn gather16(sectors: &[Sector; 16], number: usize) -> [Self; 16];
+    /// One block in memory order.
+    fn load_block(block: &Block) -> Self;
+    /// Writes one block in memory order.
+    fn store_block(self, block: &mut Block);
+    /// Four blocks dealt out byte by byte: vector `r` has byte `r` of all sixteen words, lane `4b + w` that of word `w` of block `b`.
+    fn deal4(blocks: &[Block; 4]) -> [Self; 4];
+    /// The inverse of [`Vector::deal4`].
+    fn collect4(x: [Self; 4], blocks: &mut [Block; 4]);
     /// Writes four blocks in memory order.
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]);
     /// Every lane the same.
     fn splat(byte: u8) -> Self;
+    /// Lane `LANE` in every lane.
+    fn splat_lane<const LANE: i32>(self) -> Self;
     /// Sum in GF(2).
     fn xor(self, other: Self) -> Self;
     /// `yes` where `self` has ones, `no` where it has zeros.
@@ -87,11 +99,15 @@ pub(super) trait Vector: Copy {
 pub(super) trait Clmul: Copy {
     /// A register that [`Clmul::store`] wrote.
     fn load(bytes: &Aligned) -> Self;
+    /// Four of them, loaded where this stands, for more powers than there are registers.
+    fn load4(bytes: &[Aligned; 4]) -> [Self; 4];
     /// Writes the register.
     fn store(self, bytes: &mut Aligned);
-    /// The bytes in the other order.
-    fn reverse(self) -> Self;
-    /// Four blocks with their bytes reversed.
+    /// The bytes of each half in the other order.
+    fn reverse_halves(self) -> Self;
+    /// A block in memory order.
+    fn load_block(block: &Block) -> Self;
+    /// Four blocks, the bytes of each half reversed.
     fn load4_reversed(blocks: &[Block; 4]) -> [Self; 4];
     /// Sum in GF(2).
     fn xor(self, other: Self) -> Self;
@@ -101,12 +117,12 @@ pub(super) trait Clmul: Copy {
     fn low(self, other: Self) -> Self;
     /// Product of the high halves.
     fn high(self, other: Self) -> Self;
-    /// Shifts the whole left by 64 bits.
-    fn shift_up(self) -> Self;
-    /// Shifts the whole right by 64 bits.
-    fn shift_down(self) -> Self;
-    /// The low half is `value`, the high half zero.
-    fn from_low(value: u64) -> Self;
+    /// The low halves of both.
+    fn join_low(self, other: Self) -> Self;
+    /// The high halves of both.
+    fn join_high(self, other: Self) -> Self;
+    /// The two halves.
+    fn from_halves(low: u64, high: u64) -> Self;
 }
 
 /// An array of `$body` for every `$i` listed.

@@ -45,7 +45,8 @@ macro_rules! op {
 const UNSHIFT: Block = [0, 13, 10, 7, 4, 1, 14, 11, 8, 5, 2, 15, 12, 9, 6, 3];
 const SHIFT_TWICE: Block = [0, 9, 2, 11, 4, 13, 6, 15, 8, 1, 10, 3, 12, 5, 14, 7];
 const SWAP_WORDS: Block = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
-const REVERSE: Block = [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+const BYTES_OF_WORDS: Block = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+const REVERSE_HALVES: Block = [7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8];
 const EVEN_THEN_ODD: Block = [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15];
 
 impl X {
@@ -62,6 +63,10 @@ impl Vector for X {
         Self::from_block(&bytes.0)
     }
     #[inline(always)]
+    fn load4(bytes: &[Aligned; 4]) -> [Self; 4] {
+        four!(|I| Self::from_block(&bytes[I].0))
+    }
+    #[inline(always)]
     fn load16(blocks: &[Block; 16]) -> [Self; 16] {
         sixteen!(|I| Self::from_block(&blocks[I]))
     }
@@ -70,12 +75,33 @@ impl Vector for X {
         sixteen!(|I| Self::from_block(&sectors[I].as_chunks::<16>().0[number]))
     }
     #[inline(always)]
+    fn load_block(block: &Block) -> Self {
+        Self::from_block(block)
+    }
+    #[inline(always)]
+    fn store_block(self, block: &mut Block) {
+        *block = self.to_block();
+    }
+    #[inline(always)]
+    fn deal4(blocks: &[Block; 4]) -> [Self; 4] {
+        Self::transpose_words(four!(|I| Self::from_block(&blocks[I]).lookup(Self::from_block(&BYTES_OF_WORDS))))
+    }
+    #[inline(always)]
+    fn collect4(x: [Self; 4], blocks: &mut [Block; 4]) {
+        let x = Self::transpose_words(x);
+        *blocks = four!(|I| x[I].lookup(Self::from_block(&BYTES_OF_WORDS)).to_block());
+    }
+    #[inline(always)]
     fn store4(x: [Self; 4], blocks: &mut [Block; 4]) {
         *blocks = four!(|I| x[I].to_block());
     }
     #[inline(always)]
     fn splat(byte: u8) -> Self {
         Self(op!(_mm_set1_epi8(byte as i8)))
+    }
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self) -> Self {
+        self.lookup(Vector::splat(LANE as u8))
     }
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
@@ -175,22 +201,32 @@ impl Vector for X {
     }
 }
 
+impl aria::Rounds for X {}
+
 impl Clmul for X {
     #[inline(always)]
     fn load(bytes: &Aligned) -> Self {
         Self::from_block(&bytes.0)
     }
     #[inline(always)]
+    fn load4(bytes: &[Aligned; 4]) -> [Self; 4] {
+        <Self as Vector>::load4(bytes)
+    }
+    #[inline(always)]
     fn store(self, bytes: &mut Aligned) {
         bytes.0 = self.to_block();
     }
     #[inline(always)]
-    fn reverse(self) -> Self {
-        self.lookup(Self::from_block(&REVERSE))
+    fn reverse_halves(self) -> Self {
+        self.lookup(Self::from_block(&REVERSE_HALVES))
+    }
+    #[inline(always)]
+    fn load_block(block: &Block) -> Self {
+        Self::from_block(block)
     }
     #[inline(always)]
     fn load4_reversed(blocks: &[Block; 4]) -> [Self; 4] {
-        four!(|I| Self::from_block(&blocks[I]).reverse())
+        four!(|I| Self::from_block(&blocks[I]).reverse_halves())
     }
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
@@ -209,16 +245,16 @@ impl Clmul for X {
         Self(op!(_mm_clmulepi64_si128::<0x11>(self.0, other.0)))
     }
     #[inline(always)]
-    fn shift_up(self) -> Self {
-        Self(op!(_mm_slli_si128::<8>(self.0)))
+    fn join_low(self, other: Self) -> Self {
+        Self(op!(_mm_unpacklo_epi64(self.0, other.0)))
     }
     #[inline(always)]
-    fn shift_down(self) -> Self {
-        Self(op!(_mm_srli_si128::<8>(self.0)))
+    fn join_high(self, other: Self) -> Self {
+        Self(op!(_mm_unpackhi_epi64(self.0, other.0)))
     }
     #[inline(always)]
-    fn from_low(value: u64) -> Self {
-        Self(op!(_mm_set_epi64x(0, value as i64)))
+    fn from_halves(low: u64, high: u64) -> Self {
+        Self(op!(_mm_set_epi64x(high as i64, low as i64)))
     }
 }
 
@@ -259,9 +295,15 @@ entry!("avx,aes,pclmulqdq", VectorProof,
 entry!("avx,aes,pclmulqdq", VectorProof, aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aes::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), aria::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], chains: &mut [Block; 16]), seed::chain::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    aria_chain_one(keys: &aria::Keys, state: &mut Block, blocks: &[Block]), aria::chain_one::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof, ghash_powers(h: &Block) -> ghash::Powers, ghash::powers::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     ghash_update(powers: &ghash::Powers, sum: &mut Block, blocks: &[Block]), ghash::update::<X>);
+entry!("avx,aes,pclmulqdq", VectorProof,
+    ghash_digest(powers: &ghash::Powers, aad: &[u8], data: &[u8]) -> Aligned, ghash::digest::<X>);
 
 /// The `sha2` crate finds the x86 instructions itself, so `ask` never makes this proof.
 pub(crate) fn sha256_compress(_: Sha256Proof, _: &mut [u32; 8], _: &[[u8; 64]]) {

@@ -22,11 +22,13 @@ pub(super) struct Anchoring<A> {
     since_ms: u64,
     /// The last advance failed; the next one waits for a reason.
     failed: bool,
+    /// Advances that failed so far.
+    pub(super) failures: u64,
 }
 
 impl<A> Anchoring<A> {
     pub(super) fn new(store: A, counter: u64, held: Anchored) -> Anchoring<A> {
-        Anchoring { store, counter, held, busy: None, waiting: Vec::new(), since_ms: 0, failed: false }
+        Anchoring { store, counter, held, busy: None, waiting: Vec::new(), since_ms: 0, failed: false, failures: 0 }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -89,7 +91,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// What the anchor should hold now.
-    fn next_anchored(&self) -> Anchored {
+    pub(super) fn next_anchored(&self) -> Anchored {
         let limit = self.versions.next.saturating_add(self.options.reservation).max(self.anchoring.held.version_limit);
         Anchored { head: self.log.durable(), version_limit: limit, ..self.anchoring.held.clone() }
     }
@@ -127,6 +129,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn anchor_failed(&mut self, error: anchor::Error) {
         self.report(Event::AnchorFailed(error));
         self.anchoring.failed = true;
+        self.anchoring.failures += 1;
         for (request, _) in core::mem::take(&mut self.anchoring.waiting) {
             self.fail(request, Status::IoError);
             self.finish_run_of(request);

@@ -9,7 +9,12 @@ use anchor::MonotonicStore;
 use block::BlockDevice;
 use crypto::aead::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
 
-use super::{Pool, place::MAX_COPIES, read::ZEROS};
+use super::{
+    Pool,
+    place::{MAX_COPIES, Purpose},
+    read::ZEROS,
+    request::{Request, WALKER},
+};
 use crate::{
     BLOCK_BYTES, Event, Status, Transfer,
     record::entry::Entry,
@@ -115,7 +120,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Seals what the batch holds; runs that are sealed to their end go into the log.
-    pub(super) fn seal_batch(&mut self, _: &mut impl Transfer) {
+    pub(super) fn seal_batch(&mut self, transfer: &mut impl Transfer) {
+        for (slot, version, count) in core::mem::take(&mut self.resealed) {
+            let (volume, epoch) = (self.volume(slot).record.number, self.volume(slot).sealer.epoch());
+            (0..count).for_each(|index| transfer.sealed(volume, epoch, version + index));
+        }
         if self.batch.len != 0 {
             self.seal_items();
         }
@@ -171,7 +180,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let state = self.runs.get(run);
         let (count, first, place, volume) = (state.count, state.block, state.places[0], state.volume);
         let (request, offset) = (state.request, state.offset);
-        if self.requests.get(request).cancelled {
+        if state.purpose == Purpose::Read && self.requests.get(request).cancelled {
             self.end_run(run);
             return;
         }
@@ -182,9 +191,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 Some(Entry::Sealed { version, epoch, tag }) if version >= floor => {
                     self.open_one(run, index, volume, epoch, version, tag, first + index as u64, transfer);
                 }
+                Some(_) if request == WALKER => {}
                 Some(_) => self.scatter(request, offset + index as u32, &ZEROS, transfer),
                 None => {
-                    let volume = self.requests.get(request).volume;
+                    let volume = self.volume(volume).record.number;
+                    self.runs.get_mut(run).spoiled = true;
                     self.report(Event::EntryImpossible { volume, block: first + index as u64 });
                     self.fail(request, Status::IoError);
                 }
@@ -212,6 +223,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let Some(sealer) = self.volume(volume).sealer_of(epoch) else {
             let (request, volume) = (self.runs.get(run).request, self.volume(volume).record.number);
             self.report(Event::EntryImpossible { volume, block });
+            self.runs.get_mut(run).spoiled = true;
             self.fail(request, Status::IoError);
             return;
         };
@@ -244,10 +256,49 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for (slot, good) in good[..len].iter().enumerate() {
             self.hand_on(slot, *good, transfer);
         }
-        for at in 0..self.batch.whole.len() {
-            self.end_run(self.batch.whole[at]);
+        let mut whole = core::mem::take(&mut self.batch.whole);
+        for run in whole.drain(..) {
+            self.finish_opened(run);
         }
-        self.batch.whole.clear();
+        self.batch.whole = whole;
+    }
+
+    /// All blocks of the run were opened, or could not be: what becomes of it depends on what it is for.
+    pub(super) fn finish_opened(&mut self, run: usize) {
+        let state = self.runs.get(run);
+        match (state.purpose, state.spoiled) {
+            (Purpose::Heal, false) => self.rewrite_bad_copy(run),
+            (Purpose::Reseal, false) => self.reseal_run(run),
+            _ => self.end_run(run),
+        }
+    }
+
+    /// Seals what was opened in the new epoch; it lies in the run's first buffer.
+    fn reseal_run(&mut self, run: usize) {
+        let state = self.runs.get(run);
+        let (count, first, slot, copies) = (state.count, state.block, state.volume, state.copies);
+        if self.stopped || self.versions_left() < count as u64 || !self.log_has_room(count * copies) {
+            self.end_run(run);
+            return;
+        }
+        let version = self.take_versions(count as u64);
+        let Pool { batch, runs, members, volumes, .. } = self;
+        let sealer = &volumes[slot].as_ref().expect("a volume is not deleted while it is resealed").sealer;
+        let state = runs.get_mut(run);
+        (state.version, state.epoch) = (version, sealer.epoch());
+        for index in 0..count {
+            batch.nonces[index] = sealer.nonce(version + index as u64);
+            batch.aads[index] = sealer.aad(first + index as u64);
+        }
+        let plain = &mut copy_bytes(members, state, 0).as_chunks_mut().0[..count];
+        batch.plain[..count].copy_from_slice(plain);
+        let Batch { nonces, aads, plain, sealed, .. } = batch;
+        sealer.seal(&nonces[..count], &aads[..count], &plain[..count], &mut sealed[..count], &mut state.tags[..count]);
+        for copy in 0..copies {
+            copy_bytes(members, state, copy).as_chunks_mut().0[..count].copy_from_slice(&sealed[..count]);
+        }
+        self.resealed.push((slot, version, count as u64));
+        self.append_run(run);
     }
 
     fn hand_on(&mut self, slot: usize, good: bool, transfer: &mut impl Transfer) {
@@ -255,9 +306,23 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let state = self.runs.get(run);
         let (request, at, block) = (state.request, state.offset + index as u32, state.block + index as u64);
         let Request { volume, cookie, .. } = *self.requests.get(request);
+        let purpose = state.purpose;
         if !good {
-            self.report(Event::TagMismatch { volume, block });
-            self.fail(request, Status::IoError);
+            self.runs.get_mut(run).spoiled = true;
+            if !self.heal(run, index) {
+                let slot = self.runs.get(run).volume;
+                self.report(Event::TagMismatch { volume: self.volume(slot).record.number, block });
+                self.fail(request, Status::IoError);
+                self.pass_over(slot, block);
+            }
+            return;
+        }
+        if purpose == Purpose::Reseal {
+            let Pool { batch, runs, members, .. } = self;
+            copy_bytes(members, runs.get_mut(run), 0).as_chunks_mut().0[index] = batch.plain[slot];
+            return;
+        }
+        if request == WALKER || self.requests.get(request).cancelled {
             return;
         }
         let plain = &self.batch.plain[slot];
@@ -273,8 +338,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 }
-
-use super::request::Request;
 
 /// The bytes of the buffer of copy `copy` of a run.
 fn copy_bytes<'a, D: BlockDevice>(

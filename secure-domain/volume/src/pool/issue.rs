@@ -140,7 +140,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// A buffer for each copy of the draft, which becomes as short as they are.
-    fn allocate_buffers(&mut self, draft: &mut Draft) -> Option<[Option<Buffer>; MAX_COPIES]> {
+    pub(super) fn allocate_buffers(&mut self, draft: &mut Draft) -> Option<[Option<Buffer>; MAX_COPIES]> {
         let mut buffers = [None, None];
         for copy in 0..draft.copies {
             buffers[copy] = self.members[draft.places[copy].physical.member].device.allocate(draft.count);

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Read(usize),
     /// This copy of this run.
     Write(usize, usize),
+    /// The bad copy of this run, which is healed.
+    Rewrite(usize),
     /// The tree block of this slot.
     LoadTree(usize),
     /// A tree block of the running checkpoint.
@@ -124,6 +126,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             Kind::Free => {}
             Kind::Read(run) => self.complete_read(run, block, buffer.take(), ok),
             Kind::Write(run, copy) => self.complete_write(run, copy, block, ok),
+            Kind::Rewrite(run) => self.complete_rewrite(run, block, ok),
             Kind::LoadTree(slot) => self.complete_load(slot, block, buffer.as_ref().filter(|_| ok)),
             Kind::StoreTree => self.complete_store(member, block, ok),
             Kind::LogWrite => self.complete_log_write(member, block, buffer.take(), ok),

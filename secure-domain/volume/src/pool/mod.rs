@@ -32,6 +32,7 @@ mod request;
 mod tree;
 mod volumes;
 mod wait;
+mod walker;
 mod zero;
 
 use alloc::{collections::VecDeque, vec::Vec};
@@ -46,7 +47,7 @@ pub use request::MAX_REQUESTS;
 
 use crate::{
     Command, Done, Event, Full, Operation, Status, Transfer, VolumeInfo,
-    record::{geometry::Geometry, superblock::Superblock},
+    record::{anchored::Anchored, geometry::Geometry, superblock::Superblock},
 };
 use anchoring::Anchoring;
 use batch::Batch;
@@ -61,6 +62,7 @@ use log::Log;
 use place::Runs;
 use request::Requests;
 use volumes::Volume;
+use walker::Walker;
 
 /// Blocks that one call of [`Pool::advance`] states as zeros, and tree blocks that it writes, before it returns to its caller.
 const ZERO_BUDGET: u32 = 2048;
@@ -113,6 +115,9 @@ pub struct Pool<D, A> {
     flush: Flush,
     checkpoint: Checkpoint,
     commands: Commands,
+    walker: Walker,
+    /// Nonces that were used for resealing and not shown to an audit yet: catalog place, first version, number.
+    resealed: Vec<(usize, u64, u64)>,
     done: VecDeque<Done>,
     events: VecDeque<Event>,
     lost_events: u64,
@@ -141,7 +146,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Whether nothing is waiting or under way.
     pub fn is_idle(&self) -> bool {
-        self.requests.all_free() && self.is_quiet() && self.commands.is_idle() && self.log.is_idle()
+        self.requests.all_free()
+            && self.is_quiet()
+            && self.commands.is_idle()
+            && self.log.is_idle()
+            && self.walker.is_idle()
     }
 
     /// Whether no disk and no anchor owes an answer.
@@ -202,6 +211,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.take_completions(transfer);
             self.issue_pending(transfer);
             self.pump_commands();
+            self.pump_walker();
             self.pump_log();
             self.pump_data();
             self.pump_flush();

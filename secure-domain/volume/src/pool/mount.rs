@@ -36,6 +36,7 @@ use super::{
     recover::{Scan, demand, judge, scan},
     request::Requests,
     wait::{Action, advance_anchor, perform},
+    walker::Walker,
 };
 use crate::{
     BLOCK_BYTES, Error, Event,
@@ -337,6 +338,8 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         unsettled: Default::default(),
         flush: Flush::new(),
         commands: Commands::new(),
+        walker: Walker::new(),
+        resealed: Vec::new(),
         done: Default::default(),
         events: Default::default(),
         lost_events: 0,
@@ -356,7 +359,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn begin_incarnation(&mut self, found: &Scan, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
         let held = self.anchoring.held.clone();
         let exhausted = Error::VersionsExhausted;
+        // A rotation of the erase secret that was cut off behind its checkpoint is completed.
+        let mut generations = self.volumes.iter().flatten().map(|volume| volume.record.epoch.generation);
+        let current = held.secret.generation;
+        let (secret, next_secret) = match held.next_secret.clone() {
+            Some(next) if self.volumes.iter().flatten().next().is_some() && generations.all(|of| of != current) => {
+                (next, None)
+            }
+            _ => (held.secret.clone(), None),
+        };
         let next = Anchored {
+            secret,
+            next_secret,
             incarnation: held.incarnation.checked_add(1).ok_or(exhausted)?,
             base: found.head,
             head: found.head,

@@ -46,6 +46,24 @@ pub(super) enum Purpose {
     Read,
     Write,
     Zero,
+    /// Read in the old epoch, then written in the new one.
+    Reseal,
+    /// Read and verified for nobody.
+    Scrub,
+    /// Read from the good copy, which then overwrites the bad one.
+    Heal,
+}
+
+impl Purpose {
+    /// Whether the run will change the entries of its blocks.
+    fn changes(self) -> bool {
+        matches!(self, Purpose::Write | Purpose::Zero | Purpose::Reseal)
+    }
+
+    /// Whether the run takes its request further.
+    fn counts(self) -> bool {
+        matches!(self, Purpose::Read | Purpose::Write | Purpose::Zero)
+    }
 }
 
 /// A run.
@@ -72,6 +90,8 @@ pub(super) struct Run {
     pub(super) left: usize,
     /// Copies that were written.
     pub(super) written: [bool; MAX_COPIES],
+    /// A block of it was bad.
+    pub(super) spoiled: bool,
     pub(super) tags: [Tag; MAX_REQUEST_BLOCKS],
 }
 
@@ -92,6 +112,7 @@ impl Run {
             ordinal: 0,
             left: 0,
             written: [false; MAX_COPIES],
+            spoiled: false,
             tags: [[0; TAG_LEN]; MAX_REQUEST_BLOCKS],
         }
     }
@@ -156,18 +177,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for place in draft.places() {
             self.cache.lock(place.slot, place.first, draft.count);
             self.members[place.physical.member].extents.enter(place.physical.extent);
-            if purpose != Purpose::Read {
+            if purpose.changes() {
                 self.cache.reserve(place.slot);
             }
         }
         let request = self.requests.get_mut(draft.request);
-        request.issued += draft.count as u32;
+        request.issued += if purpose.counts() { draft.count as u32 } else { 0 };
         request.runs += 1;
         let run = &mut self.runs.all[index];
         (run.purpose, run.request, run.volume, run.block) = (purpose, draft.request, draft.volume, draft.block);
         (run.offset, run.count, run.copies, run.places) = (draft.offset, draft.count, draft.copies, draft.places);
         run.left = 0;
-        run.written = [false; MAX_COPIES];
+        (run.written, run.spoiled) = ([false; MAX_COPIES], false);
         self.moved = true;
         index
     }
@@ -184,12 +205,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             if let Some(buffer) = run.buffers[copy].take() {
                 member.device.release(buffer);
             }
-            if purpose != Purpose::Read {
+            if purpose.changes() {
                 self.cache.unreserve(place.slot);
             }
         }
         let request = run.request;
         self.runs.free.push(index);
+        if matches!(purpose, Purpose::Reseal | Purpose::Scrub) {
+            self.walker_run_ended();
+        }
         self.finish_run_of(request);
     }
 }

@@ -16,6 +16,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         next.count = next.count.min(MAX_REQUEST_BLOCKS);
         let (volume, extent) = (self.volume(next.volume), next.spot.extent);
         let copies = volume.copies();
+        if copies > 1 && self.heals_are_full() {
+            return Step::Exhausted;
+        }
         let Some(first) = volume.physical(extent, 0) else { return self.read_zeros(&next, transfer) };
         let second = if copies == 2 { volume.physical(extent, 1) } else { None };
         let mut draft = match (self.draft(&next, &[Some(first)]), second) {
@@ -71,9 +74,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.batch.add_read(run);
             return;
         }
-        let (request, member) = (state.request, state.places[0].physical.member);
+        let (request, member, count) = (state.request, state.places[0].physical.member, state.count);
+        state.spoiled = true;
         self.report(Event::ReadFailed { member, block });
-        self.fail(request, Status::IoError);
-        self.end_run(run);
+        for index in 0..count {
+            if !self.heal(run, index) {
+                self.fail(request, Status::IoError);
+            }
+        }
+        self.finish_opened(run);
     }
 }

@@ -10,6 +10,8 @@ use crate::{Done, Operation, Status};
 
 /// Requests that a pool holds at a time.
 pub const MAX_REQUESTS: usize = 256;
+/// Stands for the background: nobody waits for it.
+pub(super) const WALKER: usize = MAX_REQUESTS;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
@@ -54,7 +56,7 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new() -> Requests {
         Requests {
-            all: alloc::vec![FREE; MAX_REQUESTS],
+            all: alloc::vec![FREE; MAX_REQUESTS + 1],
             free: (0..MAX_REQUESTS).rev().collect(),
             pending: VecDeque::with_capacity(MAX_REQUESTS),
         }
