@@ -32,6 +32,8 @@ pub enum Step {
     },
     /// The engine is called until nothing is under way.
     Drain,
+    /// Nobody asks for anything: the engine is called until the background has nothing to do, or often enough.
+    Idle,
     /// Time passes.
     Wait {
         /// How much.
@@ -128,6 +130,7 @@ impl fmt::Display for Step {
             Step::Command(command) => write!(f, "command {command:?}"),
             Step::Turn { times, credit } => write!(f, "turn {times} times, {credit} completions each"),
             Step::Drain => write!(f, "drain"),
+            Step::Idle => write!(f, "idle"),
             Step::Wait { ms } => write!(f, "wait {ms} ms"),
             Step::CutIn { ahead } => write!(f, "cut the power {ahead} boundaries ahead"),
             Step::Cut { seed, again } => {
@@ -173,6 +176,7 @@ fn turn(rng: &mut Rng) -> Step {
     match rng.below(10) {
         0..=4 => Step::Drain,
         5..=8 => Step::Turn { times: 1 + rng.index(12), credit: 1 + rng.index(4) },
+        _ if rng.chance(500) => Step::Idle,
         _ => Step::Wait { ms: *rng.pick(&[1, 1000, 61_000]) },
     }
 }

@@ -47,6 +47,8 @@ pub type Notes = Rc<RefCell<Vec<String>>>;
 const PASTS: usize = 8;
 /// Calls of the engine after which requests that have no answer yet never will have one.
 const PATIENCE: usize = 20_000;
+/// Calls of the engine while nobody asks for anything.
+const REST: usize = 300;
 /// Turns that a mount may wait for a disk.
 const MOUNT_PATIENCE: usize = 100_000;
 /// Blocks of the logs: the fewest, so that they wrap often.
@@ -284,6 +286,7 @@ impl World {
             Step::Command(command) => self.ask_command(*command),
             Step::Turn { times, credit } => return self.turn(*times, *credit),
             Step::Drain => return self.drain(),
+            Step::Idle => return self.rest(),
             Step::Wait { ms } => {
                 self.now_ms += ms;
                 return self.turn(1, 1);
@@ -355,6 +358,20 @@ impl World {
         }
         let waiting: Vec<&Asked> = self.asked.values().collect();
         Err(format!("no answer after {PATIENCE} calls: {waiting:?} {:?}", self.commanded))
+    }
+
+    /// Calls the engine until the background has nothing to do, or often enough.
+    pub fn rest(&mut self) -> Verdict {
+        for _ in 0..REST {
+            if self.is_idle() {
+                return Ok(());
+            }
+            self.call(4)?;
+            if self.power.is_off() {
+                return self.recover_from_planned_cut();
+            }
+        }
+        Ok(())
     }
 
     /// Whether every request and command has its answer.

@@ -146,7 +146,9 @@ impl World {
         let only_data = !changed.is_empty() && changed.iter().all(data);
         match (tamper, mounted) {
             (_, Mounted::Cut) => Err("the mount did not come to an end".into()),
-            (Tamper::ReplayDisks, Mounted::Refused(error)) if !matches!(error, Error::RolledBack { .. }) => {
+            (Tamper::ReplayDisks, Mounted::Refused(error))
+                if !matches!(error, Error::RolledBack { .. } | Error::KeyErased { .. }) =>
+            {
                 Err(format!("freshness: old disks are refused for another reason: {error}"))
             }
             (Tamper::ReplayAnchor, Mounted::Refused(error))
