@@ -157,6 +157,15 @@ fn root() -> RootKey {
     RootKey::from_huk(&[0x5e; 32])
 }
 
+/// Notes what happens, if anybody reads it; what repeats is noted once.
+fn note(trace: Option<&Notes>, what: impl FnOnce() -> String) {
+    let Some(notes) = trace else { return };
+    let (mut notes, what) = (notes.borrow_mut(), what());
+    if notes.last() != Some(&what) {
+        notes.push(what);
+    }
+}
+
 /// Blocks of a member with so many extents.
 fn member_blocks(member: usize, extents: u64) -> u64 {
     // The smallest size with that many extents: found from below, since metadata takes a few dozen blocks.
@@ -268,13 +277,8 @@ impl World {
     }
 
     /// Notes what happens, if anybody reads it.
-    pub fn note(&mut self, what: impl FnOnce() -> String) {
-        if let Some(notes) = &self.trace {
-            let (mut notes, what) = (notes.borrow_mut(), what());
-            if notes.last() != Some(&what) {
-                notes.push(what);
-            }
-        }
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        note(self.trace.as_ref(), what);
     }
 
     /// Performs a step.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use volume::{Error, Layout, Operation, Recovery, Status};
 
-use super::{CHECK_BLOCKS, MARGIN, Mounted, PATIENCE, Trust, Verdict, World};
+use super::{CHECK_BLOCKS, MARGIN, Mounted, PATIENCE, Trust, Verdict, World, note};
 use crate::{
     model::{self, View},
     payload::Delivered,
@@ -148,6 +148,7 @@ impl World {
 
     /// Reads blocks as a guest would, and holds them against what a mount may find; whether all could be read.
     pub(super) fn check_read(&mut self, volume: u32, first: u64, blocks: u64) -> Result<bool, String> {
+        let trace = self.trace.clone();
         let Some(engine) = &mut self.engine else { return Ok(false) };
         let cookie = self.next_cookie;
         self.next_cookie += 1;
@@ -158,6 +159,9 @@ impl World {
         self.store.give(usize::MAX);
         for _ in 0..PATIENCE {
             engine.advance(self.now_ms, &mut self.payloads);
+            while let Some(event) = engine.next_event() {
+                note(trace.as_ref(), || format!("  event: {event}"));
+            }
             let Some(done) = engine.next_done() else { continue };
             let delivered = self.payloads.take(cookie);
             let ok = done.status == Status::Ok;
