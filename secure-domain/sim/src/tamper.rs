@@ -193,11 +193,15 @@ impl Hands<'_> {
         self.images[member][block] = cell;
     }
 
-    /// A block of this part that is not zeros.
+    /// A block of this part that is not zeros; as a rule one that was written since the last past.
     fn used(&self, part: Part, rng: &mut Rng) -> Option<(usize, usize)> {
         let member = rng.index(self.images.len());
-        let blocks: Vec<usize> =
-            part.range(&self.geometries[member]).filter(|block| self.images[member][*block].is_some()).collect();
+        let image = &self.images[member];
+        let used: Vec<usize> = part.range(&self.geometries[member]).filter(|block| image[*block].is_some()).collect();
+        let last = self.pasts.last().map(|past| &past.images[member]);
+        let is_recent = |block: &&usize| last.is_some_and(|last| last[**block] != image[**block]);
+        let recent: Vec<usize> = used.iter().filter(is_recent).copied().collect();
+        let blocks = if recent.is_empty() || rng.chance(300) { used } else { recent };
         (!blocks.is_empty()).then(|| (member, *rng.pick(&blocks)))
     }
 
