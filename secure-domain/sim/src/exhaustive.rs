@@ -190,13 +190,19 @@ fn run_script(manner: Manner, script: &[Ask]) -> Result<Enumerated, String> {
         seen: HashSet::new(),
         deep: script.len() <= 1,
     };
-    search.moment(&mut world)?;
     let groups: Vec<&[Ask]> = if manner.together { vec![script] } else { script.chunks(1).collect() };
-    for group in groups {
+    if script.is_empty() {
+        search.moment(&mut world)?;
+    }
+    for (index, group) in groups.iter().enumerate() {
         group.iter().for_each(|ask| world.submit(volume, *ask));
+        // The moments before the last group are those of a shorter script.
+        let is_last = index + 1 == groups.len();
         for calls in 0.. {
             world.call(1)?;
-            search.moment(&mut world)?;
+            if is_last {
+                search.moment(&mut world)?;
+            }
             if world.is_quiet() {
                 break;
             }

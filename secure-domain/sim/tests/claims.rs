@@ -181,16 +181,16 @@ fn freshness_bulk_refuses_a_disk_from_before_the_window() {
 }
 
 #[test]
-fn freshness_every_policy_refuses_a_disk_from_before_the_last_mount() {
+fn freshness_every_policy_refuses_a_disk_from_before_the_last_mount_and_what_it_found() {
     for policy in [Policy::Strict, BULK] {
         let mut world = world(policy);
         ask(&mut world, Ask::Write(0, 4));
         ask(&mut world, Ask::Flush);
         let old = images(&world);
-        power_off(&mut world);
-        mount(&mut world);
         ask(&mut world, Ask::Write(0, 4));
         ask(&mut world, Ask::Flush);
+        power_off(&mut world);
+        mount(&mut world);
         let anchor = world.store.snapshot();
         let mounted = mounted_with(&mut world, old, anchor);
         assert!(matches!(mounted, Mounted::Refused(Error::RolledBack { .. })), "{policy:?}: {mounted:?}");
