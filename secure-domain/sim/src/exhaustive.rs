@@ -5,7 +5,8 @@
 //! unflushed writes can hold (where sectors tear: of the whole contents and of some mixtures of old and new sectors), and with the
 //! anchor's advance, if one is under way, done and not done. Each pool is then recovered and read throughout. Combinations beyond
 //! [`LIMIT`] are drawn at random; how many were is counted. For scripts of up to two operations every recovery is cut in turn at
-//! boundaries in turn, else at one.
+//! boundaries in turn, else at
+//! one; after the longest scripts one recovery in four is.
 
 use std::{
     collections::HashSet,
@@ -188,7 +189,7 @@ fn run_script(manner: Manner, script: &[Ask]) -> Result<Enumerated, String> {
     let mut search = Search {
         found: Enumerated { scripts: 1, ..Enumerated::default() },
         seen: HashSet::new(),
-        deep: script.len() <= 1,
+        length: script.len(),
     };
     let groups: Vec<&[Ask]> = if manner.together { vec![script] } else { script.chunks(1).collect() };
     if script.is_empty() {
@@ -220,7 +221,8 @@ struct Search {
     found: Enumerated,
     /// Outcomes that were recovered already.
     seen: HashSet<u64>,
-    deep: bool,
+    /// Operations of the script.
+    length: usize,
 }
 
 impl Search {
@@ -256,7 +258,9 @@ impl Search {
 
     fn recover(&mut self, world: &mut World) -> Verdict {
         self.found.distinct += 1;
-        self.cut_recovery(world)?;
+        if self.length < LENGTH || self.found.distinct.is_multiple_of(4) {
+            self.cut_recovery(world)?;
+        }
         must_serve(world)?;
         if self.found.distinct.is_multiple_of(8) {
             return go_on(world);
@@ -267,7 +271,8 @@ impl Search {
     /// Cuts the recovery: of a short script at each of its boundaries, of a longer one at one of them.
     fn cut_recovery(&mut self, world: &mut World) -> Verdict {
         let one = mix(self.found.distinct) % 48;
-        let ahead = if self.deep { 0..200 } else { one..one + 1 };
+        let deep = self.length <= 1;
+        let ahead = if deep { 0..200 } else { one..one + 1 };
         for ahead in ahead {
             let mut copy = world.copy();
             copy.power.cut_in(ahead);
@@ -284,7 +289,7 @@ impl Search {
                 return mounted.map(drop);
             }
         }
-        if self.deep { Err("a recovery passes more than 200 boundaries".into()) } else { Ok(()) }
+        if deep { Err("a recovery passes more than 200 boundaries".into()) } else { Ok(()) }
     }
 }
 
