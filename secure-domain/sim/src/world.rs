@@ -69,6 +69,8 @@ pub struct Known {
     names: Vec<String>,
     /// The sizes that it may have.
     sizes: Vec<u64>,
+    /// A disk failed while the volume was being resealed: it can have failed to rewrite any block.
+    shaken: bool,
     /// Its deletion was asked for.
     going: bool,
     /// Its deletion was confirmed.
@@ -147,6 +149,7 @@ pub struct World {
     /// The anchor has refused since the mount, or a disk has told of a fault.
     troubled: bool,
     faults_at_mount: u64,
+    faults_seen: u64,
     /// The pool is the adversary's copy.
     is_copy: bool,
     /// The world believes its disks, whatever they do: for tests of its judgement.
@@ -213,6 +216,7 @@ impl World {
             trust: Trust::Sound,
             troubled: false,
             faults_at_mount: 0,
+            faults_seen: 0,
             is_copy: false,
             gullible: false,
             config,
@@ -389,7 +393,11 @@ impl World {
     }
 
     fn take_answers(&mut self) -> Verdict {
-        self.troubled |= self.honest_faults() > self.faults_at_mount;
+        let faults = self.honest_faults();
+        self.troubled |= faults > self.faults_at_mount;
+        if std::mem::replace(&mut self.faults_seen, faults) < faults {
+            self.shake();
+        }
         while let Some(event) = self.engine.as_mut().and_then(Pool::next_event) {
             self.note(|| format!("  event: {event}"));
         }
@@ -407,6 +415,12 @@ impl World {
             return Err("confidentiality: plaintext was written to a disk".into());
         }
         Ok(())
+    }
+
+    fn shake(&mut self) {
+        let infos = self.engine.iter().flat_map(|engine| engine.volumes());
+        let shaken: Vec<u32> = infos.filter(|info| info.resealing.is_some()).map(|info| info.number).collect();
+        shaken.into_iter().for_each(|volume| self.change(volume, |known| known.shaken = true));
     }
 
     fn take_advances(&mut self) {

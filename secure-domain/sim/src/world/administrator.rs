@@ -94,7 +94,8 @@ impl World {
 
     pub(super) fn has_unsure(&self) -> bool {
         let mut models = self.volumes.values().map(|known| &known.model);
-        models.any(|model| model.touched().any(|block| model.block(block).is_unsure(View::Durable)))
+        self.volumes.values().any(|known| known.shaken)
+            || models.any(|model| model.touched().any(|block| model.block(block).is_unsure(View::Durable)))
     }
 
     /// A refused command has changed nothing.
@@ -137,6 +138,7 @@ impl World {
             layout,
             names: vec![name],
             sizes: vec![blocks],
+            shaken: false,
             going: false,
             gone: false,
         };

@@ -94,6 +94,7 @@ impl World {
             trust: self.trust,
             troubled: self.troubled,
             faults_at_mount: self.faults_at_mount,
+            faults_seen: self.faults_seen,
             is_copy: false,
             gullible: self.gullible,
             config: self.config.clone(),

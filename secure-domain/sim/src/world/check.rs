@@ -131,7 +131,8 @@ impl World {
             }
             bad += 1;
             let troubled = self.honest_faults() > self.faults_at_mount;
-            let unsure = self.volumes[&volume].model.block(block).is_unsure(View::Durable);
+            let unsure =
+                self.volumes[&volume].model.block(block).is_unsure(View::Durable) || self.volumes[&volume].shaken;
             let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
             if excused || unsure {
                 let now = self.power.now();

@@ -157,7 +157,7 @@ impl World {
             Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
             _ if self.is_tainted() || struck => true,
             _ if status == Status::NoSpace => self.is_full(),
-            Ask::Read(block, blocks) => touches_unsure(block, blocks),
+            Ask::Read(block, blocks) => self.volumes[&asked.volume].shaken || touches_unsure(block, blocks),
             _ => self.troubled,
         };
         if excused {
