@@ -55,7 +55,7 @@ impl World {
     }
 
     /// What a mount anchors is what it found: it says nothing about what a tainted disk should have held.
-    fn take_mount_advances(&mut self) {
+    pub(super) fn take_mount_advances(&mut self) {
         if self.is_tainted() {
             drop(self.store.take_completed());
         } else {

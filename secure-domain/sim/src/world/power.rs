@@ -94,13 +94,17 @@ impl World {
     /// The power goes: `choose` decides what the disks keep, `happened` whether the anchor's advance did.
     pub fn lose_power_keeping(&mut self, choose: &mut ChooseOn<'_>, happened: bool) {
         self.power.go();
-        self.engine = None;
+        let served = self.engine.take().is_some();
         self.asked.clear();
         self.commanded = None;
         self.payloads.clear();
         self.disks.iter().for_each(|disk| disk.cut(choose));
         self.store.cut(happened);
-        self.take_advances();
+        if served {
+            self.take_advances();
+        } else {
+            self.take_mount_advances();
+        }
         self.power.restore();
         self.audit_wrapped_keys();
     }
