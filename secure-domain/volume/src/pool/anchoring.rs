@@ -8,6 +8,9 @@ use block::BlockDevice;
 use super::{Policy, Pool, request::Step};
 use crate::{Event, Status, record::anchored::Anchored};
 
+/// Milliseconds until an advance that failed is tried again without a reason.
+const RETRY_MS: u64 = 1000;
+
 /// The anchor of a pool.
 pub(super) struct Anchoring<A> {
     pub(super) store: A,
@@ -78,16 +81,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     fn wants_anchor(&self) -> bool {
         let anchoring = &self.anchoring;
-        if self.stopped || anchoring.failed {
+        let waited_ms = self.now_ms.saturating_sub(anchoring.since_ms);
+        if anchoring.failed && waited_ms < RETRY_MS {
             return false;
         }
         let due = match self.options.policy {
             Policy::Strict => false,
-            Policy::Bulk { window_ms } => self.now_ms.saturating_sub(anchoring.since_ms) >= window_ms,
+            Policy::Bulk { window_ms } => waited_ms >= window_ms,
         };
         let behind = self.log.durable() != anchoring.held.head;
         let low = self.versions_left() < self.options.reservation / 2;
-        !anchoring.waiting.is_empty() || due && behind || low
+        !anchoring.waiting.is_empty() || !self.stopped && (due && behind || low)
     }
 
     /// What the anchor should hold now.
@@ -98,7 +102,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Gives the anchor a new record.
     pub(super) fn start_anchor(&mut self, next: Anchored) {
-        self.anchoring.since_ms = self.now_ms;
+        (self.anchoring.since_ms, self.anchoring.failed) = (self.now_ms, false);
         self.moved = true;
         match self.anchoring.store.start(self.anchoring.counter, &next.encode()) {
             Ok(()) => self.anchoring.busy = Some(next),

@@ -97,6 +97,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 // What of the run was sealed already lies in its own buffers alone.
                 self.fail(request, Status::IoError);
                 self.batch.len = self.batch.items[..from].iter().position(|item| item.run == run).unwrap_or(from);
+                self.keep_promise(run);
                 self.end_run(run);
                 return;
             }
@@ -129,6 +130,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.seal_items();
         }
         for at in 0..self.batch.whole.len() {
+            self.keep_promise(self.batch.whole[at]);
             self.append_run(self.batch.whole[at]);
         }
         self.batch.whole.clear();
@@ -269,6 +271,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         match (state.purpose, state.spoiled) {
             (Purpose::Heal, false) => self.rewrite_bad_copy(run),
             (Purpose::Reseal, false) => self.reseal_run(run),
+            (Purpose::Reseal, true) => {
+                self.reseal_carefully(run);
+                self.end_run(run);
+            }
             _ => self.end_run(run),
         }
     }

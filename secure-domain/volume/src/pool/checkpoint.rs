@@ -391,7 +391,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.log.start_after(&boundary);
         }
         self.log.uncovered_limit = self.superblock.uncovered_limit as usize;
-        self.end_command();
+        self.log.force |= self.end_command();
         let seq = self.log.durable().seq;
         let mut current = core::mem::take(&mut self.checkpoint.current);
         for request in current.drain(..) {

@@ -19,7 +19,7 @@ use keystore::{DataKey, MAX_DATA_KEY_BYTES};
 use zeroize::Zeroizing;
 
 use super::{
-    Pool,
+    Policy, Pool,
     volumes::{Physical, Volume},
 };
 use crate::{
@@ -64,6 +64,8 @@ struct Running {
     cookie: Option<u32>,
     change: Change,
     phase: Phase,
+    /// Advances of the anchor that had failed when it began.
+    failures: u64,
 }
 
 /// The commands of a pool.
@@ -122,7 +124,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     fn begin_change(&mut self, cookie: Option<u32>, change: Change) {
         let phase = if change.secret.is_some() { Phase::Announcing } else { Phase::Carrying };
-        self.commands.running = Some(Running { cookie, change, phase });
+        let failures = self.anchoring.failures;
+        self.commands.running = Some(Running { cookie, change, phase, failures });
         if phase == Phase::Carrying {
             self.carry();
         }
@@ -263,13 +266,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Gives the anchor a record that a command needs; a failure ends the command.
     fn anchor_for_command(&mut self, next: super::Anchored) {
-        if self.anchoring.is_busy() || self.stopped {
-            return;
-        }
-        let failures = self.anchoring.failures;
-        self.start_anchor(next);
-        if self.anchoring.failures != failures {
+        let failures = self.commands.running.as_ref().map_or(0, |running| running.failures);
+        if self.anchoring.failures != failures || self.stopped {
             self.fail_command();
+        } else if !self.anchoring.is_busy() {
+            self.start_anchor(next);
         }
     }
 
@@ -347,10 +348,19 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// The checkpoint that carries the change is durable: it is true now.
-    pub(super) fn end_command(&mut self) {
+    /// Whether space is about to become free.
+    pub(super) fn frees_space(&self) -> bool {
+        self.commands.running.as_ref().is_some_and(|running| {
+            running.phase != Phase::Dropping
+                && running.change.records.first().is_some_and(|(_, record)| record.is_none())
+        })
+    }
+
+    /// The checkpoint that carries the change is durable: it is true now. Returns whether there was one: then the log has to name
+    /// this checkpoint, so that nobody takes the superblock away and with it the change.
+    pub(super) fn end_command(&mut self) -> bool {
         let Some(running) = self.commands.running.as_mut().filter(|running| running.phase == Phase::Carrying) else {
-            return;
+            return false;
         };
         running.phase = Phase::Dropping;
         let held = core::mem::take(&mut running.change.held);
@@ -363,6 +373,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.change_volume(slot, record, sealer.take());
         }
         self.moved = true;
+        true
     }
 
     fn change_volume(&mut self, slot: usize, record: Option<VolumeRecord>, sealer: Option<Sealer>) {
@@ -385,9 +396,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// Waits until the anchor has forgotten the old secret; then the command is done.
+    /// Waits until the log names the checkpoint and the anchor has forgotten the old secret; then the command is done.
     fn drop_secret(&mut self) {
         let Some(Running { change, .. }) = &self.commands.running else { return };
+        if self.log.named_checkpoint < self.superblock.checkpoint {
+            self.log.force |= self.log.is_idle();
+            return;
+        }
+        if change.secret.is_none()
+            && self.options.policy == Policy::Strict
+            && self.anchoring.held.head.seq < self.log.durable().seq
+        {
+            let next = self.next_anchored();
+            self.anchor_for_command(next);
+            return;
+        }
         if let Some(secret) = &change.secret
             && self.anchoring.held.secret != *secret
         {

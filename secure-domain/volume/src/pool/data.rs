@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Times that a write of the walker is tried again.
+const MAX_ATTEMPTS: u8 = 16;
+
 /// A change of an entry that a power cut may undo.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unsettled {
@@ -37,11 +40,10 @@ pub(super) struct Unsettled {
 pub(super) type DataQueue = VecDeque<(usize, usize)>;
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
-    /// The run's record is durable.
+    /// The run's record is durable, and is held.
     pub(super) fn start_data(&mut self, index: usize) {
         let run = self.runs.get(index);
-        let (ordinal, copies, purpose) = (run.ordinal, run.copies, run.purpose);
-        self.hold_record(ordinal);
+        let (copies, purpose) = (run.copies, run.purpose);
         if purpose == Purpose::Zero {
             self.finish_write(index);
             return;
@@ -66,6 +68,19 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let block = self.members[member].geometry.data_start + place.block;
             self.start_write(Kind::Write(index, copy), member, block, buffer);
         }
+    }
+
+    /// Whether a write that failed is tried again: nobody asked for it who could be told, and what it was to replace may be lost.
+    pub(super) fn retries(&self, index: usize) -> bool {
+        let run = self.runs.get(index);
+        run.purpose == Purpose::Reseal && run.attempts < MAX_ATTEMPTS && !self.stopped
+    }
+
+    pub(super) fn write_again(&mut self, index: usize, copy: usize, buffer: Option<Buffer>) {
+        let run = self.runs.get_mut(index);
+        run.attempts += 1;
+        run.buffers[copy] = buffer;
+        self.data.push_back((index, copy));
     }
 
     pub(super) fn complete_write(&mut self, index: usize, copy: usize, block: u64, ok: bool) {

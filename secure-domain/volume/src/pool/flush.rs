@@ -52,6 +52,11 @@ impl Flush {
         }
     }
 
+    /// Whether a round runs, or requests wait for one.
+    pub(super) fn is_running(&self) -> bool {
+        self.phase != Phase::Idle || !self.next.is_empty()
+    }
+
     /// Asks for a round.
     pub(super) fn cover(&mut self) {
         self.wanted = true;

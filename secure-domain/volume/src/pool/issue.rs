@@ -93,15 +93,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if !self.runs.has_room() {
             return Step::Exhausted;
         }
-        if self.versions_left() < draft.count as u64 {
-            return self.without_versions(request);
-        }
         let Some(buffers) = self.allocate_buffers(&mut draft) else { return Step::Exhausted };
         let run = self.begin_run(Purpose::Write, &draft);
         let version = self.take_versions(draft.count as u64);
         let epoch = self.volume(draft.volume).sealer.epoch();
         let state = self.runs.get_mut(run);
         (state.buffers, state.version, state.epoch) = (buffers, version, epoch);
+        self.promise(run);
         self.gather_run(run, transfer);
         Step::Issued
     }
@@ -112,9 +110,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if !self.log_has_room((next.count + 1) * copies) {
             return Err(Step::Exhausted);
         }
+        if self.versions_left() < (next.count + MAX_COPIES) as u64 {
+            return Err(self.without_versions(next.request));
+        }
         let physical = match self.assigned(next.volume, next.spot.extent) {
             Ok(physical) => physical,
-            Err(status) => return Err(self.fail_rest(next.request, status)),
+            Err(_) if self.frees_space() => return Err(Step::Waits),
+            Err(status) => return Err(self.no_space(next, status)),
         };
         let draft = match self.draft(next, &physical) {
             Ok(draft) => draft,
@@ -131,6 +133,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return Err(Step::Waits);
         }
         Ok(draft)
+    }
+
+    fn no_space(&mut self, next: &Next, status: Status) -> Step {
+        let volume = self.volume(next.volume).record.number;
+        self.report(Event::NoSpace { volume });
+        self.fail_rest(next.request, status)
     }
 
     /// The request fails as a whole.
@@ -165,15 +173,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Where the copies of `extent` lie; what lies nowhere yet gets a place now.
     fn assigned(&mut self, volume: usize, extent: u32) -> Result<[Option<Physical>; MAX_COPIES], Status> {
-        let copies = self.volume(volume).copies();
-        let mut found = [None; MAX_COPIES];
-        for copy in 0..copies {
-            found[copy] = self.volume(volume).physical(extent, copy);
-        }
+        let state = self.volume(volume);
+        let copies = state.copies();
+        let mut found = core::array::from_fn(|copy| if copy < copies { state.physical(extent, copy) } else { None });
         if found[0].is_none() {
             found = self.choose_extents(volume, extent, copies)?;
-            for copy in 0..copies {
-                self.assign(volume, extent, copy, found[copy].ok_or(Status::NoSpace)?);
+            for (copy, at) in found.iter().flatten().enumerate() {
+                self.assign(volume, extent, copy, *at);
             }
         }
         Ok(found)
@@ -193,18 +199,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut found: [Option<Physical>; MAX_COPIES] = [None; MAX_COPIES];
         for copy in 0..copies {
             let taken = found[0].map(|first| first.member);
-            let candidates = (0..self.members.len()).filter(|member| column.is_none_or(|column| column == *member));
-            let most = candidates
-                .filter(|member| taken != Some(*member))
-                .max_by_key(|&member| self.members[member].extents.free());
+            let may = |member: &usize| column.is_none_or(|column| column == *member) && taken != Some(*member);
+            let most = (0..self.members.len()).filter(may).max_by_key(|&member| self.members[member].extents.free());
             let free =
                 most.and_then(|member| Some(Physical { member, extent: self.members[member].extents.find_free()? }));
-            if free.is_none() {
-                let volume = self.volume(volume).record.number;
-                self.report(Event::NoSpace { volume });
+            let Some(free) = free else {
                 return Err(Status::NoSpace);
-            }
-            found[copy] = free;
+            };
+            *(if copy == 0 { &mut found[0] } else { &mut found[1] }) = Some(free);
         }
         Ok(found)
     }

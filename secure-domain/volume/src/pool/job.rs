@@ -125,6 +125,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         match kind {
             Kind::Free => {}
             Kind::Read(run) => self.complete_read(run, block, buffer.take(), ok),
+            Kind::Write(run, copy) if !ok && self.retries(run) => {
+                let again = buffer.take();
+                self.write_again(run, copy, again);
+            }
             Kind::Write(run, copy) => self.complete_write(run, copy, block, ok),
             Kind::Rewrite(run) => self.complete_rewrite(run, block, ok),
             Kind::LoadTree(slot) => self.complete_load(slot, block, buffer.as_ref().filter(|_| ok)),

@@ -65,6 +65,8 @@ pub(super) struct Log {
     /// The last record that is durable.
     durable: LogPoint,
     open: Vec<LogEntryBytes>,
+    /// Entries of runs that are being sealed and will be in the open group.
+    promised: usize,
     open_runs: Vec<usize>,
     open_requests: Vec<usize>,
     committing_runs: Vec<usize>,
@@ -91,6 +93,9 @@ pub(super) struct Log {
     pub(super) marked: u64,
     /// `completed` when the flush of the group was started.
     snapshot: u64,
+    /// The checkpoint that the group under way names, and the one that a durable record names.
+    image_checkpoint: u64,
+    pub(super) named_checkpoint: u64,
     /// Write a record even if there is nothing to say but what is covered.
     pub(super) force: bool,
     uncovered: usize,
@@ -118,6 +123,7 @@ impl Log {
             head,
             durable: head,
             open: Vec::with_capacity(GROUP_RECORDS * MAX_ENTRIES),
+            promised: 0,
             open_runs: Vec::new(),
             open_requests: Vec::new(),
             committing_runs: Vec::new(),
@@ -137,6 +143,8 @@ impl Log {
             stated: head.seq,
             marked: head.seq,
             snapshot: head.seq,
+            image_checkpoint: 0,
+            named_checkpoint: 0,
             force: false,
             uncovered: 0,
             uncovered_limit: superblock.uncovered_limit as usize,
@@ -247,7 +255,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// makes room is on its way.
     pub(super) fn log_has_room(&mut self, entries: usize) -> bool {
         let log = &self.log;
-        let group = log.open.len() + entries;
+        let group = log.open.len() + log.promised + entries;
         if group > log.request_entries() {
             return false;
         }
@@ -255,7 +263,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.checkpoint.want();
             return false;
         }
-        if log.uncovered + entries > log.uncovered_limit {
+        if log.uncovered + log.promised + entries > log.uncovered_limit {
             self.flush.cover();
             return false;
         }
@@ -267,6 +275,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.log.open.push(entry);
         self.log.uncovered += 1;
         self.moved = true;
+    }
+
+    /// The run will state something when it is sealed.
+    pub(super) fn promise(&mut self, run: usize) {
+        let run = self.runs.get(run);
+        self.log.promised += run.count * run.copies;
+    }
+
+    /// It does, or it will not.
+    pub(super) fn keep_promise(&mut self, run: usize) {
+        let run = self.runs.get(run);
+        self.log.promised -= run.count * run.copies;
     }
 
     /// Adds what a run states, for every copy, to the open group.
@@ -346,7 +366,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             block[log::entry_range(index)].copy_from_slice(entry);
         }
         let seq = log.head.seq + 1;
-        let head = Head { entries: entries.len(), data_blocks: data, seq, incarnation, covered: log.stated };
+        let checkpoint = self.superblock.checkpoint as u16;
+        let head =
+            Head { entries: entries.len(), data_blocks: data, checkpoint, seq, incarnation, covered: log.stated };
+        log.image_checkpoint = self.superblock.checkpoint;
         let mac = log::seal(&head, &self.log_key, &log.head.mac, block);
         log.head = LogPoint { seq, mac };
         log.image_len += 1 + data;
@@ -447,8 +470,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.moved = true;
         self.log.state = State::Idle;
         self.log.durable = self.log.head;
+        self.log.named_checkpoint = self.log.image_checkpoint;
         self.log.marked = self.log.marked.max(self.log.stated);
         let mut runs = core::mem::take(&mut self.log.committing_runs);
+        // All of them hold their records before the first may let go of one.
+        for run in &runs {
+            self.hold_record(self.runs.get(*run).ordinal);
+        }
         for run in runs.drain(..) {
             self.start_data(run);
         }

@@ -150,7 +150,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             && self.is_quiet()
             && self.commands.is_idle()
             && self.log.is_idle()
-            && self.walker.is_idle()
+            && self.walker.is_idle(self.now_ms)
     }
 
     /// Whether no disk and no anchor owes an answer.
@@ -303,12 +303,25 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.fail_checkpoint();
     }
 
-    /// If nothing is under way and something still waits, it waits for a disk that takes nothing any more: it fails.
+    /// If nothing is under way, nothing moves, and something still waits, it waits for a disk that takes nothing any more: it fails.
     fn give_up_if_stuck(&mut self) {
-        if self.requests.no_pending() || !self.is_quiet() || !self.log.is_idle() || self.checkpoint.is_running() {
+        if !self.is_quiet() {
+            return;
+        }
+        let writes = !self.log.is_idle() || self.flush.is_running() || self.checkpoint.is_running();
+        let waits = !self.requests.no_pending() || !self.walker.no_heals() || !self.data.is_empty();
+        if !(writes && !self.stopped || waits) {
             return;
         }
         self.report(Event::DiskGone);
+        if writes {
+            self.stop_writes();
+        }
+        while let Some((run, copy)) = self.data.pop_front() {
+            let block = self.runs.get(run).places[copy].block;
+            self.complete_write(run, copy, block, false);
+        }
+        self.give_up_heals();
         for request in self.requests.take_pending() {
             self.give_up(request, Status::IoError);
             self.settle(request);

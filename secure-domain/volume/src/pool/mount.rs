@@ -9,6 +9,7 @@
 //! anchor        the next incarnation begins where the log ends: from here on no other history is believed
 //! resolve       blocks that were being written: old or new, as their tags say; torn ones are repaired
 //! checkpoint    so that the log is empty
+//! anchor        a first record of the new incarnation: what was found out is not found out again
 //! ```
 //! Nothing is written before the next incarnation is anchored. Power may fail at any point: the next mount finds the old
 //! incarnation on the disk, exactly at the new one's base, and goes the same way again.
@@ -102,6 +103,7 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     pool.begin_incarnation(&found, idle)?;
     pool.resolve(candidates, &mut recovery, true, idle)?;
     pool.wait_for_checkpoint(idle)?;
+    pool.anchor_recovery(idle)?;
     Ok((pool, recovery))
 }
 
@@ -186,14 +188,20 @@ fn choose<D: BlockDevice>(disks: &mut [D], root: &RootKey, idle: &mut impl FnMut
         return Err(Error::Members { given: disks.len() });
     }
     let mut damaged = Vec::new();
+    let mut unread = [0u8; MAX_MEMBERS];
     let mut newest: Option<Found> = None;
     let mut found = Vec::with_capacity(disks.len());
     for (index, disk) in disks.iter_mut().enumerate() {
-        let here = newest_of(disk, index, root, &mut damaged, idle)?;
+        let here = newest_of(disk, index, root, &mut damaged, &mut unread, idle)?;
         if newest.is_none_or(|newest| here.superblock.is_newer(&newest.superblock)) {
             newest = Some(here);
         }
         found.push(here);
+    }
+    let by_nobody = unread[..disks.len()].iter().fold(u8::MAX, |all, places| all & places);
+    if by_nobody != 0 {
+        let block = u64::from(by_nobody.trailing_zeros());
+        return Err(Error::Disk { member: 0, block, error: block::Error::Io });
     }
     let superblock = newest.ok_or(Error::Members { given: 0 })?.superblock;
     let mut seen = [false; MAX_MEMBERS];
@@ -219,6 +227,7 @@ fn newest_of<D: BlockDevice>(
     index: usize,
     root: &RootKey,
     damaged: &mut Vec<(usize, u64)>,
+    unread: &mut [u8; MAX_MEMBERS],
     idle: &mut impl FnMut() -> bool,
 ) -> Result<Found, Error> {
     if disk.blocks() < RING_BLOCKS {
@@ -228,9 +237,10 @@ fn newest_of<D: BlockDevice>(
     for place in 0..RING_BLOCKS {
         let buffer = match perform(disk, index, place, Action::Read(1), idle) {
             Ok(buffer) => buffer,
-            // A place that cannot be read counts as damaged; another may serve.
+            // The newest may lie there: if no other member has this place, that is not for us to guess.
             Err(error @ Error::Disk { .. }) => {
                 (worst, _) = (error, damaged.push((index, place)));
+                unread[index] |= 1 << place;
                 continue;
             }
             Err(error) => return Err(error),
@@ -377,8 +387,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             version_limit: held.version_limit.checked_add(self.options.reservation).ok_or(exhausted)?,
             ..held
         };
-        let incarnation = next.incarnation;
-        self.start_anchor(next);
+        self.give_anchor(next, idle)
+    }
+
+    /// Writes a record that names the checkpoint, and anchors it.
+    fn anchor_recovery(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
+        self.wait_for_marker(idle)?;
+        let next = self.next_anchored();
+        self.give_anchor(next, idle)
+    }
+
+    fn give_anchor(&mut self, next: Anchored, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
+        let failures = self.anchoring.failures;
         // Bounded by the caller's patience.
         while self.anchoring.is_busy() {
             self.poll_anchor();
@@ -386,11 +406,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 return Err(Error::Silent);
             }
         }
-        let failure = self.events.iter().find_map(|event| match event {
+        self.start_anchor(next);
+        while self.anchoring.is_busy() {
+            self.poll_anchor();
+            if self.anchoring.is_busy() && !idle() {
+                return Err(Error::Silent);
+            }
+        }
+        let failure = self.events.iter().rev().find_map(|event| match event {
             Event::AnchorFailed(error) => Some(*error),
             _ => None,
         });
-        match failure.filter(|_| self.anchoring.held.incarnation != incarnation) {
+        match failure.filter(|_| self.anchoring.failures != failures) {
             Some(error) => Err(Error::Anchor(error)),
             None => Ok(()),
         }

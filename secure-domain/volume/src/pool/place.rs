@@ -92,6 +92,8 @@ pub(super) struct Run {
     pub(super) written: [bool; MAX_COPIES],
     /// A block of it was bad.
     pub(super) spoiled: bool,
+    /// Times that its writes were tried again.
+    pub(super) attempts: u8,
     pub(super) tags: [Tag; MAX_REQUEST_BLOCKS],
 }
 
@@ -113,6 +115,7 @@ impl Run {
             left: 0,
             written: [false; MAX_COPIES],
             spoiled: false,
+            attempts: 0,
             tags: [[0; TAG_LEN]; MAX_REQUEST_BLOCKS],
         }
     }
@@ -188,7 +191,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         (run.purpose, run.request, run.volume, run.block) = (purpose, draft.request, draft.volume, draft.block);
         (run.offset, run.count, run.copies, run.places) = (draft.offset, draft.count, draft.copies, draft.places);
         run.left = 0;
-        (run.written, run.spoiled) = ([false; MAX_COPIES], false);
+        (run.written, run.spoiled, run.attempts) = ([false; MAX_COPIES], false, 0);
         self.moved = true;
         index
     }

@@ -80,6 +80,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for index in 0..count {
             if !self.heal(run, index) {
                 self.fail(request, Status::IoError);
+                self.pause_resealing(run);
             }
         }
         self.finish_opened(run);

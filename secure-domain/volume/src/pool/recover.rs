@@ -26,6 +26,9 @@ use crate::{
     seal::Sealer,
 };
 
+/// Times that a block which may be old or new is read before it counts as unreadable.
+const MAX_READS: u32 = 8;
+
 /// What the anchor demands of the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
@@ -48,6 +51,8 @@ pub(super) struct Scan {
     /// The demanded point, and the superblock's, were met.
     demand_met: bool,
     required_met: bool,
+    /// A record names a checkpoint that is newer than the superblock.
+    newer_checkpoint: bool,
 }
 
 /// Which part of the disk's history the anchor believes.
@@ -72,6 +77,9 @@ pub(super) fn demand(superblock: &Superblock, anchored: &Anchored) -> Result<Dem
 pub(super) fn judge(superblock: &Superblock, anchored: &Anchored, demand: &Demand, found: &Scan) -> Result<(), Error> {
     let branch = demand.ends_there && demand.point != Some(found.head);
     if demand.point.is_some() && (!found.demand_met || branch) {
+        return Err(rolled_back(superblock, found.head.seq, anchored));
+    }
+    if found.newer_checkpoint {
         return Err(rolled_back(superblock, found.head.seq, anchored));
     }
     if !found.required_met {
@@ -141,8 +149,11 @@ pub(super) fn scan<D: BlockDevice>(
         records: 0,
         demand_met: demand.point == Some(superblock.log_start),
         required_met: superblock.log_required == superblock.log_start,
+        newer_checkpoint: false,
     };
     while let Some((head, _)) = walk.next(&mut disks, superblock, key, idle)? {
+        // The difference of two numbers that are close to each other, whatever their high bits.
+        found.newer_checkpoint |= (head.checkpoint.wrapping_sub(superblock.checkpoint as u16) as i16) > 0;
         found.head = walk.point;
         found.position = walk.position;
         found.covered = found.covered.max(head.covered);
@@ -539,11 +550,16 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     ) -> Result<Option<[u8; BLOCK_BYTES]>, Error> {
         let Entry::Sealed { version, epoch, tag } = *entry else { return Ok(None) };
         let device = &mut self.members[member].device;
-        let buffer: Option<Buffer> = match perform(device, member, block, Action::Read(1), idle) {
-            Ok(buffer) => buffer,
-            Err(Error::Disk { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let mut buffer: Option<Buffer> = None;
+        for _ in 0..MAX_READS {
+            match perform(device, member, block, Action::Read(1), idle) {
+                Ok(found) => buffer = found,
+                // What is concluded from a block that cannot be read may be wrong: it is asked for a few times.
+                Err(Error::Disk { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            break;
+        }
         let Some(buffer) = buffer else { return Ok(None) };
         let mut sealed = [[0; BLOCK_BYTES]];
         sealed[0].copy_from_slice(device.bytes(&buffer));

@@ -148,6 +148,25 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         Error::TreeMac { member, block }
     }
 
+    /// Advances until a durable record of the log names the last checkpoint.
+    pub(super) fn wait_for_marker(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
+        // Bounded by the caller's patience.
+        while self.log.named_checkpoint < self.superblock.checkpoint {
+            self.log.force |= self.log.is_idle();
+            if self.advance(0, &mut Nowhere) {
+                continue;
+            }
+            if self.stopped {
+                return Err(self.write_failure());
+            }
+            if self.log.named_checkpoint < self.superblock.checkpoint && !idle() {
+                return Err(Error::Silent);
+            }
+            self.members.iter_mut().for_each(|member| member.device.acknowledge());
+        }
+        Ok(())
+    }
+
     /// Advances until the checkpoint that was asked for is durable.
     pub(super) fn wait_for_checkpoint(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
         self.checkpoint.want();

@@ -62,21 +62,45 @@ pub(super) struct Walker {
     /// A run is under way.
     busy: bool,
     since_ms: u64,
-    /// Nothing new is begun before this time: the anchor did not do what the last end of an epoch needed.
+    /// Nothing new is begun before this time.
     not_before_ms: u64,
+    /// Below this block resealing takes one block at a time.
+    careful_until: u64,
 }
 
 impl Walker {
     pub(super) fn new() -> Walker {
-        Walker { heals: VecDeque::new(), resealing: None, scrubbing: None, busy: false, since_ms: 0, not_before_ms: 0 }
+        Walker {
+            heals: VecDeque::new(),
+            resealing: None,
+            scrubbing: None,
+            busy: false,
+            since_ms: 0,
+            not_before_ms: 0,
+            careful_until: 0,
+        }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.heals.is_empty() && self.resealing.is_none() && self.scrubbing.is_none() && !self.busy
+    /// Whether no block waits to be healed.
+    pub(super) fn no_heals(&self) -> bool {
+        self.heals.is_empty()
+    }
+
+    /// Whether nothing is to be done before some time has passed.
+    pub(super) fn is_idle(&self, now_ms: u64) -> bool {
+        let reseals = self.resealing.is_some() && now_ms >= self.not_before_ms;
+        self.heals.is_empty() && !self.busy && !reseals && self.scrubbing.is_none()
     }
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Nothing is healed any more.
+    pub(super) fn give_up_heals(&mut self) {
+        while let Some(heal) = self.walker.heals.pop_front() {
+            self.lost(&heal);
+        }
+    }
+
     /// Whether mirrors are read no further before some of what is bad has been healed.
     pub(super) fn heals_are_full(&self) -> bool {
         self.walker.heals.len() >= MAX_HEALS
@@ -97,20 +121,27 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Moves the walker on.
     pub(super) fn pump_walker(&mut self) {
         self.issue_heals();
-        if self.walker.busy || !self.walker_may_go() || self.now_ms < self.walker.not_before_ms {
+        if self.walker.busy || !self.walker_may_go() {
             return;
         }
-        if self.walker.resealing.is_none() && !self.stopped && self.commands.is_idle() {
-            let next =
-                self.volumes.iter().position(|volume| volume.as_ref().is_some_and(|volume| volume.old.is_some()));
-            self.walker.resealing = next.map(|slot| Walk { slot, block: 0, copy: 0 });
-        }
         self.walker.since_ms = self.now_ms;
-        if let Some(walk) = self.walker.resealing.filter(|_| !self.stopped) {
+        let reseals = !self.stopped && self.now_ms >= self.walker.not_before_ms;
+        if let Some(walk) = self.next_to_reseal().filter(|_| reseals) {
             self.reseal_step(walk);
         } else if let Some((cookie, walk)) = self.walker.scrubbing {
             self.scrub_step(cookie, walk);
         }
+    }
+
+    /// Where resealing stands; it begins with the first volume that has an old epoch.
+    fn next_to_reseal(&mut self) -> Option<Walk> {
+        if self.walker.resealing.is_none() && self.commands.is_idle() {
+            let has_old = |volume: &super::Volume| volume.old.is_some();
+            let next = self.volumes.iter().position(|volume| volume.as_ref().is_some_and(has_old));
+            self.walker.resealing = next.map(|slot| Walk { slot, block: 0, copy: 0 });
+            self.walker.careful_until = 0;
+        }
+        self.walker.resealing
     }
 
     fn walker_may_go(&self) -> bool {
@@ -118,7 +149,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             || self.now_ms.saturating_sub(self.walker.since_ms) >= PACE_MS
     }
 
-    /// The end of an epoch could not be made durable: it is tried again later.
+    /// Something that resealing needs cannot be read or made durable now: it is tried again later.
     pub(super) fn pause_walker(&mut self) {
         self.walker.not_before_ms = self.now_ms + RETRY_MS;
     }
@@ -181,8 +212,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let copies = self.volume(walk.slot).copies();
             let draft = match self.walk_draft(&next, 0..copies) {
                 Ok(draft) => draft,
-                // What lies below a damaged leaf is lost whatever it is sealed with.
-                Err(Missing::Damaged) => None,
+                // What lies there may be readable another time: the old key stays until it was.
+                Err(Missing::Damaged) => {
+                    self.pause_walker();
+                    return;
+                }
                 Err(_) => return,
             };
             if let Some(mut draft) = draft {
@@ -206,7 +240,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Starts to read what is to be sealed anew; it goes on in `batch.rs`.
     fn issue_reseal(&mut self, mut draft: Draft) {
-        draft.count = draft.count.min(self.log.longest_run(draft.copies));
+        let most = if draft.block < self.walker.careful_until { 1 } else { self.log.longest_run(draft.copies) };
+        draft.count = draft.count.min(most);
         let member = draft.places[0].physical.member;
         let fresh = draft.places().iter().filter(|place| !self.cache.is_touched(place.slot)).count();
         if self.cache.touched() + fresh > self.superblock.dirty_limit as usize {
@@ -226,11 +261,24 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.start_read(Kind::Read(run), member, block, buffer);
     }
 
-    /// A block cannot be opened from any copy: it is lost under any key, and resealing passes over it.
+    /// A block cannot be opened from any copy: it is lost under any key, and resealing that stands at it passes over it.
     pub(super) fn pass_over(&mut self, slot: usize, block: u64) {
-        if let Some(walk) = self.walker.resealing.as_mut().filter(|walk| walk.slot == slot && walk.block <= block) {
+        if let Some(walk) = self.walker.resealing.as_mut().filter(|walk| walk.slot == slot && walk.block == block) {
             walk.block = block + 1;
         }
+    }
+
+    /// The disk failed to read what was to be resealed: it may be readable another time.
+    pub(super) fn pause_resealing(&mut self, run: usize) {
+        if self.runs.get(run).purpose == Purpose::Reseal {
+            self.pause_walker();
+        }
+    }
+
+    /// A block of a run that was to be resealed is bad: its blocks are taken one by one.
+    pub(super) fn reseal_carefully(&mut self, run: usize) {
+        let state = self.runs.get(run);
+        self.walker.careful_until = state.block + state.count as u64;
     }
 
     fn scrub_step(&mut self, cookie: u32, mut walk: Walk) {

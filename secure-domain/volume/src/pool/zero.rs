@@ -48,9 +48,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if !self.runs.has_room() {
             return Step::Exhausted;
         }
-        if self.versions_left() < draft.count as u64 {
-            return self.without_versions(request);
-        }
         let run = self.begin_run(Purpose::Zero, &draft);
         self.runs.get_mut(run).version = self.take_versions(draft.count as u64);
         self.append_run(run);

@@ -5,7 +5,7 @@
 //!      0     4  magic "SVLG"
 //!      4     1  entries, 0 to 126
 //!      5     1  data blocks that follow the record in the log, 0 to 126
-//!      6     2  zero
+//!      6     2  low 16 bits of the number of the last durable checkpoint
 //!      8     8  sequence number
 //!     16     8  incarnation
 //!     24     8  covered: the data of every record up to this one is durable
@@ -155,6 +155,9 @@ pub struct Head {
     pub entries: usize,
     /// Data blocks that follow.
     pub data_blocks: usize,
+    /// Low 16 bits of the number of the last checkpoint that was durable when the record was made: a superblock before that one is not
+    /// the newest.
+    pub checkpoint: u16,
     /// Sequence number.
     pub seq: u64,
     /// Incarnation that wrote it.
@@ -168,7 +171,7 @@ pub struct Head {
 pub fn seal(head: &Head, key: &HmacSha256, previous: &ChainMac, block: &mut [u8]) -> ChainMac {
     put(block, 0, &MAGIC);
     (block[4], block[5]) = (head.entries as u8, head.data_blocks as u8);
-    put(block, 6, &[0; 2]);
+    put(block, 6, &head.checkpoint.to_le_bytes());
     put(block, 8, &head.seq.to_le_bytes());
     put(block, 16, &head.incarnation.to_le_bytes());
     put(block, 24, &head.covered.to_le_bytes());
@@ -184,6 +187,7 @@ pub fn open(key: &HmacSha256, previous: &LogPoint, block: &[u8]) -> Option<(Head
     let head = Head {
         entries: usize::from(block[4]),
         data_blocks: usize::from(block[5]),
+        checkpoint: reader.u16(6),
         seq: reader.u64(8),
         incarnation: reader.u64(16),
         covered: reader.u64(24),
@@ -227,7 +231,7 @@ mod tests {
         let mut block = [0xaa; BLOCK_BYTES];
         let entry = LogEntry::sealed(Address { member: 1, block: 77 }, 5, 1, [9; 16]);
         put(&mut block, HEAD_BYTES, &entry);
-        let head = Head { entries: 1, data_blocks: 0, seq: 11, incarnation: 4, covered: 10 };
+        let head = Head { entries: 1, data_blocks: 0, checkpoint: 6, seq: 11, incarnation: 4, covered: 10 };
         let mac = seal(&head, &key, &[8; 32], &mut block);
         assert_ne!(mac, [8; 32]);
         (block, LogPoint { seq: 10, mac: [8; 32] }, key)

@@ -78,3 +78,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_cut_of_writes_over_two_disks_is_survived() {
+    for torn in [false, true] {
+        for credit in 0..120 {
+            let new = crate::FormatOptions { log_blocks: Some(64), torn_sectors: torn };
+            let mut world = World::format(vec![blank(DISK, 1), blank(DISK + 2048, 5)], &new);
+            assert_eq!(world.create("s", crate::Layout::Striped(2), 64, Suite::Aes128Gcm), Status::Ok);
+            assert_eq!(world.create("m", crate::Layout::Mirrored, 64, Suite::Aes128Gcm), Status::Ok);
+            assert_eq!(world.write(2, 20, filled(1).repeat(3)), Status::Ok);
+            world.post_write(2, 6, filled(2).repeat(33));
+            (0..2).for_each(|disk| world.pool.member_mut(disk).credit = credit);
+            for _ in 0..40 {
+                world.step();
+            }
+            for keep in [false, true] {
+                let mut at = credit as u64;
+                let mut chooses = |block: u64| {
+                    at = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ block;
+                    keep && at >> 63 != 0
+                };
+                let images = (0..2).map(|disk| world.pool.member(disk).cut(&mut chooses)).collect();
+                let anchor = anchor::ram::RamAnchor::with(world.pool.anchor().snapshot());
+                let mounted = World::mount(images, anchor);
+                let (mut mounted, recovery) = mounted.unwrap_or_else(|error| {
+                    panic!("torn {torn}, {credit}, {keep}: {error} {:?}", world.pool.superblock())
+                });
+                assert_eq!(recovery.bad, 0, "{credit}");
+                for block in 0..64 {
+                    let (status, data) = mounted.read(2, block, 1);
+                    assert_eq!(status, Status::Ok, "torn {torn}, credit {credit}, block {block}");
+                    assert!([0, 1, 2].contains(&value(&data)));
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod crash;
 mod epochs;
+mod faults;
 mod host;
 mod model;
 mod refusal;

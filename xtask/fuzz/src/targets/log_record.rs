@@ -20,7 +20,8 @@ pub fn run(data: &[u8]) {
     // What its writer would have sealed: any entries at all.
     let entries = usize::from(block[4]) % (log::MAX_ENTRIES + 1);
     let data_blocks = usize::from(block[5]) % (entries + 1);
-    let head = Head { entries, data_blocks, seq: 42, incarnation: 3, covered: u64::from(block[24]) % 42 };
+    let head =
+        Head { entries, data_blocks, checkpoint: 5, seq: 42, incarnation: 3, covered: u64::from(block[24]) % 42 };
     log::seal(&head, &key, &previous.mac, &mut block);
     let (found, point) = log::open(&key, &previous, &block).expect("what was sealed opens");
     assert_eq!((found, point.seq), (head, 42));
