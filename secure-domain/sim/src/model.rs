@@ -155,6 +155,17 @@ impl Block {
         }
     }
 
+    /// A mount could not read the block: of what it may hold nothing is known to be newer than the rest.
+    fn lose(&mut self, view: View, now: Time) {
+        let allowed = self.allowed(view);
+        self.writes.retain(|write| allowed.contains(&write.number));
+        for write in &mut self.writes {
+            (write.submitted, write.ended, write.succeeded) = (now, Some(now), false);
+        }
+        self.begin(UNREADABLE, now);
+        self.end(now, false, now);
+    }
+
     /// A mount found the block to hold this plaintext: from now on that is what was flushed.
     fn settle(&mut self, number: u64, now: Time) {
         self.writes.retain(|write| write.number != number);
@@ -243,11 +254,11 @@ impl Volume {
         }
     }
 
-    /// A mount found that `block` cannot be read: so it stays until something is written there.
-    pub fn lose(&mut self, block: u64, now: Time) {
+    /// A mount found that `block` cannot be read: until something is written there it can stay so, or turn out to hold what
+    /// the mount may find.
+    pub fn lose(&mut self, block: u64, view: View, now: Time) {
         if let Some(block) = self.touched.get_mut(&block) {
-            block.begin(UNREADABLE, now);
-            block.end(now, false, now);
+            block.lose(view, now);
         }
     }
 
@@ -357,6 +368,21 @@ mod tests {
         assert!(block.is_unsure(View::Durable));
         block.flushed(40, 41);
         assert!(!block.is_unsure(View::Durable));
+    }
+
+    #[test]
+    fn what_a_mount_could_not_read_may_be_whatever_it_may_find_until_it_is_written() {
+        let mut block = block(|volume| {
+            write(volume, 5, 10);
+            volume.flushed(20, 21, false);
+            write(volume, 6, 30);
+            volume.lose(0, View::Durable, 40);
+        });
+        assert_eq!(block.allowed(View::Live(50)), [5, 6, UNREADABLE]);
+        assert_eq!(block.allowed(View::Durable), [5, 6, UNREADABLE]);
+        block.begin(7, 60);
+        block.end(60, true, 61);
+        assert_eq!(block.allowed(View::Live(70)), [7]);
     }
 
     #[test]

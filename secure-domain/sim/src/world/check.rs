@@ -135,8 +135,8 @@ impl World {
                 self.volumes[&volume].model.block(block).is_unsure(View::Durable) || self.volumes[&volume].shaken;
             let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
             if excused || unsure {
-                let now = self.power.now();
-                self.change(volume, |known| known.model.lose(block, now));
+                let (view, now) = (self.view_of_mount(volume), self.power.now());
+                self.change(volume, |known| known.model.lose(block, view, now));
             } else {
                 let allowed = self.volumes[&volume].model.block(block).allowed(View::Durable);
                 return Err(format!(
@@ -172,6 +172,12 @@ impl World {
         Err(format!("a read after a mount has no answer after {PATIENCE} calls"))
     }
 
+    /// What a mount may find in the volume.
+    fn view_of_mount(&self, volume: u32) -> View {
+        let lenient = self.is_tainted() && !self.is_protected(volume);
+        if lenient { View::Anchored } else { View::Durable }
+    }
+
     pub(super) fn check_found(
         &mut self,
         volume: u32,
@@ -179,8 +185,7 @@ impl World {
         delivered: &[Option<Delivered>],
         ok: bool,
     ) -> Verdict {
-        let lenient = self.is_tainted() && !self.is_protected(volume);
-        let view = if lenient { View::Anchored } else { View::Durable };
+        let view = self.view_of_mount(volume);
         let now = self.power.now();
         let Some(known) = self.volumes.get_mut(&volume) else { return Ok(()) };
         for (block, delivered) in (first..).zip(delivered) {
