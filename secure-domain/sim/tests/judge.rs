@@ -95,6 +95,7 @@ fn an_old_disk_with_its_old_anchor_is_noticed_and_so_are_the_nonces_that_it_repe
     copy.give(vec![old.clone()], anchor.clone());
     let verdict = copy.mount().unwrap_err();
     assert!(verdict.starts_with("freshness"), "{verdict}");
+    world.come_back(copy);
     // Who does not remember what came after sees nothing wrong; but what is sealed next repeats versions.
     let mut copy = world.copy();
     copy.lose_power_keeping(&mut |_, _, _| 0, false);
