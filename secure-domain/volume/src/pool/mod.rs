@@ -126,6 +126,8 @@ pub struct Pool<D, A> {
     tree_budget: u32,
     /// Something moved in this round.
     moved: bool,
+    /// The mount's checkpoint is durable: nothing goes into log or data before it.
+    serving: bool,
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {

@@ -97,13 +97,14 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     let candidates = pool.replay(&found, &mut recovery, idle)?;
     if read_only {
         pool.resolve(candidates, &mut recovery, false, idle)?;
-        pool.stopped = true;
+        (pool.stopped, pool.serving) = (true, true);
         return Ok((pool, recovery));
     }
     pool.begin_incarnation(&found, idle)?;
     pool.resolve(candidates, &mut recovery, true, idle)?;
     pool.wait_for_checkpoint(idle)?;
     pool.anchor_recovery(idle)?;
+    pool.serving = true;
     Ok((pool, recovery))
 }
 
@@ -357,6 +358,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         zero_budget: 0,
         tree_budget: 0,
         moved: false,
+        serving: false,
     };
     for (member, block) in damaged {
         pool.report(Event::SuperblockDamaged { member, block });

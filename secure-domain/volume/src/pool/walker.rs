@@ -120,6 +120,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Moves the walker on.
     pub(super) fn pump_walker(&mut self) {
+        if !self.serving {
+            return;
+        }
         self.issue_heals();
         if self.walker.busy || !self.walker_may_go() {
             return;
