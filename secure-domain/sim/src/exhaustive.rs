@@ -4,9 +4,11 @@
 //! A moment is what lies between two completions. At each the power goes, for every combination of contents that the blocks with
 //! unflushed writes can hold (where sectors tear: of the whole contents and of some mixtures of old and new sectors), and with the
 //! anchor's advance, if one is under way, done and not done. Each pool is then recovered and read throughout. Combinations beyond
-//! [`LIMIT`] are drawn at random; how many were is counted. For scripts of up to two operations every recovery is cut in turn at
-//! boundaries in turn, else at
-//! one; after the longest scripts one recovery in four is.
+//! [`LIMIT`] are drawn at random, and such moments are counted. Recoveries are cut too: after scripts of at most one operation each
+//! at every boundary of its own, after longer ones each at one, after the longest one in four.
+//!
+//! The moments before a script's last operation are those of a shorter script, so they are not looked at again, except where
+//! all operations are under way together.
 
 use std::{
     collections::HashSet,

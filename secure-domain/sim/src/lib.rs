@@ -8,6 +8,7 @@ pub mod content;
 pub mod disk;
 pub mod exhaustive;
 pub mod fault;
+pub mod gate;
 pub mod media;
 pub mod model;
 pub mod payload;

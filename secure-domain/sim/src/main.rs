@@ -8,6 +8,7 @@ use sim::{
     campaign::{self, Campaign},
     exhaustive,
     fault::Fault,
+    gate,
 };
 
 /// A seeded world of guest, disks, anchor and adversary judges the volume engine.
@@ -20,6 +21,9 @@ struct Arguments {
     /// Operations, over all worlds of 300 each
     #[arg(long, value_name = "M", default_value_t = 100_000)]
     ops: u64,
+    /// Run a million operations and --exhaustive, as continuous integration does
+    #[arg(long)]
+    all: bool,
     /// Run all scripts of up to --length operations, cut at every moment in every way, instead
     #[arg(long)]
     exhaustive: bool,
@@ -52,7 +56,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let threads = arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     campaign::keep_panics();
-    let outcome = if arguments.exhaustive { short_histories(&arguments, threads) } else { worlds(&arguments, threads) };
+    let outcome = if arguments.all {
+        gate::run(arguments.seed, threads).map(|found| found.to_string()).map_err(|failure| failure.to_string())
+    } else if arguments.exhaustive {
+        short_histories(&arguments, threads)
+    } else {
+        worlds(&arguments, threads)
+    };
     match outcome {
         Ok(summary) => {
             let _ = writeln!(std::io::stdout(), "{summary}");

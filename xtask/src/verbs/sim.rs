@@ -7,7 +7,7 @@ use crate::{process, toolchain::Toolchain};
 #[derive(clap::Args, Debug)]
 #[command(disable_help_flag = true)]
 pub struct Arguments {
-    /// [--seed N] [--ops M] [--fault LIST] [--exhaustive [--length N]] [--threads N]
+    /// [--all] [--seed N] [--ops M] [--fault LIST] [--exhaustive [--length N]] [--threads N]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }
