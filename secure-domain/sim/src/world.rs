@@ -77,6 +77,13 @@ pub struct Known {
     gone: bool,
 }
 
+impl Known {
+    /// Whether it was deleted.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+}
+
 /// A request without an answer.
 #[derive(Clone, Debug)]
 struct Asked {

@@ -326,3 +326,25 @@ fn irreversibility_a_deleted_volumes_key_opens_nothing() {
     let mounted = mounted_with(&mut world, old, anchor);
     assert!(matches!(mounted, Mounted::Refused(Error::KeyErased { .. })), "{mounted:?}");
 }
+
+#[test]
+fn irreversibility_the_key_of_the_last_volume_goes_with_it_even_if_power_goes_meanwhile() {
+    let mut gone = 0;
+    for ahead in 0..80 {
+        let mut world = world(BULK);
+        ask(&mut world, Ask::Write(0, 8));
+        ask(&mut world, Ask::Sync);
+        let secret = |world: &World| {
+            volume::record::anchored::Anchored::parse(&world.store.snapshot().record).unwrap().secret.bytes.clone()
+        };
+        let before = secret(&world);
+        for step in [Step::CutIn { ahead }, Step::Command(Command::Delete(0)), Step::Drain, Step::Restart] {
+            world.step(&step).unwrap();
+        }
+        if world.volumes.values().all(sim::world::Known::is_gone) {
+            gone += 1;
+            assert_ne!(secret(&world), before, "the power went after {ahead} boundaries");
+        }
+    }
+    assert!(gone > 10, "the deletion came through {gone} times");
+}

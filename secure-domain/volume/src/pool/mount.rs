@@ -375,9 +375,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut generations = self.volumes.iter().flatten().map(|volume| volume.record.epoch.generation);
         let current = held.secret.generation;
         let (secret, next_secret) = match held.next_secret.clone() {
-            Some(next) if self.volumes.iter().flatten().next().is_some() && generations.all(|of| of != current) => {
-                (next, None)
-            }
+            Some(next) if generations.all(|of| of != current) => (next, None),
             _ => (held.secret.clone(), None),
         };
         let next = Anchored {
