@@ -348,3 +348,33 @@ fn irreversibility_the_key_of_the_last_volume_goes_with_it_even_if_power_goes_me
     }
     assert!(gone > 10, "the deletion came through {gone} times");
 }
+
+#[test]
+fn consistency_a_rotation_that_the_anchor_refuses_half_way_loses_no_key() {
+    for calls in 0..60 {
+        let mut world = world(BULK);
+        ask(&mut world, Ask::Write(0, 8));
+        ask(&mut world, Ask::Sync);
+        world.step(&Step::Command(Command::Rekey(0, Suite::Aes256Gcm))).unwrap();
+        world.drain().unwrap();
+        for _ in 0..calls {
+            world.call(1).unwrap();
+        }
+        let then = [
+            Step::Refuse(true),
+            Step::Idle,
+            Step::Command(Command::Create(4, Suite::Aes128Gcm)),
+            Step::Drain,
+            Step::Refuse(false),
+            Step::Command(Command::Rekey(0, Suite::Aes128Gcm)),
+            Step::Drain,
+            Step::Cut { seed: calls, again: Vec::new() },
+            Step::Wait { ms: 2000 },
+            Step::Idle,
+            Step::Restart,
+        ];
+        for step in then {
+            world.step(&step).unwrap_or_else(|what| panic!("refused after {calls} calls: {step}: {what}"));
+        }
+    }
+}
