@@ -148,7 +148,8 @@ impl Block {
         let (Some(&seen), None) = (matching.next(), matching.next()) else { return };
         let just_before = seen.submitted.saturating_sub(1);
         for write in self.writes.iter_mut().filter(|write| write.number != number) {
-            if write.ended.is_some_and(|ended| ended < submitted) && !seen.is_before(write) {
+            // One that has failed may still come true at the next mount: the log can say that it happened.
+            if write.had_succeeded(submitted) && !seen.is_before(write) {
                 write.submitted = write.submitted.min(just_before);
                 write.ended = write.ended.min(Some(just_before));
             }
@@ -350,6 +351,18 @@ mod tests {
         });
         assert_eq!(told.allowed(View::Live(40)), [5]);
         assert_eq!(told.allowed(View::Durable), [5]);
+    }
+
+    #[test]
+    fn a_failed_write_that_no_read_saw_may_still_come_true_at_a_mount() {
+        let block = block(|volume| {
+            volume.begin(0, &[5], 10);
+            volume.begin(0, &[6], 11);
+            volume.end(0..1, 10, true, 12);
+            volume.end(0..1, 11, false, 13);
+            volume.observe(0, 5, 20);
+        });
+        assert_eq!(block.allowed(View::Durable), [0, 5, 6]);
     }
 
     #[test]
