@@ -110,10 +110,12 @@ impl Block {
         self.writes.iter().any(|later| write.is_before(later) && settles(later))
     }
 
-    /// Forgets what can never be seen again.
-    fn prune(&mut self) {
+    /// Forgets what can never be seen again, not even by a read that has been under way since `oldest`.
+    fn prune(&mut self, oldest: Time) {
         if self.writes.len() > 1 {
-            let gone: Vec<bool> = self.writes.iter().map(|write| self.is_superseded(write, View::Anchored)).collect();
+            let superseded = |write, view| self.is_superseded(write, view);
+            let unseen = |write| superseded(write, View::Anchored) && superseded(write, View::Live(oldest));
+            let gone: Vec<bool> = self.writes.iter().map(unseen).collect();
             let mut gone = gone.into_iter();
             self.writes.retain(|_| !gone.next().unwrap_or_default());
         }
@@ -134,10 +136,10 @@ impl Block {
         self.writes.iter_mut().filter(covered).for_each(|write| write.fate = Fate::Flushed(now));
     }
 
-    fn anchored(&mut self, began: Time) {
+    fn anchored(&mut self, began: Time, oldest: Time) {
         let covered = |write: &&mut Write| matches!(write.fate, Fate::Flushed(time) if time < began);
         self.writes.iter_mut().filter(covered).for_each(|write| write.fate = Fate::Anchored);
-        self.prune();
+        self.prune(oldest);
     }
 
     /// A read that was submitted at `submitted` saw this plaintext: of the writes that had ended by then it was the last.
@@ -185,6 +187,8 @@ const UNREADABLE: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct Volume {
     len: u64,
+    /// When the oldest request that is under way was submitted.
+    oldest: Time,
     /// Blocks that were ever written; all others are like `untouched`.
     touched: BTreeMap<u64, Block>,
     untouched: Block,
@@ -193,7 +197,7 @@ pub struct Volume {
 impl Volume {
     /// A new volume of `len` blocks.
     pub fn new(len: u64) -> Volume {
-        Volume { len, touched: BTreeMap::new(), untouched: Block::default() }
+        Volume { len, oldest: Time::MAX, touched: BTreeMap::new(), untouched: Block::default() }
     }
 
     /// Its size in blocks.
@@ -204,6 +208,11 @@ impl Volume {
     /// Whether it has no blocks.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The oldest request under way was submitted then; without one, `Time::MAX`.
+    pub fn under_way_since(&mut self, oldest: Time) {
+        self.oldest = oldest;
     }
 
     /// It is longer now, with zeros at its end.
@@ -235,17 +244,19 @@ impl Volume {
 
     /// The flush that was submitted at `submitted` has succeeded; `strict`: and the anchor knows.
     pub fn flushed(&mut self, submitted: Time, now: Time, strict: bool) {
+        let oldest = self.oldest;
         for block in self.touched.values_mut().filter(|block| !block.is_settled()) {
             block.flushed(submitted, now);
             if strict {
-                block.anchored(now + 1);
+                block.anchored(now + 1, oldest);
             }
         }
     }
 
     /// An advance of the anchor that began at `began` has completed.
     pub fn anchored(&mut self, began: Time) {
-        self.touched.values_mut().filter(|block| !block.is_settled()).for_each(|block| block.anchored(began));
+        let oldest = self.oldest;
+        self.touched.values_mut().filter(|block| !block.is_settled()).for_each(|block| block.anchored(began, oldest));
     }
 
     /// A read that was submitted at `submitted` saw this plaintext in `block`.
@@ -336,6 +347,17 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_began_before_a_flush_may_still_see_what_was_there_then() {
+        let block = block(|volume| {
+            volume.under_way_since(5);
+            write(volume, 6, 10);
+            volume.flushed(20, 21, true);
+        });
+        assert_eq!(block.allowed(View::Live(5)), [0, 6]);
+        assert_eq!(block.allowed(View::Durable), [6]);
+    }
+
+    #[test]
     fn writes_that_overlap_have_no_order_until_a_read_tells() {
         let steps = |volume: &mut Volume| {
             volume.begin(0, &[5], 10);
@@ -408,7 +430,7 @@ mod tests {
         assert_eq!(block.allowed(View::Durable), [5]);
         assert_eq!(block.allowed(View::Live(31)), [5]);
         assert_eq!(block.allowed(View::Anchored), [0, 6, 5]);
-        block.anchored(31);
+        block.anchored(31, Time::MAX);
         assert_eq!(block.allowed(View::Anchored), [5]);
     }
 }

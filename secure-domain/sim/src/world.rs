@@ -424,6 +424,12 @@ impl World {
         Ok(())
     }
 
+    /// Tells the models which request is the oldest: it may still see what was there when it was submitted.
+    fn note_oldest(&mut self) {
+        let oldest = self.asked.values().map(|asked| asked.submitted).min().unwrap_or(Time::MAX);
+        self.volumes.values_mut().for_each(|known| known.model.under_way_since(oldest));
+    }
+
     fn shake(&mut self) {
         let infos = self.engine.iter().flat_map(|engine| engine.volumes());
         let shaken: Vec<u32> = infos.filter(|info| info.resealing.is_some()).map(|info| info.number).collect();
@@ -431,6 +437,7 @@ impl World {
     }
 
     fn take_advances(&mut self) {
+        self.note_oldest();
         for began in self.store.take_completed() {
             self.volumes.values_mut().for_each(|known| known.model.anchored(began));
         }

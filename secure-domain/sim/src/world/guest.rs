@@ -101,6 +101,9 @@ impl World {
         } else {
             self.excuse(&asked, done.status)?;
         }
+        if succeeded {
+            self.note_oldest();
+        }
         let Some(known) = self.volumes.get_mut(&asked.volume) else { return Ok(()) };
         match asked.what {
             Ask::Write(block, blocks) | Ask::Zero(block, blocks) => {
