@@ -6,7 +6,10 @@ use anchor::MonotonicStore;
 use block::BlockDevice;
 
 use super::{MAX_REQUESTS, Policy, Pool, request::Step};
-use crate::{Event, Status, record::anchored::Anchored};
+use crate::{
+    Event, Status,
+    record::anchored::{Anchored, Secret},
+};
 
 /// Milliseconds until an advance that failed is tried again without a reason.
 const RETRY_MS: u64 = 1000;
@@ -100,13 +103,23 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         let behind = self.log.durable() != anchoring.held.head;
         let low = self.versions_left() < self.options.reservation / 2;
-        !anchoring.waiting.is_empty() || !self.stopped && (due && behind || low)
+        let left = self.commands.wants_anchor() && self.secret_to_keep().is_some();
+        !anchoring.waiting.is_empty() || left || !self.stopped && (due && behind || low)
     }
 
     /// What the anchor should hold now.
     pub(super) fn next_anchored(&self) -> Anchored {
         let limit = self.versions.next.saturating_add(self.options.reservation).max(self.anchoring.held.version_limit);
-        Anchored { head: self.log.durable(), version_limit: limit, ..self.anchoring.held.clone() }
+        let mut next = Anchored { head: self.log.durable(), version_limit: limit, ..self.anchoring.held.clone() };
+        if let Some(secret) = self.secret_to_keep() {
+            (next.secret, next.next_secret) = (secret.clone(), None);
+        }
+        next
+    }
+
+    /// The only secret that the anchor needs to keep, once the log names the checkpoint that wrapped every key under it.
+    fn secret_to_keep(&self) -> Option<&Secret> {
+        self.commands.undropped.as_ref().filter(|_| self.log.named_checkpoint >= self.superblock.checkpoint)
     }
 
     /// Gives the anchor a new record.
@@ -137,6 +150,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.anchoring.counter = counter;
         self.versions.limit = next.version_limit;
         self.anchoring.held = next;
+        if self.commands.undropped.as_ref() == Some(&self.anchoring.held.secret) {
+            self.commands.undropped = None;
+        }
     }
 
     fn anchor_failed(&mut self, error: anchor::Error) {

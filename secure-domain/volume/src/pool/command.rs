@@ -72,11 +72,18 @@ struct Running {
 pub(super) struct Commands {
     waiting: Option<(u32, Command)>,
     running: Option<Running>,
+    /// All keys are wrapped under this secret, and the anchor has yet to forget the one before it: its next advance says so.
+    pub(super) undropped: Option<Secret>,
 }
 
 impl Commands {
     pub(super) fn new() -> Commands {
-        Commands { waiting: None, running: None }
+        Commands { waiting: None, running: None, undropped: None }
+    }
+
+    /// Whether a rotation's last step is left to whoever advances the anchor next.
+    pub(super) fn wants_anchor(&self) -> bool {
+        self.undropped.is_some() && self.running.is_none()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -176,7 +183,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         (self.random)(&mut *random).map_err(|_| Refusal::NoRandom)?;
         let key = DataKey::new(&random);
         let version = self.take_versions(1);
-        let secret = &self.anchoring.held.secret;
+        let secret = self.commands.undropped.as_ref().unwrap_or(&self.anchoring.held.secret);
         let kek = self.keys.kek(&secret.bytes);
         let epoch = Epoch::wrap(volume, number, suite, secret.generation, version, &kek, &key);
         Ok((epoch, Sealer::new(volume, number, suite, &key)))
@@ -240,6 +247,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn next_secret(&mut self) -> Result<Secret, Refusal> {
+        // One rotation after the other: what the anchor still calls the next secret must not be replaced.
+        if self.commands.undropped.is_some() {
+            return Err(Refusal::Busy);
+        }
         let generation = self.anchoring.held.secret.generation.checked_add(1).ok_or(Refusal::Busy)?;
         let mut bytes = Zeroizing::new([0; 32]);
         (self.random)(&mut *bytes).map_err(|_| Refusal::NoRandom)?;
@@ -363,6 +374,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return false;
         };
         running.phase = Phase::Dropping;
+        if let Some(secret) = &running.change.secret {
+            self.commands.undropped = Some(secret.clone());
+        }
         let held = core::mem::take(&mut running.change.held);
         let (records, sealer) = (core::mem::take(&mut running.change.records), running.change.sealer.take());
         for at in held {
@@ -414,8 +428,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if let Some(secret) = &change.secret
             && self.anchoring.held.secret != *secret
         {
-            let mut next = self.next_anchored();
-            (next.secret, next.next_secret) = (secret.clone(), None);
+            let next = self.next_anchored();
             self.anchor_for_command(next);
             return;
         }

@@ -375,9 +375,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut generations = self.volumes.iter().flatten().map(|volume| volume.record.epoch.generation);
         let current = held.secret.generation;
         let (secret, next_secret) = match held.next_secret.clone() {
-            Some(next) if self.volumes.iter().flatten().next().is_some() && generations.all(|of| of != current) => {
-                (next, None)
-            }
+            Some(next) if generations.clone().all(|of| of != current) => (next, None),
+            // What a key is wrapped under is never dropped.
+            Some(next) if generations.any(|of| of == next.generation) => (held.secret.clone(), Some(next)),
             _ => (held.secret.clone(), None),
         };
         let next = Anchored {
