@@ -1,29 +1,28 @@
 //! What the domain does: sleep until something happens, then serve it.
 //!
 //! Everything that happens is a bit in the shared page. Order within one round: resets before work, so that nothing is done
-//! for a driver that is gone; completions before new requests, so that buffers come free; the shutdown last.
+//! for a driver that is gone; completions and new requests together, so that one pass of the pool serves both; the shutdown last.
 
 use core::sync::atomic::Ordering;
 
+use aarch64::time;
 use abi::{DeviceView, Event, SharedPage};
 use el1::guest_memory::GuestWindow;
 use el1::hypercall::{interrupt, irq_done, needs_reset, quiesced, reset_done, wait};
 use virtio::QueueConfig;
-use volume::{Outcome, Service};
+use volume::service::Outcome;
 
 use crate::log::log;
-use crate::start::Disk;
+use crate::start::Served;
 
-/// The virtual disk.
-const DEVICE: usize = 0;
-/// The physical disk's interrupt line.
+/// The physical disk and its interrupt line.
+const DISK: usize = 0;
 const DISK_LINE: usize = 0;
 /// `DRIVER_OK` (virtio 1.2, section 2.1).
 const DRIVER_OK: u32 = 1 << 2;
 
 /// Serves for ever.
-pub fn run(mut service: Service<Disk>, shared: &SharedPage, memory: &GuestWindow) -> ! {
-    let view = &shared.devices[DEVICE];
+pub fn run(mut server: Served, shared: &SharedPage, memory: &GuestWindow) -> ! {
     let mut again = false;
     loop {
         if !again {
@@ -31,32 +30,38 @@ pub fn run(mut service: Service<Disk>, shared: &SharedPage, memory: &GuestWindow
         }
         let events = shared.take();
         let mut round = Round::default();
-        if events.contains(Event::status(DEVICE)) {
-            round.add(status_changed(&mut service, view, memory));
+        let mut resume = again && events.is_empty();
+        for (device, view) in shared.devices.iter().enumerate().take(server.devices()) {
+            if events.contains(Event::status(device)) {
+                round.add(status_changed(&mut server, device, view, memory));
+            }
+            if events.contains(Event::doorbell(device)) {
+                view.doorbells.swap(0, Ordering::Acquire);
+                resume = true;
+            }
         }
         if events.contains(Event::irq(DISK_LINE)) {
-            round.add(service.on_disk_interrupt(memory));
+            round.add(server.on_disk_interrupt(DISK, now_ms(), memory));
             irq_done(DISK_LINE);
-        }
-        if events.contains(Event::doorbell(DEVICE)) {
-            view.doorbells.swap(0, Ordering::Acquire);
-            round.add(service.on_doorbell(memory));
+        } else if resume {
+            round.add(server.resume(now_ms(), memory));
         }
         if events.contains(Event::SHUTDOWN) {
-            round.add(service.quiesce(memory));
+            round.add(server.quiesce(now_ms(), memory));
         }
-        if again && events.is_empty() {
-            round.add(service.resume(memory));
-        }
-        again = round.finish(&mut service);
+        again = round.finish(&mut server);
     }
 }
 
+fn now_ms() -> u64 {
+    time::counter() / (time::frequency_hz() / 1000).max(1)
+}
+
 /// The driver is ready, or wants its device reset.
-fn status_changed(service: &mut Service<Disk>, view: &DeviceView, memory: &GuestWindow) -> Outcome {
+fn status_changed(server: &mut Served, device: usize, view: &DeviceView, memory: &GuestWindow) -> Outcome {
     if view.status.load(Ordering::Acquire) & DRIVER_OK == 0 {
-        service.reset();
-        reset_done(DEVICE);
+        server.reset(device);
+        reset_done(device);
         return Outcome::default();
     }
     let queue = &view.queues[0];
@@ -66,43 +71,44 @@ fn status_changed(service: &mut Service<Disk>, view: &DeviceView, memory: &Guest
         available_ring: queue.available_ring.load(Ordering::Relaxed),
         used_ring: queue.used_ring.load(Ordering::Relaxed),
     };
-    service.start(memory, config, view.driver_features.load(Ordering::Relaxed))
+    server.start(device, now_ms(), memory, config, view.driver_features.load(Ordering::Relaxed))
 }
 
 /// What the parts of one round ask for together.
 #[derive(Default)]
 struct Round {
-    interrupt: bool,
-    needs_reset: bool,
+    interrupts: u32,
+    needs_reset: u32,
     again: bool,
     quiesced: Option<bool>,
 }
 
 impl Round {
     fn add(&mut self, outcome: Outcome) {
-        self.interrupt |= outcome.interrupt;
+        self.interrupts |= outcome.interrupts;
         self.needs_reset |= outcome.needs_reset;
         self.again |= outcome.again;
         self.quiesced = outcome.quiesced.or(self.quiesced);
     }
 
     /// Tells EL2 and the log; whether there is more to do at once.
-    fn finish(self, service: &mut Service<Disk>) -> bool {
-        while let Some(event) = service.next_event() {
-            log!("virtual disk {DEVICE}: {event}");
+    fn finish(self, server: &mut Served) -> bool {
+        while let Some(event) = server.next_event() {
+            log!("{event}");
         }
-        if self.interrupt {
-            interrupt(DEVICE);
-        }
-        if self.needs_reset {
-            needs_reset(DEVICE);
-        }
+        bits(self.interrupts).for_each(interrupt);
+        bits(self.needs_reset).for_each(needs_reset);
         if let Some(durable) = self.quiesced {
             if !durable {
-                log!("virtual disk {DEVICE}: the disk failed to make the last writes durable");
+                log!("the last writes could not be made durable");
             }
             quiesced();
         }
         self.again
     }
+}
+
+/// The numbers of the bits that are set.
+fn bits(word: u32) -> impl Iterator<Item = usize> {
+    (0..abi::DEVICES).filter(move |bit| word >> bit & 1 != 0)
 }

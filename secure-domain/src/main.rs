@@ -38,13 +38,13 @@ firmware! {
         let tree = start::device_tree(device_tree);
         let memory = start::memory(&tree, &HEAP);
         start::self_test();
-        // Nothing depends on it yet.
-        let _anchor = start::anchor(&tree);
+        let root = start::root_key(&tree);
+        let anchor = start::anchor(&tree, &root);
         let disk = start::disk(&tree, memory.dma);
-        let volume = start::volume(disk, &tree, memory.shared);
-        let service = start::offer(volume);
-        HEAP.close();
-        event_loop::run(service, memory.shared, &memory.general)
+        let mut server = start::pool(disk, anchor, &root, &tree, memory.shared);
+        start::offer(&mut server);
+        // The heap stays open for what commands and failures need for a moment; serving takes nothing of it, which a test of `volume` holds.
+        event_loop::run(server, memory.shared, &memory.general)
     }
 
     /// Any exception is a defect of ours: nothing here may fault.

@@ -1,7 +1,7 @@
 //! From EL2's entry to a volume that is offered, step by step. What cannot go on says why and gives up; the disk has not been
 //! written to then.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::ops::Range;
 
 use aarch64::heap::BootHeap;
@@ -11,10 +11,11 @@ use aarch64::sysreg::data_independent_timing;
 use aarch64::time;
 use abi::hypercall::Failure;
 use abi::{Event, SharedPage};
-use anchor::MonotonicStore as _;
 use anchor::flash::DevelopmentAnchor;
+use anchor::{MonotonicStore, Record, Snapshot};
 use block::BlockDevice as _;
 use block::virtio_blk::VirtioBlk;
+use crypto::drbg::HmacDrbgSha256;
 use crypto::module::{Module, Profile};
 use crypto::selftest::Image;
 use el1::guest_memory::GuestWindow;
@@ -23,7 +24,8 @@ use el1::memory::{self, DeviceRegisters, DmaRegion};
 use keystore::RootKey;
 use machine::Region;
 use machine::secure_tree::{self, SecureTree};
-use volume::{Service, Volume, mount::Options, mount::mount};
+use volume::service::Server;
+use volume::{Options, Policy, Random, RandomFailed, mount};
 
 use crate::log::log;
 
@@ -33,8 +35,15 @@ pub type Disk = VirtioBlk<DeviceRegisters, DmaRegion>;
 /// The anchor that this build drives.
 pub type Anchor = DevelopmentAnchor<DeviceRegisters>;
 
-/// Bytes of the heap: page tables, the entry cache, request slots.
-const HEAP_BYTES: usize = 16 << 20;
+/// What is served.
+pub type Served = Server<Disk, Prompt<Anchor>>;
+
+/// How the pool is mounted: 16 MiB of its hash tree in memory, and nothing that was flushed may ever be rolled back.
+const OPTIONS: Options = Options { policy: Policy::Strict, cache_blocks: 4096, reservation: 1 << 32, read_only: false };
+
+/// Bytes of the heap: page tables, the cache of the hash tree, request slots. It hands out blocks of powers of two, on boundaries of their
+/// size, so it takes twice the cache to be sure of it.
+const HEAP_BYTES: usize = 36 << 20;
 /// Bytes of the DMA region: rings and buffers.
 const DMA_BYTES: usize = 16 << 20;
 /// How long the disk may take for one request of the mount, in microseconds.
@@ -143,32 +152,48 @@ pub fn disk(tree: &SecureTree<'static>, dma: DmaRegion) -> Disk {
     disk
 }
 
-/// Brings the anchor up, if the machine has one that can be believed.
-pub fn anchor(tree: &SecureTree<'static>) -> Option<Anchor> {
-    let (bank, huk) = (tree.anchor.as_ref()?, tree.test_huk.as_ref()?);
+/// Brings the anchor up.
+pub fn anchor(tree: &SecureTree<'static>, root: &RootKey) -> Prompt<Anchor> {
+    let Some(bank) = &tree.anchor else {
+        log!("this board has no place for a freshness anchor");
+        fail(Failure::DeviceTree);
+    };
     // SAFETY: mapped as Device memory; EL2 gives the bank to no one else.
     let registers = unsafe { DeviceRegisters::new(&range(bank)) };
-    let opened = Anchor::new(registers, &RootKey::from_huk(huk).anchor_key());
-    let read = opened.and_then(|mut anchor| anchor.read().map(|snapshot| (anchor, snapshot.counter)));
-    match read {
+    let opened = Anchor::new(registers, &root.anchor_key());
+    match opened.and_then(|mut anchor| anchor.read().map(|snapshot| (anchor, snapshot.counter))) {
         Ok((anchor, counter)) => {
             log!("anchor: development flash, counter {counter}");
-            Some(anchor)
+            Prompt(anchor)
         }
         Err(error) => {
             log!("anchor at {:#x}: {error}", bank.base());
-            None
+            fail(Failure::Volume)
         }
     }
 }
 
-/// Mounts the volume on the disk.
-pub fn volume(disk: Disk, tree: &SecureTree<'static>, shared: &'static SharedPage) -> Volume<Disk> {
+/// The key that all others come from.
+pub fn root_key(tree: &SecureTree<'static>) -> RootKey {
     let Some(huk) = &tree.test_huk else {
         log!("this board has no hardware unique key");
         fail(Failure::DeviceTree);
     };
-    let root = RootKey::from_huk(huk);
+    RootKey::from_huk(huk)
+}
+
+/// Random bytes for keys: HMAC-DRBG on the seed that the boot loader gave. Without a seed no key can be made.
+fn random(tree: &SecureTree<'static>) -> Random {
+    let drbg = tree.rng_seed.and_then(|seed| HmacDrbgSha256::new(&seed, &tree.measurement[..16], b"secure domain").ok());
+    let mut drbg = drbg;
+    Box::new(move |out| {
+        let drbg = drbg.as_mut().ok_or(RandomFailed)?;
+        drbg.generate(&[], out).map_err(|_| RandomFailed)
+    })
+}
+
+/// Mounts the pool on the disk.
+pub fn pool(disk: Disk, anchor: Prompt<Anchor>, root: &RootKey, tree: &SecureTree<'static>, shared: &SharedPage) -> Served {
     let deadline = time::counter() + time::ticks(DISK_PATIENCE_US);
     let line = tree.storage.irq_line as usize;
     let idle = || {
@@ -178,14 +203,14 @@ pub fn volume(disk: Disk, tree: &SecureTree<'static>, shared: &'static SharedPag
         }
         time::counter() < deadline
     };
-    match mount(disk, &root, Options::default(), idle) {
-        Ok(volume) => {
-            log!("volume: {} MiB, {}", volume.blocks() >> 8, volume.superblock().suite.name());
-            volume
+    match mount(vec![disk], anchor, root, random(tree), &OPTIONS, idle) {
+        Ok((pool, recovery)) => {
+            log!("{recovery}");
+            Server::new(pool)
         }
         Err(error) => {
-            log!("disk: {error}");
-            fail(if matches!(error, volume::Error::Disk { .. } | volume::Error::DiskSilent { .. }) {
+            log!("{error}");
+            fail(if matches!(error, volume::Error::Disk { .. } | volume::Error::Silent) {
                 Failure::Disk
             } else {
                 Failure::Volume
@@ -194,11 +219,36 @@ pub fn volume(disk: Disk, tree: &SecureTree<'static>, shared: &'static SharedPag
     }
 }
 
-/// Offers the volume as virtual device 0.
-pub fn offer(volume: Volume<Disk>) -> Service<Disk> {
-    let service = Service::new(volume);
-    let features = Service::<Disk>::features() | ACCESS_PLATFORM;
-    attach(0, virtio::blk::DEVICE_ID, features, 1, QUEUE_SIZE, &service.config());
+/// Offers each volume as a virtual disk, in the order of the catalog, as many as EL2 has devices for.
+pub fn offer(server: &mut Served) {
+    let volumes: Vec<_> = server.pool().volumes().take(abi::DEVICES).collect();
+    for volume in volumes {
+        let Some(device) = server.offer(volume.number) else { break };
+        log!("virtual disk {device}: `{}`, {} MiB, {}", volume.name, volume.blocks >> 8, volume.suite.name());
+        let features = Served::features() | ACCESS_PLATFORM;
+        attach(device, virtio::blk::DEVICE_ID, features, 1, QUEUE_SIZE, &server.config(device));
+    }
     ready();
-    service
+}
+
+/// An anchor that is asked until it has answered. The flash of an emulator answers at once, and raises no interrupt.
+pub struct Prompt<A>(A);
+
+impl<A: MonotonicStore> MonotonicStore for Prompt<A> {
+    fn read(&mut self) -> Result<Snapshot, anchor::Error> {
+        self.0.read()
+    }
+
+    fn start(&mut self, expected_counter: u64, record: &Record) -> Result<(), anchor::Error> {
+        self.0.start(expected_counter, record)
+    }
+
+    fn poll(&mut self) -> Option<Result<u64, anchor::Error>> {
+        // Bounded: the driver gives the flash up after a number of questions.
+        loop {
+            if let Some(answer) = self.0.poll() {
+                return Some(answer);
+            }
+        }
+    }
 }

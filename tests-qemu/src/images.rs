@@ -140,7 +140,6 @@ impl Images {
     /// When it does not come to a prompt.
     pub fn boot(&self, place: Place, change: impl FnOnce(&mut Machine)) -> Result<Guest> {
         let disk = place.copy(&self.disk, "disk.img")?;
-        anchor::create(&disk)?;
         self.boot_disk(place, &disk, change)
     }
 

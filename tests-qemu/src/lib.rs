@@ -8,3 +8,4 @@ pub mod guest;
 pub mod images;
 pub mod place;
 pub mod runner;
+pub mod write_log;

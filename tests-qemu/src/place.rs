@@ -70,14 +70,17 @@ impl Place {
         paths::shown(&root().join(name))
     }
 
-    /// A copy of `original` in this place that takes no room for zeros.
+    /// A copy of `original` in this place that takes no room for zeros, with a copy of its anchor if it has one.
     ///
     /// # Errors
     /// When `cp` fails.
     pub fn copy(&self, original: &Path, name: &str) -> Result<PathBuf> {
         let copy = self.file(name);
-        let mut cp = Command::new("cp");
-        process::capture(cp.args(["--sparse=always", "--reflink=auto"]).arg(original).arg(&copy))?;
+        sparse_copy(original, &copy)?;
+        let anchor = xtask::anchor::beside(original);
+        if anchor.is_file() {
+            sparse_copy(&anchor, &xtask::anchor::beside(&copy))?;
+        }
         Ok(copy)
     }
 
@@ -88,4 +91,8 @@ impl Place {
     pub fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.directory).with_context(|| format!("{} cannot be removed", self.directory.display()))
     }
+}
+
+fn sparse_copy(from: &Path, to: &Path) -> Result<()> {
+    process::capture(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }

@@ -34,30 +34,20 @@ pub fn create(disk: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The anchor of a disk; a new one if there is none.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn ensure(disk: &Path) -> Result<PathBuf> {
-    let path = beside(disk);
-    if path.is_file() { Ok(path) } else { create(disk) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_anchor_is_kept_until_a_new_one_is_made() {
+    fn a_new_anchor_is_blank() {
         let disk = std::env::temp_dir().join(format!("haechi-anchor-{}.img", std::process::id()));
-        let path = ensure(&disk).unwrap();
+        let path = create(&disk).unwrap();
         assert_eq!(path.extension().unwrap(), "anchor");
         let mut bytes = fs::read(&path).unwrap();
         assert_eq!(bytes.len() as u64, BANK_BYTES);
         assert!(bytes[..ERASED_BYTES].iter().all(|&byte| byte == 0xff));
         bytes[0] = 0x42;
         fs::write(&path, &bytes).unwrap();
-        assert_eq!(fs::read(ensure(&disk).unwrap()).unwrap()[0], 0x42);
         assert_eq!(fs::read(create(&disk).unwrap()).unwrap()[0], 0xff);
         fs::remove_file(path).unwrap();
     }

@@ -32,6 +32,8 @@ enum Verb {
     Bench(verbs::bench::Arguments),
     /// Feed a fuzz target; without a target, list them
     Fuzz(verbs::fuzz::Arguments),
+    /// Judge the volume engine in simulated worlds of power cuts, faults and an adversary
+    Sim(verbs::sim::Arguments),
     /// Print what the firmware takes in memory, and source lines and `unsafe` of each package
     Sizes,
     /// Make sealed disks, and look at them
@@ -70,6 +72,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Bench(arguments) => verbs::bench::run(arguments),
         Verb::Fuzz(arguments) => verbs::fuzz::run(arguments),
+        Verb::Sim(arguments) => verbs::sim::run(arguments),
         Verb::Sizes => verbs::sizes::run(),
         Verb::Disk(arguments) => verbs::disk::run(arguments),
         Verb::Build(arguments) => verbs::build::run(arguments),

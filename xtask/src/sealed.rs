@@ -1,22 +1,53 @@
-//! Sealed disks on the host: made, looked at and checked with the same code that the secure domain runs.
+//! Sealed disks on the host: made, looked at and checked with the same engine that the secure domain runs.
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use board_configs::Board;
 use crypto::Suite;
 use keystore::RootKey;
-use volume::provision::{self, Check, Failure, Options, Report, Store, Summary};
-use volume::{BLOCK_BYTES, Geometry, Superblock};
+use volume::record::geometry::{Geometry, RING_BLOCKS};
+use volume::record::superblock;
+use volume::{BLOCK_BYTES, Command, FormatOptions, Layout, Name, Recovery};
 
 use crate::{anchor, process, progress, size};
 
+mod file_disk;
+mod file_flash;
+mod host_pool;
+
+use file_disk::FileDisk;
+pub use host_pool::{Access, HostPool};
+
 /// The suite of a volume when none is asked for.
 pub const DEFAULT_SUITE: Suite = Suite::Aria256Gcm;
-/// The number of the one volume a disk has today.
-const VOLUME: u32 = 1;
+/// The name of the volume that a disk is made with.
+pub const VOLUME: &str = "system";
+
+/// What sealing did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Blocks that were sealed.
+    pub sealed: u64,
+    /// Blocks that were left unwritten, because there are only zeros around them.
+    pub zero: u64,
+}
+
+/// What checking found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// Blocks that are what was sealed, or were never written.
+    pub good: u64,
+    /// Blocks that are not.
+    pub bad: u64,
+    /// The first of them.
+    pub first_bad: Vec<u64>,
+}
+
+/// Bad blocks that a [`Check`] names.
+const NAMED: usize = 8;
 
 /// The root key that a board's device would derive: from the test value its board file states.
 ///
@@ -29,29 +60,58 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     Ok(RootKey::from_huk(&huk))
 }
 
-/// Seals the plain image into a new disk file with a new anchor. `disk_bytes` is the length of the disk; without it the disk is as long as
-/// the image needs.
+/// Makes a new disk file of `disk_bytes` with a new anchor, and on it the empty volume [`VOLUME`], as large as it can be.
+///
+/// # Errors
+/// When a file cannot be written, or the disk would be too small.
+pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Result<Summary> {
+    let (_, volume_blocks) = layout(1, Some(disk_bytes))?;
+    make(disk, disk_bytes, volume_blocks, suite, board, |_, _| Ok(()))?;
+    Ok(Summary { sealed: 0, zero: volume_blocks })
+}
+
+/// Seals the plain image into the volume [`VOLUME`] of a new disk file with a new anchor. `disk_bytes` is the length of the disk; without
+/// it the disk is as long as the image needs.
 ///
 /// # Errors
 /// When a file cannot be read or written, or the disk would be too small for the image.
-pub fn seal(plain: &Path, sealed: &Path, disk_bytes: Option<u64>, suite: Suite, board: &Board) -> Result<Summary> {
-    let root = root_key(board)?;
-    let mut image = FileStore::open(plain)?;
-    let data_blocks = data_blocks(image.blocks(), disk_bytes)?;
-    let disk_blocks = provision::disk_blocks(data_blocks).context("a volume of this size cannot be made")?;
-    let beside = sealed.with_extension("new");
-    let mut disk = FileStore::create(&beside, disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64))?;
-    let options = Options { suite, volume: VOLUME, data_blocks, salt: random_salt()? };
-    let bar = progress::bytes_bar("Sealing", data_blocks * BLOCK_BYTES as u64);
-    let done = provision::provision(&mut disk, &mut image, &root, &options, |done, _| {
-        bar.set_position(done * BLOCK_BYTES as u64)
-    });
+pub fn seal(plain: &Path, disk: &Path, disk_bytes: Option<u64>, suite: Suite, board: &Board) -> Result<Summary> {
+    let image = Plain::open(plain)?;
+    let (disk_blocks, volume_blocks) = layout(image.blocks, disk_bytes)?;
+    let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
+    let mut summary = Summary { sealed: 0, zero: 0 };
+    let disk_bytes = disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64);
+    make(disk, disk_bytes, volume_blocks, suite, board, |pool, volume| {
+        let progress = |done| bar.set_position(done * BLOCK_BYTES as u64);
+        summary.sealed = pool.write(volume, image.blocks, |block, out| image.read(block, out), progress)?;
+        summary.zero = image.blocks - summary.sealed;
+        Ok(())
+    })?;
     bar.finish_and_clear();
-    let summary = done.map_err(|failure| failed(&failure))?;
-    fs::rename(&beside, sealed).with_context(|| format!("{} cannot be replaced", sealed.display()))?;
-    // The anchor of the disk that was there before knows nothing of this one.
-    anchor::create(sealed)?;
     Ok(summary)
+}
+
+/// Makes a disk beside the one that is there, lets `fill` write its volume, and puts both files in place.
+fn make(
+    disk: &Path,
+    disk_bytes: u64,
+    volume_blocks: u64,
+    suite: Suite,
+    board: &Board,
+    fill: impl FnOnce(&mut HostPool, u32) -> Result<()>,
+) -> Result<()> {
+    let root = root_key(board)?;
+    let beside = disk.with_extension("new");
+    let file = FileDisk::create(&beside, disk_bytes)?;
+    let flash = anchor::create(&beside)?;
+    let mut pool = HostPool::format(vec![file], &flash, &root, &FormatOptions::default())?;
+    let name = Name::new(VOLUME).context("the name is one")?;
+    pool.command(Command::Create { name, layout: Layout::Linear, blocks: volume_blocks, suite })?;
+    let volume = pool.volume(VOLUME)?.number;
+    fill(&mut pool, volume)?;
+    pool.close()?;
+    fs::rename(&beside, disk).with_context(|| format!("{} cannot be replaced", disk.display()))?;
+    fs::rename(&flash, anchor::beside(disk)).with_context(|| format!("{} cannot be renamed", flash.display()))
 }
 
 /// Seals the root filesystem, grown to fill its volume, into a new disk file of `disk_bytes`.
@@ -59,14 +119,14 @@ pub fn seal(plain: &Path, sealed: &Path, disk_bytes: Option<u64>, suite: Suite, 
 /// # Errors
 /// As [`seal`].
 pub fn seal_filesystem(rootfs: &Path, sealed: &Path, disk_bytes: Option<u64>, board: &Board) -> Result<Summary> {
-    let blocks = FileStore::open(rootfs)?.blocks();
-    let data_blocks = data_blocks(blocks, disk_bytes)?;
-    if data_blocks == blocks {
+    let blocks = Plain::open(rootfs)?.blocks;
+    let (_, volume_blocks) = layout(blocks, disk_bytes)?;
+    if volume_blocks == blocks {
         return seal(rootfs, sealed, disk_bytes, DEFAULT_SUITE, board);
     }
     let grown = sealed.with_extension("plain");
     fs::copy(rootfs, &grown).with_context(|| format!("{} cannot be written", grown.display()))?;
-    grow_filesystem(&grown, data_blocks * BLOCK_BYTES as u64)?;
+    grow_filesystem(&grown, volume_blocks * BLOCK_BYTES as u64)?;
     let summary = seal(&grown, sealed, disk_bytes, DEFAULT_SUITE, board)?;
     fs::remove_file(&grown)?;
     Ok(summary)
@@ -81,34 +141,79 @@ pub fn grow_filesystem(image: &Path, len_bytes: u64) -> Result<()> {
     process::capture(process::command("resize2fs").arg("-f").arg(image)).map(drop)
 }
 
-/// What a disk is, its superblocks verified with the board's key.
+/// Mounts a disk with the anchor beside it.
 ///
 /// # Errors
-/// When the file cannot be read.
-pub fn inspect(disk: &Path, board: &Board) -> Result<Report> {
+/// One sentence about why the board's secure domain would not.
+pub fn mount(disk: &Path, board: &Board, access: Access) -> Result<(HostPool, Recovery)> {
     let root = root_key(board)?;
-    Ok(provision::inspect(&mut FileStore::open(disk)?, Some(&root))?)
+    let flash = anchor::beside(disk);
+    let mount = || {
+        ensure!(claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
+        ensure!(flash.is_file(), "its anchor {} is missing", flash.display());
+        HostPool::mount(&[disk], &flash, &root, access)
+    };
+    mount().with_context(|| format!("{} is not a disk that board {} can serve", disk.display(), board.name))
 }
 
-/// The superblock of a disk that the board's secure domain would serve.
+/// The block of the disk that holds a block of the volume [`VOLUME`].
 ///
 /// # Errors
-/// One sentence about why it would not.
-pub fn superblock(disk: &Path, board: &Board) -> Result<Superblock> {
-    match inspect(disk, board)?.current {
-        Ok((superblock, _)) => Ok(superblock),
-        Err(error) => bail!("{} is not a disk that board {} can serve: {error}", disk.display(), board.name),
-    }
+/// When the disk cannot be served, or the block was never written.
+pub fn locate(disk: &Path, block: u64, board: &Board) -> Result<u64> {
+    let (pool, _) = mount(disk, board, Access::ReadOnly)?;
+    let place = pool.pool().locate(pool.volume(VOLUME)?.number, block, 0);
+    place.map(|(_, block)| block).with_context(|| format!("block {block} of the volume was never written"))
 }
 
-/// Opens every block of a disk.
+/// Writes the plain contents of a volume into a file, without writing to the disk.
 ///
 /// # Errors
-/// When it is not a disk that can be served, or cannot be read.
+/// When the disk cannot be served, has no such volume, or a block of it is not what was sealed.
+pub fn unseal(disk: &Path, plain: &Path, volume: &str, board: &Board) -> Result<()> {
+    let (mut pool, _) = mount(disk, board, Access::ReadOnly)?;
+    let volume = pool.volume(volume)?;
+    let file = File::create(plain).with_context(|| format!("{} cannot be written", plain.display()))?;
+    file.set_len(volume.blocks * BLOCK_BYTES as u64)?;
+    let mut failed = None;
+    pool.read(volume.number, volume.blocks, |block, bytes| match bytes {
+        Some(bytes) if bytes.iter().all(|byte| *byte == 0) => {}
+        Some(bytes) => {
+            let written = file.write_all_at(bytes, block * BLOCK_BYTES as u64);
+            failed = failed.take().or(written.err().map(|error| error.to_string()));
+        }
+        None => failed = failed.take().or(Some(format!("block {block} is not what was sealed"))),
+    })?;
+    failed.map_or(Ok(()), |why| bail!("{why}"))
+}
+
+/// Whether a superblock begins where one may, believed or not.
+fn claims_to_be_ours(disk: &Path) -> Result<bool> {
+    let mut ring = Vec::new();
+    let file = File::open(disk).with_context(|| format!("{} cannot be read", disk.display()))?;
+    file.take(RING_BLOCKS * BLOCK_BYTES as u64).read_to_end(&mut ring)?;
+    Ok(ring.chunks(BLOCK_BYTES).any(|block| block.starts_with(&superblock::MAGIC)))
+}
+
+/// Opens every block of every volume of a disk, without writing to it.
+///
+/// # Errors
+/// When it is not a disk that can be served.
 pub fn check(disk: &Path, board: &Board) -> Result<Check> {
-    let superblock = superblock(disk, board)?;
-    let root = root_key(board)?;
-    Ok(provision::check(&mut FileStore::open(disk)?, &root, &superblock, |_, _| {})?)
+    let (mut pool, _) = mount(disk, board, Access::ReadOnly)?;
+    let mut found = Check::default();
+    for volume in pool.pool().volumes().collect::<Vec<_>>() {
+        pool.read(volume.number, volume.blocks, |block, bytes| match bytes {
+            Some(_) => found.good += 1,
+            None => {
+                found.bad += 1;
+                if found.first_bad.len() < NAMED {
+                    found.first_bad.push(block);
+                }
+            }
+        })?;
+    }
+    Ok(found)
 }
 
 /// A suite by its name, such as `aria-256-gcm`.
@@ -126,39 +231,49 @@ pub fn suite_name(suite: Suite) -> String {
     suite.name().to_lowercase()
 }
 
-fn data_blocks(image_blocks: u64, disk_bytes: Option<u64>) -> Result<u64> {
-    let Some(disk_bytes) = disk_bytes else { return Ok(image_blocks) };
-    let fits = Geometry::for_disk(disk_bytes / BLOCK_BYTES as u64).map_or(0, |geometry| geometry.data_blocks);
-    if fits < image_blocks {
-        let need = provision::disk_blocks(image_blocks).unwrap_or(u64::MAX).saturating_mul(BLOCK_BYTES as u64);
+/// Blocks of the disk and of its one volume, for an image of so many blocks.
+fn layout(image_blocks: u64, disk_bytes: Option<u64>) -> Result<(u64, u64)> {
+    let need = disk_blocks(image_blocks).context("there is no disk large enough for this image")?;
+    let Some(disk_bytes) = disk_bytes else { return Ok((need, image_blocks)) };
+    let blocks = disk_bytes / BLOCK_BYTES as u64;
+    let volume_blocks = geometry(blocks).map_or(0, |geometry| geometry.data_blocks());
+    if volume_blocks < image_blocks {
         let (disk, image) = (size::shown(disk_bytes), size::shown(image_blocks * BLOCK_BYTES as u64));
-        bail!("a disk of {disk} is too small for an image of {image}: sealed it takes {need} bytes");
+        bail!(
+            "a disk of {disk} is too small for an image of {image}: sealed it takes {} bytes",
+            need * BLOCK_BYTES as u64
+        );
     }
-    Ok(fits)
+    Ok((blocks, volume_blocks))
 }
 
-fn random_salt() -> Result<[u8; keystore::SALT_BYTES]> {
-    let mut salt = [0; keystore::SALT_BYTES];
-    File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut salt)).context("no random numbers")?;
-    Ok(salt)
+/// The layout of a pool of one disk.
+fn geometry(blocks: u64) -> Option<Geometry> {
+    Geometry::for_member(0, blocks, Geometry::default_log_blocks(blocks))
 }
 
-fn failed(failure: &Failure<io::Error>) -> anyhow::Error {
-    anyhow::anyhow!("the disk cannot be sealed: {failure}")
+/// The fewest blocks of a disk that has room for a volume of so many. The metadata of an extent is less than a fiftieth of it.
+fn disk_blocks(volume_blocks: u64) -> Option<u64> {
+    let fits = |blocks: u64| geometry(blocks).is_some_and(|geometry| geometry.data_blocks() >= volume_blocks);
+    let (mut below, mut enough) = (volume_blocks, volume_blocks.checked_add(volume_blocks / 20 + (8 << 10))?);
+    if !fits(enough) {
+        return None;
+    }
+    while enough - below > 1 {
+        let middle = below + (enough - below) / 2;
+        if fits(middle) { enough = middle } else { below = middle }
+    }
+    Some(enough)
 }
 
-/// A file as blocks; bytes behind its end, inside the last block, are zeros.
-pub struct FileStore {
+/// A plain image; bytes behind its end, inside the last block, are zeros.
+struct Plain {
     file: File,
     blocks: u64,
 }
 
-impl FileStore {
-    /// Opens a file for reading.
-    ///
-    /// # Errors
-    /// When it is missing, empty or no file.
-    pub fn open(path: &Path) -> Result<Self> {
+impl Plain {
+    fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let meta = file.metadata()?;
         if !meta.is_file() || meta.len() == 0 {
@@ -167,22 +282,8 @@ impl FileStore {
         Ok(Self { file, blocks: meta.len().div_ceil(BLOCK_BYTES as u64) })
     }
 
-    fn create(path: &Path, len_bytes: u64) -> Result<Self> {
-        let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
-        let file = made.with_context(|| format!("{} cannot be written", path.display()))?;
-        file.set_len(len_bytes)?;
-        Ok(Self { file, blocks: len_bytes / BLOCK_BYTES as u64 })
-    }
-}
-
-impl Store for FileStore {
-    type Error = io::Error;
-
-    fn blocks(&self) -> u64 {
-        self.blocks
-    }
-
-    fn read(&mut self, block: u64, out: &mut [u8]) -> io::Result<()> {
+    /// Reads blocks; whether they hold anything but zeros.
+    fn read(&self, block: u64, out: &mut [u8]) -> Result<bool> {
         let mut done = 0;
         while done < out.len() {
             match self.file.read_at(&mut out[done..], block * BLOCK_BYTES as u64 + done as u64)? {
@@ -191,16 +292,7 @@ impl Store for FileStore {
             }
         }
         out[done..].fill(0);
-        Ok(())
-    }
-
-    fn write(&mut self, block: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, block * BLOCK_BYTES as u64)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // Whoever loses power while making an image makes it again; waiting for the host's disk would only cost time.
-        Ok(())
+        Ok(out.iter().any(|byte| *byte != 0))
     }
 }
 
@@ -231,23 +323,46 @@ mod tests {
     fn foreign_disk_is_named() {
         let disk = scratch("foreign");
         fs::write(&disk, [0x5a; 1 << 16]).unwrap();
-        let error = superblock(&disk, &board()).unwrap_err().to_string();
+        anchor::create(&disk).unwrap();
+        let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
         assert!(error.contains("foreign") && error.contains("not a Haechi disk"), "{error}");
+    }
+
+    #[test]
+    fn missing_anchor_is_named() {
+        let disk = scratch("alone");
+        fs::write(&disk, [0; 1 << 16]).unwrap();
+        fs::write(scratch("alone-plain"), [1; 1 << 16]).unwrap();
+        let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
+        assert!(error.contains("not a Haechi disk"), "{error}");
+        seal(&scratch("alone-plain"), &disk, None, DEFAULT_SUITE, &board()).unwrap();
+        fs::remove_file(anchor::beside(&disk)).unwrap();
+        let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
+        assert!(error.contains("alone.anchor") && error.contains("missing"), "{error}");
     }
 
     #[test]
     fn sealed_disk_opens_and_a_flipped_bit_is_found() {
         let (plain, sealed) = (scratch("plain"), scratch("sealed"));
         fs::write(&plain, b"planted pattern".repeat(10_000)).unwrap();
-        let summary = seal(&plain, &sealed, Some(2 << 20), DEFAULT_SUITE, &board()).unwrap();
-        assert_eq!(summary.sealed, 37);
+        let summary = seal(&plain, &sealed, Some(8 << 20), DEFAULT_SUITE, &board()).unwrap();
+        assert_eq!((summary.sealed, summary.zero), (37, 0));
         let mut bytes = fs::read(&sealed).unwrap();
         assert!(!bytes.windows(15).any(|window| window == b"planted pattern"));
         assert_eq!(check(&sealed, &board()).unwrap().bad, 0);
-        let data = superblock(&sealed, &board()).unwrap().geometry.data_start as usize * BLOCK_BYTES;
+        let data = geometry(bytes.len() as u64 / BLOCK_BYTES as u64).unwrap().data_start as usize * BLOCK_BYTES;
         bytes[data + 5000] ^= 4;
         fs::write(&sealed, bytes).unwrap();
         assert_eq!(check(&sealed, &board()).unwrap().first_bad, [1]);
+    }
+
+    #[test]
+    fn a_disk_is_no_longer_than_its_volume_needs() {
+        for blocks in [1, 1024, 1025, 65_536, 1 << 20] {
+            let need = disk_blocks(blocks).unwrap();
+            assert!(geometry(need).unwrap().data_blocks() >= blocks);
+            assert!(geometry(need - 1).is_none_or(|geometry| geometry.data_blocks() < blocks));
+        }
     }
 
     #[test]

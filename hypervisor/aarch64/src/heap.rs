@@ -7,10 +7,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use buddy_system_allocator::Heap;
 use spin::Mutex;
 
+/// Sizes of blocks: powers of two up to 32 MiB.
+const ORDERS: usize = 26;
+
 /// A buddy allocator over one static region. After [`BootHeap::close`] it gives nothing more, so that "no allocation after
 /// boot" is a fact rather than a habit.
 pub struct BootHeap {
-    heap: Mutex<Heap<24>>,
+    heap: Mutex<Heap<ORDERS>>,
     closed: AtomicBool,
 }
 

@@ -71,7 +71,7 @@ pub fn linked() -> impl Iterator<Item = &'static [u8]> {
 /// The 32 bytes that the step after linking wrote for [`linked`].
 pub fn integrity_mac() -> &'static [u8; 32] {
     // SAFETY: the linker script keeps them behind the constants; as in `linked`.
-    unsafe { &*(&raw const _integrity_mac) }
+    unsafe { &_integrity_mac }
 }
 
 fn relocations() -> &'static [Relocation] {

@@ -5,8 +5,8 @@
 
 use core::ops::Range;
 
-/// Bytes of the stack, with the guard page at its low end: start-up, which builds ciphers and volumes by value, goes about half as deep.
-pub const STACK_BYTES: usize = 128 * 1024;
+/// Bytes of the stack, with the guard page at its low end: start-up, which moves ciphers and the pool by value, goes deepest.
+pub const STACK_BYTES: usize = 256 * 1024;
 
 /// The stack; it grows down from the end.
 #[repr(C, align(4096))]

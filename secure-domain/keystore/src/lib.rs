@@ -1,92 +1,99 @@
 //! Key hierarchy of the secure domain.
 //!
-//! The hardware unique key never encrypts anything. A root key is derived from it once; every volume key is derived from the
-//! root key with a label that says what it is for and a context that says for whom (KBKDF in counter mode with HMAC-SHA-256,
-//! NIST SP 800-108r1). Nothing here prints, copies or compares a key, and each is wiped when dropped.
+//! The hardware unique key never encrypts anything. A root key is derived from it once; the keys of a pool are derived from the
+//! root key with a label that says what they are for and the pool's number as context (KBKDF in counter mode with HMAC-SHA-256,
+//! NIST SP 800-108r1). The keys that seal data are random; they lie on the disk *wrapped* under a key that is derived from the
+//! root key and from an erase secret which only the freshness anchor holds: whoever drops the secret has erased the data.
+//! Nothing here prints, copies or compares a key, and each is wiped when dropped.
 //!
 //! ```text
-//! HUK ── "haechi root" ──> RootKey ─┬─ "haechi volume data" (suite, volume, salt) ──> VolumeKeys::data
-//!                                   ├─ "haechi volume mac"  (suite, volume, salt) ──> VolumeKeys::mac
+//! HUK ── "haechi root" ──> RootKey ─┬─ "haechi pool superblock" (pool) ──> PoolKeys::superblock
+//!                                   ├─ "haechi pool tree"       (pool) ──> PoolKeys::tree
+//!                                   ├─ "haechi pool log"        (pool) ──> PoolKeys::log
+//!                                   ├─ "haechi pool wrap"       (pool) ──> wrap base ── "haechi kek" (erase secret) ──> Kek
+//!                                   │                                                     Kek ──wraps──> DataKey (random)
 //!                                   └─ "haechi anchor" ──> the key of the freshness anchor
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
-use crypto::{Suite, hash::kbkdf};
+mod wrap;
+
+pub use wrap::{DataKey, Kek, MAX_DATA_KEY_BYTES, WrappedKey};
+
+use crypto::hash::kbkdf;
 use zeroize::Zeroizing;
 
-/// Bytes of the hardware unique key and of every derived root.
+/// Bytes of the hardware unique key and of every derived key.
 pub const ROOT_BYTES: usize = 32;
-/// Bytes of a volume's salt.
-pub const SALT_BYTES: usize = 32;
-/// Bytes of the longest data key.
-const MAX_DATA_BYTES: usize = 32;
-/// Bytes of a MAC key.
-const MAC_BYTES: usize = 32;
+/// Bytes of a pool's number.
+pub const POOL_ID_BYTES: usize = 16;
+/// Bytes of an erase secret.
+pub const ERASE_SECRET_BYTES: usize = 32;
 
 const ROOT_LABEL: &[u8] = b"haechi root";
-const DATA_LABEL: &[u8] = b"haechi volume data";
-const MAC_LABEL: &[u8] = b"haechi volume mac";
+const SUPERBLOCK_LABEL: &[u8] = b"haechi pool superblock";
+const TREE_LABEL: &[u8] = b"haechi pool tree";
+const LOG_LABEL: &[u8] = b"haechi pool log";
+const WRAP_LABEL: &[u8] = b"haechi pool wrap";
+const KEK_LABEL: &[u8] = b"haechi kek";
 const ANCHOR_LABEL: &[u8] = b"haechi anchor";
 
+/// A derived key.
+type Derived = Zeroizing<[u8; ROOT_BYTES]>;
+
 /// The root of all keys of one device.
-pub struct RootKey(Zeroizing<[u8; ROOT_BYTES]>);
+pub struct RootKey(Derived);
 
-/// What distinguishes the keys of one volume from those of any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VolumeIdentity {
-    /// Number of the volume.
-    pub volume: u32,
-    /// Suite that the data key is for.
-    pub suite: Suite,
-    /// Random bytes drawn when the volume was made. Versions start again at one with each making, so the keys must not
-    /// repeat: a salt used twice would repeat nonces.
-    pub salt: [u8; SALT_BYTES],
-}
-
-/// The keys of one volume.
-pub struct VolumeKeys {
-    data: Zeroizing<[u8; MAX_DATA_BYTES]>,
-    data_len: usize,
-    mac: Zeroizing<[u8; MAC_BYTES]>,
+/// The keys of one pool of disks.
+pub struct PoolKeys {
+    superblock: Derived,
+    tree: Derived,
+    log: Derived,
+    wrap: Derived,
 }
 
 impl RootKey {
     /// Derives the root key from the hardware unique key. The caller wipes its own copy.
     pub fn from_huk(huk: &[u8; ROOT_BYTES]) -> RootKey {
-        let mut root = Zeroizing::new([0; ROOT_BYTES]);
-        derive(huk, ROOT_LABEL, &[], &mut *root);
-        RootKey(root)
+        RootKey(derive(huk, ROOT_LABEL, &[]))
     }
 
     /// Derives the key of the freshness anchor, which authenticates and encrypts nothing else.
     pub fn anchor_key(&self) -> Zeroizing<[u8; ROOT_BYTES]> {
-        let mut key = Zeroizing::new([0; ROOT_BYTES]);
-        derive(&*self.0, ANCHOR_LABEL, &[], &mut *key);
-        key
+        derive(&*self.0, ANCHOR_LABEL, &[])
     }
 
-    /// Derives the keys of a volume.
-    pub fn volume_keys(&self, identity: &VolumeIdentity) -> VolumeKeys {
-        let context = context(identity);
-        let data_len = identity.suite.key_len();
-        let mut keys =
-            VolumeKeys { data: Zeroizing::new([0; MAX_DATA_BYTES]), data_len, mac: Zeroizing::new([0; MAC_BYTES]) };
-        derive(&*self.0, DATA_LABEL, &context, &mut keys.data[..data_len]);
-        derive(&*self.0, MAC_LABEL, &context, &mut *keys.mac);
-        keys
+    /// Derives the keys of the pool with this number.
+    pub fn pool_keys(&self, pool: &[u8; POOL_ID_BYTES]) -> PoolKeys {
+        PoolKeys {
+            superblock: derive(&*self.0, SUPERBLOCK_LABEL, pool),
+            tree: derive(&*self.0, TREE_LABEL, pool),
+            log: derive(&*self.0, LOG_LABEL, pool),
+            wrap: derive(&*self.0, WRAP_LABEL, pool),
+        }
     }
 }
 
-impl VolumeKeys {
-    /// The key that seals blocks: [`Suite::key_len`] bytes.
-    pub fn data(&self) -> &[u8] {
-        &self.data[..self.data_len]
+impl PoolKeys {
+    /// The key that authenticates superblocks.
+    pub fn superblock(&self) -> &[u8] {
+        &*self.superblock
     }
 
-    /// The key that authenticates the superblocks.
-    pub fn mac(&self) -> &[u8] {
-        &*self.mac
+    /// The key that authenticates the blocks of the hash trees.
+    pub fn tree(&self) -> &[u8] {
+        &*self.tree
+    }
+
+    /// The key that authenticates log records.
+    pub fn log(&self) -> &[u8] {
+        &*self.log
+    }
+
+    /// The key that wraps data keys while `secret` lies in the anchor.
+    pub fn kek(&self, secret: &[u8; ERASE_SECRET_BYTES]) -> Kek {
+        Kek::new(&derive(&*self.wrap, KEK_LABEL, secret))
     }
 }
 
@@ -96,59 +103,47 @@ impl core::fmt::Debug for RootKey {
     }
 }
 
-impl core::fmt::Debug for VolumeKeys {
+impl core::fmt::Debug for PoolKeys {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("VolumeKeys { .. }")
+        f.write_str("PoolKeys { .. }")
     }
 }
 
-/// Suite (2 bytes), volume (4 bytes), salt; integers little-endian, as on disk.
-fn context(identity: &VolumeIdentity) -> [u8; 6 + SALT_BYTES] {
-    let mut context = [0; 6 + SALT_BYTES];
-    context[..2].copy_from_slice(&identity.suite.id().to_le_bytes());
-    context[2..6].copy_from_slice(&identity.volume.to_le_bytes());
-    context[6..].copy_from_slice(&identity.salt);
-    context
-}
-
-fn derive(key: &[u8], label: &[u8], context: &[u8], out: &mut [u8]) {
-    kbkdf(key, label, context, out).expect("KBKDF refuses only empty and gigantic outputs; ours are 16 to 32 bytes");
+fn derive(key: &[u8], label: &[u8], context: &[u8]) -> Derived {
+    let mut out = Zeroizing::new([0; ROOT_BYTES]);
+    kbkdf(key, label, context, &mut *out).expect("KBKDF refuses only empty and gigantic outputs; ours is 32 bytes");
+    out
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
 
-    use std::format;
+    use std::{format, vec::Vec};
 
     use super::*;
 
-    const IDENTITY: VolumeIdentity = VolumeIdentity { volume: 7, suite: Suite::Aria256Gcm, salt: [9; SALT_BYTES] };
+    fn all(keys: &PoolKeys) -> Vec<&[u8]> {
+        [keys.superblock(), keys.tree(), keys.log(), &*keys.wrap].into()
+    }
 
     #[test]
     fn keys_do_not_appear_in_debug_output() {
         let root = RootKey::from_huk(&[0xab; ROOT_BYTES]);
-        let text = format!("{root:?} {:?}", root.volume_keys(&IDENTITY));
-        assert_eq!(text, "RootKey { .. } VolumeKeys { .. }");
+        let keys = root.pool_keys(&[1; 16]);
+        let text = format!("{root:?} {keys:?} {:?}", keys.kek(&[2; 32]));
+        assert_eq!(text, "RootKey { .. } PoolKeys { .. } Kek { .. }");
     }
 
     #[test]
-    fn any_change_of_identity_or_device_changes_both_keys() {
+    fn any_change_of_pool_or_device_changes_every_key() {
         let root = RootKey::from_huk(&[1; ROOT_BYTES]);
-        let keys = root.volume_keys(&IDENTITY);
-        let mut salt = IDENTITY.salt;
-        salt[31] ^= 1;
-        let others = [
-            root.volume_keys(&VolumeIdentity { volume: 8, ..IDENTITY }),
-            root.volume_keys(&VolumeIdentity { suite: Suite::Aes256Gcm, ..IDENTITY }),
-            root.volume_keys(&VolumeIdentity { salt, ..IDENTITY }),
-            RootKey::from_huk(&[2; ROOT_BYTES]).volume_keys(&IDENTITY),
-        ];
-        for other in others {
-            assert_ne!(keys.data(), other.data());
-            assert_ne!(keys.mac(), other.mac());
+        let keys = root.pool_keys(&[7; 16]);
+        for other in [root.pool_keys(&[8; 16]), RootKey::from_huk(&[2; ROOT_BYTES]).pool_keys(&[7; 16])] {
+            for (one, two) in all(&keys).into_iter().zip(all(&other)) {
+                assert_ne!(one, two);
+            }
         }
-        assert_ne!(keys.data(), keys.mac());
     }
 
     #[test]
@@ -157,17 +152,21 @@ mod tests {
         assert_eq!(root.anchor_key(), root.anchor_key());
         assert_ne!(*root.anchor_key(), *root.0);
         assert_ne!(*root.anchor_key(), *RootKey::from_huk(&[2; ROOT_BYTES]).anchor_key());
-        assert_ne!(root.anchor_key()[..], *root.volume_keys(&IDENTITY).mac());
+        assert!(all(&root.pool_keys(&[0; 16])).iter().all(|key| *key != &root.anchor_key()[..]));
     }
 
     #[test]
-    fn the_same_identity_gives_the_same_keys_of_the_suites_length() {
+    fn the_keys_of_a_pool_differ_from_each_other() {
+        let keys = RootKey::from_huk(&[1; ROOT_BYTES]).pool_keys(&[7; 16]);
+        let mut all = all(&keys);
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn the_same_pool_gives_the_same_keys() {
         let root = RootKey::from_huk(&[1; ROOT_BYTES]);
-        for suite in Suite::ALL {
-            let identity = VolumeIdentity { suite, ..IDENTITY };
-            let (one, two) = (root.volume_keys(&identity), root.volume_keys(&identity));
-            assert_eq!((one.data(), one.mac()), (two.data(), two.mac()));
-            assert_eq!(one.data().len(), suite.key_len());
-        }
+        assert_eq!(all(&root.pool_keys(&[7; 16])), all(&root.pool_keys(&[7; 16])));
     }
 }

@@ -1,101 +1,132 @@
-//! Sealing and opening of one block.
+//! Sealing and opening of blocks: nonces, associated data, batches.
 //!
 //! ```text
-//! nonce, 12 bytes   version u64 | volume, 24 bits | domain, 8 bits                  (all big-endian)
-//! associated data   "HSV0" | major u16 | minor u16 | suite u16 | state u8 | 0 | volume u32 | block u64
+//! nonce, 12 bytes   version u64 | volume, 24 bits | domain, 8 bits                     (all big-endian)
+//! associated data   "SV1\0" | major u16 | suite u16 | volume u32 | block of the volume u64 | epoch u16 | 0 u16
 //! ```
-//! The associated data is integers little-endian, 24 bytes. A version is used once per volume, whatever it seals, so the nonce
-//! needs no more than it has; the associated data pins the ciphertext to its place, its format and its meaning.
+//! The associated data is 24 bytes, its integers little-endian. Versions are one counter for the whole pool, reserved in the anchor
+//! before use, so no two nonces of a pool are equal, under whatever key. The associated data pins a ciphertext to the place in
+//! its volume, to its format and to its epoch; to its physical place it is pinned by the tree and the log.
 
 use crypto::{
-    Aead,
-    aead::{Nonce, Tag},
+    Aead, Suite,
+    aead::{Nonce, Sector, Tag},
 };
-use keystore::VolumeKeys;
+use keystore::DataKey;
 
-use crate::{
-    entry::{Entry, State},
-    superblock::{Superblock, VERSION},
-};
+use crate::record::superblock::VERSION;
 
-/// The domain byte of nonces that seal data blocks. Others are for later kinds of record.
-const DOMAIN_DATA: u8 = 0;
-/// Volume numbers are below this.
-pub const MAX_VOLUME: u32 = 1 << 24;
+/// The domain byte of nonces that seal data blocks.
+pub const DOMAIN_DATA: u8 = 0;
+/// The domain byte of nonces that wrap data keys.
+pub const DOMAIN_WRAP: u8 = 2;
+/// Most blocks of a batch: the lanes of the crypto engine.
+pub const BATCH: usize = 16;
 
-const AAD_BYTES: usize = 24;
-const AAD_MAGIC: [u8; 4] = *b"HSV0";
+/// Bytes of the associated data.
+pub const AAD_BYTES: usize = 24;
+/// The associated data of a block.
+pub type Aad = [u8; AAD_BYTES];
 
-/// The block was not sealed by this volume at this place with this entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mismatch;
+/// The nonce of `version` for `volume`.
+pub fn nonce(version: u64, volume: u32, domain: u8) -> Nonce {
+    let word = u128::from(version) << 32 | u128::from(volume) << 8 | u128::from(domain);
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&word.to_be_bytes()[4..]);
+    nonce
+}
 
-/// Seals and opens the blocks of one volume.
+/// The cipher of one volume in one epoch.
 #[derive(Debug)]
 pub struct Sealer {
     aead: Aead,
     volume: u32,
+    epoch: u16,
+    /// The associated data with block 0.
+    aad: Aad,
 }
 
 impl Sealer {
-    /// The sealer of the volume that `superblock` describes. The keys must be the volume's.
-    pub fn new(superblock: &Superblock, keys: &VolumeKeys) -> Sealer {
-        let aead = Aead::new(superblock.suite, keys.data()).expect("the keystore derives keys of the suite's length");
-        Sealer { aead, volume: superblock.volume }
+    /// The cipher of `epoch` of `volume`.
+    pub fn new(volume: u32, epoch: u16, suite: Suite, key: &DataKey) -> Sealer {
+        let mut aad = [0; AAD_BYTES];
+        aad[..4].copy_from_slice(b"SV1\0");
+        aad[4..6].copy_from_slice(&VERSION.0.to_le_bytes());
+        aad[6..8].copy_from_slice(&suite.id().to_le_bytes());
+        aad[8..12].copy_from_slice(&volume.to_le_bytes());
+        aad[20..22].copy_from_slice(&epoch.to_le_bytes());
+        Sealer { aead: key.aead(suite), volume, epoch, aad }
     }
 
-    /// Seals `data`, the contents of `block`, in place. `version` must never have been used before.
-    pub fn seal(&self, block: u64, version: u64, data: &mut [u8]) -> Entry {
-        self.seal_as(State::Sealed, block, version, data)
+    /// The epoch's number.
+    pub fn epoch(&self) -> u16 {
+        self.epoch
     }
 
-    /// Seals the statement that `block` holds zeros.
-    pub fn seal_zero(&self, block: u64, version: u64) -> Entry {
-        self.seal_as(State::Zero, block, version, &mut [])
+    /// The nonce of `version`.
+    pub fn nonce(&self, version: u64) -> Nonce {
+        nonce(version, self.volume, DOMAIN_DATA)
     }
 
-    /// Opens `data`, the ciphertext of `block`, in place; on a mismatch no plaintext is left in it. An entry that states zeros
-    /// is verified, and `data` becomes zeros.
-    pub fn open(&self, block: u64, entry: &Entry, data: &mut [u8]) -> Result<(), Mismatch> {
-        match entry.state {
-            State::Sealed => self.open_as(block, entry, data),
-            State::Zero => {
-                data.fill(0);
-                self.open_as(block, entry, &mut [])
-            }
+    /// The associated data of `block`.
+    pub fn aad(&self, block: u64) -> Aad {
+        let mut aad = self.aad;
+        aad[12..20].copy_from_slice(&block.to_le_bytes());
+        aad
+    }
+
+    /// Seals up to [`BATCH`] blocks, whose nonces must be fresh, from one buffer to another. All slices have one length.
+    pub fn seal(&self, nonces: &[Nonce], aads: &[Aad], plain: &[Sector], sealed: &mut [Sector], tags: &mut [Tag]) {
+        self.aead
+            .seal_batch(nonces, aads, plain, sealed, tags)
+            .expect("the slices have one length, a block every mode");
+    }
+
+    /// Opens up to [`BATCH`] blocks; `good[i]` says whether block `i` is what was sealed, else its plaintext is zeros.
+    pub fn open(
+        &self,
+        nonces: &[Nonce],
+        aads: &[Aad],
+        sealed: &[Sector],
+        plain: &mut [Sector],
+        tags: &[Tag],
+        good: &mut [bool],
+    ) {
+        let mut results = [Ok(()); BATCH];
+        let results = &mut results[..nonces.len()];
+        self.aead.open_batch(nonces, aads, sealed, plain, tags, results).expect("the slices have one length");
+        good.iter_mut().zip(results).for_each(|(good, result)| *good = result.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_opens_at_its_place_volume_epoch_and_version_only() {
+        for suite in Suite::ALL {
+            let key = DataKey::new(&[7; 32]);
+            let sealer = Sealer::new(1, 1, suite, &key);
+            let (mut sealed, mut tags) = ([[0; 4096]], [[0; 16]]);
+            sealer.seal(&[sealer.nonce(5)], &[sealer.aad(9)], &[[3; 4096]], &mut sealed, &mut tags);
+            let opens = |sealer: &Sealer, version, block| {
+                let (mut plain, mut good) = ([[1; 4096]], [false]);
+                sealer.open(&[sealer.nonce(version)], &[sealer.aad(block)], &sealed, &mut plain, &tags, &mut good);
+                assert_eq!(plain[0], [if good[0] { 3 } else { 0 }; 4096]);
+                good[0]
+            };
+            assert!(!opens(&sealer, 5, 8) && !opens(&sealer, 6, 9));
+            assert!(!opens(&Sealer::new(2, 1, suite, &key), 5, 9));
+            assert!(!opens(&Sealer::new(1, 2, suite, &key), 5, 9));
+            assert!(opens(&sealer, 5, 9));
         }
     }
 
-    fn seal_as(&self, state: State, block: u64, version: u64, data: &mut [u8]) -> Entry {
-        #[cfg(test)]
-        crate::tests::audit::record(self.volume, version);
-        let (nonce, aad) = (self.nonce(version), self.associated_data(state, block));
-        let sealed: Result<Tag, _> = self.aead.seal_in_place(&nonce, &aad, data);
-        let tag = sealed.expect("one block is shorter than the limit of every mode");
-        Entry { version, tag, state }
-    }
-
-    fn open_as(&self, block: u64, entry: &Entry, data: &mut [u8]) -> Result<(), Mismatch> {
-        let (nonce, aad) = (self.nonce(entry.version), self.associated_data(entry.state, block));
-        self.aead.open_in_place(&nonce, &aad, data, &entry.tag).map_err(|_| Mismatch)
-    }
-
-    fn nonce(&self, version: u64) -> Nonce {
-        let word = u128::from(version) << 32 | u128::from(self.volume) << 8 | u128::from(DOMAIN_DATA);
-        let mut nonce = [0; 12];
-        nonce.copy_from_slice(&word.to_be_bytes()[4..]);
-        nonce
-    }
-
-    fn associated_data(&self, state: State, block: u64) -> [u8; AAD_BYTES] {
-        let mut aad = [0; AAD_BYTES];
-        aad[..4].copy_from_slice(&AAD_MAGIC);
-        aad[4..6].copy_from_slice(&VERSION.0.to_le_bytes());
-        aad[6..8].copy_from_slice(&VERSION.1.to_le_bytes());
-        aad[8..10].copy_from_slice(&self.aead.suite().id().to_le_bytes());
-        aad[10] = state as u8;
-        aad[12..16].copy_from_slice(&self.volume.to_le_bytes());
-        aad[16..].copy_from_slice(&block.to_le_bytes());
-        aad
+    #[test]
+    fn nonces_of_different_domains_and_volumes_differ() {
+        assert_ne!(nonce(1, 1, DOMAIN_DATA), nonce(1, 1, DOMAIN_WRAP));
+        assert_ne!(nonce(1, 1, 0), nonce(1, 2, 0));
+        assert_eq!(nonce(0x0102, 0x030405, 6), [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
     }
 }

@@ -39,9 +39,8 @@ fn boot(images: &Images, place: Place) -> Result<Guest> {
 
 /// Offset on the disk of a block of the victim.
 fn place_of(images: &Images, disk: &Path, block: u64) -> Result<u64> {
-    let geometry = xtask::sealed::superblock(disk, &images.board)?.geometry;
     let block = images.victim.get(block as usize).context("the victim has that block")?;
-    Ok((geometry.data_start + block) * BLOCK_BYTES)
+    Ok(xtask::sealed::locate(disk, *block, &images.board)? * BLOCK_BYTES)
 }
 
 fn flip(disk: &Path, offset: u64) -> Result<()> {

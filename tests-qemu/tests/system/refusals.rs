@@ -12,8 +12,11 @@ use tests_qemu::guest::{Guest, STOP};
 use tests_qemu::images::{BLOCK_BYTES, Images, Linux};
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Alone, Group, alone};
+use volume::record::geometry::RING_BLOCKS;
+use volume::record::superblock::Superblock;
 use xtask::process;
 use xtask::qemu::Machine;
+use xtask::sealed::Access;
 
 pub(crate) fn groups() -> Vec<Group> {
     vec![
@@ -90,7 +93,7 @@ fn disk() -> Vec<(&'static str, Alone)> {
         }),
         alone("that_is_plain", |images, place| {
             let plain = place.copy(&images.small_plain, "plain.img")?;
-            refused_disk(images, place, &plain, &["not a Haechi disk", "block 0"])
+            refused_disk(images, place, &plain, &["disk 0 is not a Haechi disk"])
         }),
         alone("that_is_empty", |images, place| {
             let empty = place.file("empty.img");
@@ -105,13 +108,20 @@ fn disk() -> Vec<(&'static str, Alone)> {
         alone("of_another_version", |images, place| {
             let disk = place.copy(&images.small_disk, "other.img")?;
             let file = OpenOptions::new().write(true).open(&disk)?;
-            [0, BLOCK_BYTES].iter().try_for_each(|block| file.write_all_at(&[9, 0], block + 8))?;
-            refused_disk(images, place, &disk, &["superblock in block 0", "version 9."])
+            ring().try_for_each(|block| file.write_all_at(&[9, 0], block + 8))?;
+            refused_disk(images, place, &disk, &["disk 0 has format version 9."])
         }),
-        alone("with_both_superblocks_damaged", |images, place| {
+        alone("of_the_first_format", |images, place| {
+            let disk = place.file("first.img");
+            let mut bytes = vec![0; 1 << 20];
+            bytes[..8].copy_from_slice(b"HAECHIV0");
+            fs::write(&disk, bytes)?;
+            refused_disk(images, place, &disk, &["not a Haechi disk"])
+        }),
+        alone("with_every_superblock_damaged", |images, place| {
             let disk = place.copy(&images.small_disk, "damaged.img")?;
-            [0, BLOCK_BYTES].iter().try_for_each(|block| flip(&disk, block + 70))?;
-            refused_disk(images, place, &disk, &["superblock in block 0", "MAC"])
+            ring().try_for_each(|block| flip(&disk, block + 70))?;
+            refused_disk(images, place, &disk, &["disk 0", "wrong MAC of the superblock"])
         }),
         alone("that_is_smaller_than_its_volume", |images, place| {
             let disk = place.copy(&images.small_disk, "cut.img")?;
@@ -119,20 +129,55 @@ fn disk() -> Vec<(&'static str, Alone)> {
             file.set_len(file.metadata()?.len() - 16 * BLOCK_BYTES)?;
             refused_disk(images, place, &disk, &["too small", "blocks"])
         }),
+        alone("without_its_anchor", |images, place| {
+            let disk = place.copy(&images.small_disk, "alone.img")?;
+            xtask::anchor::create(&disk)?;
+            refused_disk(images, place, &disk, &["anchor", "belongs to another pool, or to none"])
+        }),
+        alone("whose_flash_holds_something_else", |images, place| {
+            let disk = place.copy(&images.small_disk, "other-flash.img")?;
+            fs::write(xtask::anchor::beside(&disk), vec![0x42; 64 << 20])?;
+            refused_disk(images, place, &disk, &["anchor at 0x4000000", "something else than an anchor"])
+        }),
+        alone("that_was_rolled_back", |images, place| {
+            let disk = place.copy(&images.small_disk, "old.img")?;
+            let later = place.copy(&images.small_disk, "later.img")?;
+            drop(xtask::sealed::mount(&later, &images.board, Access::ReadWrite)?);
+            fs::rename(xtask::anchor::beside(&later), xtask::anchor::beside(&disk))?;
+            refused_disk(images, place, &disk, &["rolled back", "the anchor demands"])
+        }),
+        alone("whose_anchor_was_rolled_back", |images, place| {
+            let disk = place.copy(&images.small_disk, "new.img")?;
+            let earlier = place.copy(&images.small_disk, "earlier.img")?;
+            drop(xtask::sealed::mount(&disk, &images.board, Access::ReadWrite)?);
+            fs::rename(xtask::anchor::beside(&earlier), xtask::anchor::beside(&disk))?;
+            refused_disk(images, place, &disk, &["the anchor is older than the disk"])
+        }),
         alone("of_another_device", |images, place| {
             let disk = place.copy(&images.small_disk, "foreign.img")?;
             // Another key's MAC cannot be told from a wrong one.
-            [0, BLOCK_BYTES].iter().try_for_each(|block| flip(&disk, block + BLOCK_BYTES - 1))?;
-            refused_disk(images, place, &disk, &["superblock in block 0", "another device"])
+            ring().try_for_each(|block| flip(&disk, block + BLOCK_BYTES - 1))?;
+            refused_disk(images, place, &disk, &["disk 0", "another device"])
         }),
         alone("only_if_no_superblock_is_good", one_superblock),
     ]
 }
 
-/// One damaged superblock is told, and the other serves.
+/// Where the superblocks lie, in bytes.
+fn ring() -> impl Iterator<Item = u64> {
+    (0..RING_BLOCKS).map(|place| place * BLOCK_BYTES)
+}
+
+/// A damaged superblock is told, and the newest one serves.
 fn one_superblock(images: &Images, place: &Place) -> Result<()> {
     let disk = place.copy(&images.small_disk, "half.img")?;
-    flip(&disk, 70)?;
+    let bytes = fs::read(&disk)?;
+    let sequence = |at: u64| {
+        let found = Superblock::parse_claims(&bytes[at as usize..][..BLOCK_BYTES as usize]);
+        found.map(|found| (found.superblock.sequence, at))
+    };
+    let (_, oldest) = ring().filter_map(sequence).min().context("the disk has superblocks")?;
+    flip(&disk, oldest + 70)?;
     let mut guest = Guest::start(&images.machine(&disk), place.inside("boot")?)?;
     guest.expect("[haechi] general domain:", STOP).map(drop)
 }
@@ -189,6 +234,9 @@ fn refused(images: &Images, place: &Place, change: impl FnOnce(&mut Machine), sa
 }
 
 fn refused_disk(images: &Images, place: &Place, disk: &Path, says: &[&str]) -> Result<()> {
+    if !xtask::anchor::beside(disk).is_file() {
+        xtask::anchor::create(disk)?;
+    }
     let before = place.copy(disk, "before.img")?;
     let mut guest = Guest::start(&images.machine(disk), place.inside("boot")?)?;
     stops(&mut guest, says)?;

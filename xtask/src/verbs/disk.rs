@@ -1,10 +1,13 @@
 //! `./x disk`: sealed disks made and looked at on the host.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
+use board_configs::Board;
 use clap::Subcommand;
 use crypto::Suite;
+use volume::Command;
 
+use crate::sealed::Access;
 use crate::{board, sealed, size};
 
 /// What can be asked of `./x disk`.
@@ -19,12 +22,23 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    /// Make a disk with an empty volume
+    Create {
+        /// The disk to make
+        disk: PathBuf,
+        /// Length of the disk
+        #[arg(long, value_name = "SIZE", value_parser = super::parse_size)]
+        size: u64,
+        /// Cipher, key length and mode
+        #[arg(long, value_name = "NAME", default_value = "aria-256-gcm", value_parser = parse_suite)]
+        suite: Suite,
+    },
     /// Seal a plain image into a new disk
     Seal {
         /// Any image, such as a filesystem
         plain: PathBuf,
         /// The disk to make
-        sealed: PathBuf,
+        disk: PathBuf,
         /// Length of the disk [default: what the image needs]
         #[arg(long, value_name = "SIZE", value_parser = super::parse_size)]
         size: Option<u64>,
@@ -32,13 +46,28 @@ enum Action {
         #[arg(long, value_name = "NAME", default_value = "aria-256-gcm", value_parser = parse_suite)]
         suite: Suite,
     },
-    /// Tell what a disk is
-    Show {
+    /// Write the plain contents of a volume into a file
+    Unseal {
+        /// The disk
+        disk: PathBuf,
+        /// The file to make
+        plain: PathBuf,
+        /// Name of the volume
+        #[arg(long, default_value = sealed::VOLUME)]
+        volume: String,
+    },
+    /// Tell what a disk is, and what a mount would find
+    Info {
         /// The disk
         disk: PathBuf,
     },
-    /// Open every block of a disk and tell which are not what was sealed
+    /// Open every block of a disk, without writing to it, and tell which are not what was sealed
     Check {
+        /// The disk
+        disk: PathBuf,
+    },
+    /// Mount a disk as the secure domain would, and verify everything that is kept on it, also what no block uses now
+    Scrub {
         /// The disk
         disk: PathBuf,
     },
@@ -55,33 +84,55 @@ fn parse_suite(name: &str) -> Result<Suite, String> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (_, board) = board::find(arguments.board.as_deref())?;
     match &arguments.action {
-        Action::Seal { plain, sealed: disk, size, suite } => {
-            let summary = sealed::seal(plain, disk, *size, *suite, &board)?;
-            println!("{}: {} blocks sealed, {} blocks of zeros", disk.display(), summary.sealed, summary.zero);
+        Action::Create { disk, size, suite } => sealed::create(disk, *size, *suite, &board).map(drop),
+        Action::Seal { plain, disk, size, suite } => {
+            let done = sealed::seal(plain, disk, *size, *suite, &board)?;
+            println!("{}: {} blocks sealed, {} left unwritten", disk.display(), done.sealed, done.zero);
+            Ok(())
         }
-        Action::Show { disk } => show(&sealed::superblock(disk, &board)?),
-        Action::Check { disk } => {
-            let found = sealed::check(disk, &board)?;
-            println!(
-                "{}: {} blocks sealed, {} blocks of zeros, {} bad",
-                disk.display(),
-                found.sealed,
-                found.zero,
-                found.bad
-            );
-            if found.bad > 0 {
-                bail!("the first bad blocks of the volume are {:?}", found.first_bad);
-            }
-        }
+        Action::Unseal { disk, plain, volume } => sealed::unseal(disk, plain, volume, &board),
+        Action::Info { disk } => info(disk, &board),
+        Action::Check { disk } => check(disk, &board),
+        Action::Scrub { disk } => scrub(disk, &board),
     }
+}
+
+fn info(disk: &Path, board: &Board) -> Result<()> {
+    let (pool, recovery) = sealed::mount(disk, board, Access::ReadOnly)?;
+    let superblock = pool.pool().superblock();
+    println!("mounted {} times, checkpoint {}", superblock.incarnation, superblock.checkpoint);
+    for volume in pool.pool().volumes() {
+        println!(
+            "volume {} `{}`: {} in {} blocks of 4 KiB, {}, epoch {}, {:?}, {} extents of 4 MiB taken",
+            volume.number,
+            volume.name,
+            size::shown(volume.blocks * 4096),
+            volume.blocks,
+            sealed::suite_name(volume.suite),
+            volume.epoch,
+            volume.layout,
+            volume.extents,
+        );
+    }
+    println!("{recovery}");
     Ok(())
 }
 
-fn show(superblock: &volume::Superblock) {
-    let geometry = superblock.geometry;
-    println!("volume {} sealed with {}", superblock.volume, sealed::suite_name(superblock.suite));
-    println!("{} in {} blocks of 4 KiB", size::shown(geometry.data_blocks * 4096), geometry.data_blocks);
-    println!("entry table from block {}, {} blocks", geometry.table_start, geometry.table_blocks);
-    println!("data from block {}", geometry.data_start);
-    println!("superblock sequence {}, versions reserved below {}", superblock.sequence, superblock.version_limit);
+fn check(disk: &Path, board: &Board) -> Result<()> {
+    let found = sealed::check(disk, board)?;
+    println!("{}: {} blocks good, {} bad", disk.display(), found.good, found.bad);
+    ensure!(found.bad == 0, "the first bad blocks are {:?}", found.first_bad);
+    Ok(())
+}
+
+fn scrub(disk: &Path, board: &Board) -> Result<()> {
+    let (mut pool, recovery) = sealed::mount(disk, board, Access::ReadWrite)?;
+    println!("{recovery}");
+    pool.command(Command::Scrub)?;
+    let events = pool.events();
+    events.iter().for_each(|event| println!("{event}"));
+    pool.close()?;
+    ensure!(events.is_empty(), "{} holds what was not sealed there", disk.display());
+    println!("{}: everything is what was sealed", disk.display());
+    Ok(())
 }

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod fuzz;
 pub mod images;
 pub mod run;
+pub mod sim;
 pub mod sizes;
 pub mod test;
 

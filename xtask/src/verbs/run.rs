@@ -7,6 +7,7 @@ use board_configs::Board;
 use clap::ArgAction;
 
 use crate::qemu::{self, Disk, Gic, Machine};
+use crate::sealed::Access;
 use crate::{anchor, board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
 
 /// What can be asked of `./x run`.
@@ -102,7 +103,7 @@ fn check(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let (_, board) = board::find(arguments.board.as_deref())?;
-    arguments.disk.as_ref().map_or(Ok(()), |disk| sealed::superblock(disk, &board).map(drop))
+    arguments.disk.as_ref().map_or(Ok(()), |disk| sealed::mount(disk, &board, Access::ReadOnly).map(drop))
 }
 
 const DEFAULT_CPU: &str = "cortex-a72";
@@ -152,7 +153,7 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
         Some(disk) => disk.clone(),
         None => sealed_disk(&images.rootfs, arguments.fresh_disk, &board)?,
     };
-    machine.anchor = Some(anchor::ensure(&disk)?);
+    machine.anchor = Some(anchor::beside(&disk));
     machine.disk = Some(Disk { file: disk, serial: None });
     Ok(())
 }
@@ -161,7 +162,7 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
 fn sealed_disk(rootfs: &Path, fresh_bytes: Option<u64>, board: &Board) -> Result<PathBuf> {
     let disk = paths::artefacts().join("disk.img");
     if fresh_bytes.is_none() && disk.is_file() {
-        sealed::superblock(&disk, board).context("`--fresh-disk SIZE` makes a new one")?;
+        sealed::mount(&disk, board, Access::ReadOnly).context("`--fresh-disk SIZE` makes a new one")?;
         return Ok(disk);
     }
     progress::note(&format!("Sealing the root filesystem into {}", paths::shown(&disk)));

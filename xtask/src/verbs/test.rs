@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::gate::Gate;
 use crate::toolchain::{HARD_FLOAT, Toolchain};
-use crate::{board, boot, firmware, images, leaks, paths};
+use crate::{board, boot, firmware, images, leaks, paths, process};
 
 /// What can be asked of `./x test`.
 #[derive(clap::Args, Debug)]
@@ -24,9 +24,14 @@ enum Part {
     Armv8,
     /// Each fuzz target over its corpus and some thousand inputs
     Fuzz,
+    /// The storage engine in a simulated world: a million operations with cuts, and every cut of short scripts
+    Sim,
     /// The system in QEMU
     System,
 }
+
+/// What is run of the storage simulator.
+const SIMULATOR: &str = "run --quiet --profile host --package sim -- --all --seed 1";
 
 /// Runs the parts; the last line counts all tests.
 ///
@@ -46,6 +51,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Fuzz) && filter.is_empty() {
         gate.tests("Fuzz targets", &toolchain, "run --quiet --profile host --package fuzz -- all --runs 5000 --time 2");
+    }
+    if wanted(Part::Sim) && filter.is_empty() {
+        let mut simulator = toolchain.cargo();
+        simulator.args(SIMULATOR.split(' '));
+        gate.note("Storage engine in simulated worlds", process::run(&mut simulator));
     }
     if wanted(Part::System) {
         gate.note("Images for the system tests", prepare());

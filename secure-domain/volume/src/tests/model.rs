@@ -1,43 +1,44 @@
-//! Random requests through the ring, against a model that knows which values a block may have.
+//! Random requests against a model that knows which values a block may have.
 
 use std::{collections::BTreeMap, vec, vec::Vec};
 
 use crypto::Suite;
 use proptest::prelude::*;
 
-use super::{audit, world::*};
-use crate::BLOCK_BYTES;
+use super::world::*;
+use crate::{BLOCK_BYTES, FormatOptions, Layout, Operation, Status};
 
-const BLOCKS: u64 = 300;
+const BLOCKS: u64 = 2300;
 
 #[derive(Clone, Debug)]
 enum Act {
-    Read(u64, u32, u32),
-    Write(u64, u32, u32),
-    Zero(bool, u64, u32),
-    Flush,
+    Read(u32, u64, u32),
+    Write(u32, u64, u32),
+    Zero(u32, u64, u32),
+    Flush(u32),
+    Sync(u32),
     Step(usize),
-    Reset,
     Restart,
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let place = || (0..BLOCKS, 1..=MAX_BLOCKS, 100u32..20_000);
-    let range = |(block, blocks): (u64, u32)| (block, blocks.min((BLOCKS - block) as u32));
+    let place = || {
+        let place = (1..=3u32, 0..BLOCKS, 1..=100u32);
+        place.prop_map(|(volume, block, blocks)| (volume, block, blocks.min((BLOCKS - block) as u32)))
+    };
     prop_oneof![
-        6 => place().prop_map(move |(b, n, p)| { let (b, n) = range((b, n)); Act::Read(b, n, p) }),
-        8 => place().prop_map(move |(b, n, p)| { let (b, n) = range((b, n)); Act::Write(b, n, p) }),
-        3 => (any::<bool>(), place()).prop_map(move |(d, (b, n, _))| { let (b, n) = range((b, n)); Act::Zero(d, b, n) }),
-        2 => Just(Act::Flush),
-        8 => (0usize..12).prop_map(Act::Step),
-        1 => Just(Act::Reset),
+        6 => place().prop_map(|(v, b, n)| Act::Read(v, b, n)),
+        8 => place().prop_map(|(v, b, n)| Act::Write(v, b, n)),
+        2 => place().prop_map(|(v, b, n)| Act::Zero(v, b, n)),
+        1 => (1..=3u32).prop_map(|v| Act::Zero(v, 0, BLOCKS as u32)),
+        2 => (1..=3u32).prop_map(Act::Flush),
+        1 => (1..=3u32).prop_map(Act::Sync),
+        8 => (0usize..20).prop_map(Act::Step),
         1 => Just(Act::Restart),
     ]
 }
 
-/// What the driver waits for.
 enum Wait {
-    /// Values that each block may have.
     Read(u64, Vec<Vec<u32>>),
     Write(u64, u32),
     Flush,
@@ -46,68 +47,57 @@ enum Wait {
 /// Each block: values it may have, and the values being written.
 #[derive(Default)]
 struct Model {
-    settled: BTreeMap<u64, Vec<u32>>,
-    group: BTreeMap<u64, Vec<u32>>,
-    writers: BTreeMap<u64, usize>,
-    waiting: BTreeMap<u16, Wait>,
+    settled: BTreeMap<(u32, u64), Vec<u32>>,
+    group: BTreeMap<(u32, u64), Vec<u32>>,
+    writers: BTreeMap<(u32, u64), usize>,
+    waiting: BTreeMap<(u32, u32), Wait>,
     next: u32,
 }
 
 impl Model {
-    fn candidates(&self, block: u64) -> Vec<u32> {
-        let mut all = self.settled.get(&block).cloned().unwrap_or_else(|| vec![0]);
-        all.extend(self.group.get(&block).into_iter().flatten());
+    fn candidates(&self, at: (u32, u64)) -> Vec<u32> {
+        let mut all = self.settled.get(&at).cloned().unwrap_or_else(|| vec![0]);
+        all.extend(self.group.get(&at).into_iter().flatten());
         all
     }
 
-    fn begin_write(&mut self, head: u16, first: u64, blocks: u32, value: u32) {
+    fn begin_write(&mut self, volume: u32, cookie: u32, first: u64, blocks: u32, value: u32) {
         for block in first..first + u64::from(blocks) {
-            *self.writers.entry(block).or_default() += 1;
-            self.group.entry(block).or_default().push(value);
+            *self.writers.entry((volume, block)).or_default() += 1;
+            self.group.entry((volume, block)).or_default().push(value);
         }
-        for wait in self.waiting.values_mut() {
-            if let Wait::Read(start, allowed) = wait {
-                for (index, values) in allowed.iter_mut().enumerate() {
-                    let block = *start + index as u64;
-                    if (first..first + u64::from(blocks)).contains(&block) {
-                        values.push(value);
-                    }
+        for ((of, _), wait) in &mut self.waiting {
+            let Wait::Read(start, allowed) = wait else { continue };
+            for (index, values) in allowed.iter_mut().enumerate().filter(|_| *of == volume) {
+                if (first..first + u64::from(blocks)).contains(&(*start + index as u64)) {
+                    values.push(value);
                 }
             }
         }
-        self.waiting.insert(head, Wait::Write(first, blocks));
-    }
-
-    fn end_write(&mut self, first: u64, blocks: u32) {
-        for block in first..first + u64::from(blocks) {
-            let writers = self.writers.get_mut(&block).unwrap();
-            *writers -= 1;
-            if *writers == 0 {
-                self.settled.insert(block, self.group.remove(&block).unwrap());
-            }
-        }
-    }
-
-    /// After a reset, writes that were not answered have happened or not, block by block.
-    fn forget(&mut self) {
-        self.waiting.clear();
-        self.writers.clear();
-        for (block, group) in core::mem::take(&mut self.group) {
-            self.settled.entry(block).or_insert_with(|| vec![0]).extend(group);
-        }
+        self.waiting.insert((volume, cookie), Wait::Write(first, blocks));
     }
 
     fn check(&mut self, world: &mut World) {
-        while let Some((head, status, data)) = world.answer() {
-            assert_eq!(status, OK);
-            match self.waiting.remove(&head).unwrap() {
+        let waiting: Vec<_> = self.waiting.keys().copied().collect();
+        for (volume, cookie) in waiting {
+            let Some((status, data)) = world.answer(volume, cookie) else { continue };
+            assert_eq!(status, Status::Ok);
+            match self.waiting.remove(&(volume, cookie)).unwrap() {
                 Wait::Read(_, allowed) => {
-                    assert_eq!(data.len(), allowed.len() * BLOCK_BYTES);
                     for (block, allowed) in data.chunks_exact(BLOCK_BYTES).zip(allowed) {
                         assert!(allowed.contains(&value(block)), "{} is none of {allowed:?}", value(block));
                     }
                 }
-                Wait::Write(first, blocks) => self.end_write(first, blocks),
+                Wait::Write(first, blocks) => {
+                    for block in first..first + u64::from(blocks) {
+                        let writers = self.writers.get_mut(&(volume, block)).unwrap();
+                        *writers -= 1;
+                        if *writers == 0 {
+                            let group = self.group.remove(&(volume, block)).unwrap();
+                            self.settled.insert((volume, block), group);
+                        }
+                    }
+                }
                 Wait::Flush => {}
             }
         }
@@ -115,110 +105,80 @@ impl Model {
 
     fn perform(&mut self, world: &mut World, act: &Act) {
         match *act {
-            Act::Read(block, blocks, piece) => {
-                let allowed = (block..block + u64::from(blocks)).map(|block| self.candidates(block)).collect();
-                if let Some(head) = world.post_data(TYPE_IN, block, blocks, piece, &[]) {
-                    self.waiting.insert(head, Wait::Read(block, allowed));
-                }
+            Act::Read(volume, block, blocks) => {
+                let allowed =
+                    (block..block + u64::from(blocks)).map(|block| self.candidates((volume, block))).collect();
+                let cookie = world.post_read(volume, block, blocks);
+                self.waiting.insert((volume, cookie), Wait::Read(block, allowed));
             }
-            Act::Write(block, blocks, piece) => {
+            Act::Write(volume, block, blocks) => {
                 self.next += 1;
-                let data = filled(self.next).repeat(blocks as usize);
-                if let Some(head) = world.post_data(TYPE_OUT, block, blocks, piece, &data) {
-                    self.begin_write(head, block, blocks, self.next);
-                }
+                let cookie = world.post_write(volume, block, filled(self.next).repeat(blocks as usize));
+                self.begin_write(volume, cookie, block, blocks, self.next);
             }
-            Act::Zero(discard, block, blocks) => {
-                let kind = if discard { TYPE_DISCARD } else { TYPE_WRITE_ZEROES };
-                if let Some(head) = world.post_zero(kind, block, blocks) {
-                    self.begin_write(head, block, blocks, 0);
-                }
+            Act::Zero(volume, block, blocks) => {
+                let cookie = world.post(volume, Operation::Zero { block, blocks });
+                self.begin_write(volume, cookie, block, blocks, 0);
             }
-            Act::Flush => {
-                if let Some(head) = world.post_flush() {
-                    self.waiting.insert(head, Wait::Flush);
-                }
+            Act::Flush(volume) => {
+                let cookie = world.post(volume, Operation::Flush);
+                self.waiting.insert((volume, cookie), Wait::Flush);
             }
-            Act::Step(credit) => world.step(credit),
-            Act::Reset => {
-                world.reset();
-                self.forget();
+            Act::Sync(volume) => {
+                let cookie = world.post(volume, Operation::Sync);
+                self.waiting.insert((volume, cookie), Wait::Flush);
             }
+            Act::Step(credit) => (0..2).for_each(|member| world.pool.member_mut(member).credit = credit),
             Act::Restart => {}
         }
-        world.kick();
+        world.step();
         self.check(world);
     }
 }
 
-fn run(acts: &[Act], buffers: usize, slots: usize, seed: u64) {
+fn settle(world: &mut World, model: &mut Model) {
+    (0..2).for_each(|member| world.pool.member_mut(member).credit = usize::MAX);
+    world.settle();
+    model.check(world);
+    assert!(model.waiting.is_empty(), "a request was never answered");
+}
+
+fn run(acts: &[Act], torn: bool) {
     let mut model = Model::default();
-    let mut world = World::new(sealed(vec![], BLOCKS, Suite::Aes128Gcm), buffers, slots, seed);
+    let new = FormatOptions { log_blocks: Some(160), torn_sectors: torn };
+    let mut world = World::format(vec![blank(16_000, 3), blank(18_000, 4)], &new);
+    for (name, layout) in [("l", Layout::Linear), ("s", Layout::Striped(2)), ("m", Layout::Mirrored)] {
+        assert_eq!(world.create(name, layout, BLOCKS, Suite::Aes128Gcm), Status::Ok);
+    }
+    let free = (0..2).map(|member| world.pool.member(member).free_buffers()).collect::<Vec<_>>();
     for act in acts {
         if matches!(act, Act::Restart) {
-            world.settle();
-            model.check(&mut world);
-            assert!(model.waiting.is_empty(), "a request was never answered");
-            world = World::new(world.shut_down(), buffers, slots, seed);
+            settle(&mut world, &mut model);
+            assert_eq!(world.run(1, Operation::Flush), Status::Ok);
+            let (restarted, recovery) = world.restart();
+            assert_eq!((recovery.bad, recovery.old), (0, 0));
+            world = restarted;
             continue;
         }
         model.perform(&mut world, act);
     }
-    world.settle();
-    model.check(&mut world);
-    assert!(model.waiting.is_empty(), "a request was never answered");
-    assert_eq!(world.disk().free_buffers(), buffers, "buffers were lost");
-    for block in (0..BLOCKS).step_by(50) {
-        model.perform(&mut world, &Act::Read(block, 50, 4096));
+    settle(&mut world, &mut model);
+    let now = (0..2).map(|member| world.pool.member(member).free_buffers()).collect::<Vec<_>>();
+    assert_eq!(now, free, "buffers were lost");
+    for volume in 1..=3 {
+        for block in (0..BLOCKS).step_by(100) {
+            model.perform(&mut world, &Act::Read(volume, block, 100));
+        }
     }
-    world.settle();
-    model.check(&mut world);
-    assert!(model.waiting.is_empty());
-    assert!(audit::used() >= BLOCKS as usize);
+    settle(&mut world, &mut model);
     assert_eq!(world.events(), []);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(48), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(32), ..ProptestConfig::default() })]
 
     #[test]
-    fn every_read_returns_what_was_written(
-        acts in prop::collection::vec(act(), 1..80),
-        buffers in 1usize..70,
-        slots in 1usize..5,
-        seed: u64,
-    ) {
-        run(&acts, buffers, slots, seed);
+    fn every_read_returns_what_was_written(acts in prop::collection::vec(act(), 1..80), torn: bool) {
+        run(&acts, torn);
     }
-}
-
-#[test]
-fn many_small_requests_share_interrupts_and_disk_flushes() {
-    let mut world = World::new(sealed(vec![], BLOCKS, Suite::Aes128Gcm), 64, 4, 1);
-    for block in 0..16 {
-        world.post_data(TYPE_OUT, block * 8, 1, 4096, &filled(1)).unwrap();
-    }
-    world.disk().credit = 0;
-    world.kick();
-    let before = world.interrupts;
-    world.settle();
-    assert!(world.interrupts - before <= 2, "{} interrupts", world.interrupts - before);
-    while world.answer().is_some() {}
-    let flushes = world.disk().flushes;
-    for _ in 0..8 {
-        world.post_flush().unwrap();
-    }
-    world.settle();
-    assert_eq!(world.disk().flushes, flushes + 1);
-}
-
-#[test]
-fn contiguous_blocks_go_to_the_disk_in_one_request() {
-    let mut world = World::new(sealed(vec![], BLOCKS, Suite::Aes128Gcm), 64, 4, 1);
-    world.write(0, &filled(1));
-    let before = world.disk().requests;
-    assert_eq!(world.write(32, &filled(2).repeat(32)), OK);
-    assert_eq!(world.disk().requests - before, 1);
-    assert_eq!(world.read(32, 32), (OK, filled(2).repeat(32)));
-    assert_eq!(world.disk().requests - before, 2);
 }

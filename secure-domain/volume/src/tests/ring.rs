@@ -1,162 +1,241 @@
-//! Drivers that misbehave, reset, or go away.
+//! Drivers that behave, misbehave, reset, or go away: two virtual disks over one pool.
 
-use std::vec;
+use std::{vec, vec::Vec};
 
+use anchor::ram::RamAnchor;
+use block::ram::RamDisk;
 use crypto::Suite;
-use virtio::model::{Driver, Ram};
+use virtio::{
+    QueueConfig,
+    model::{Driver, Ram},
+};
 
 use super::world::*;
-use crate::{Event, Service};
+use crate::{BLOCK_BYTES, Event, Layout, Outcome, Server};
 
-fn world() -> World {
-    World::new(sealed(filled(5), 300, Suite::Aes128Gcm), 16, 4, 1)
+const TYPE_IN: u32 = 0;
+const TYPE_OUT: u32 = 1;
+const TYPE_FLUSH: u32 = 4;
+const TYPE_GET_ID: u32 = 8;
+const TYPE_DISCARD: u32 = 11;
+const OK: u8 = 0;
+const IO_ERROR: u8 = 1;
+/// Memory of one device's driver: ring, then one area for each request.
+const STRIDE: u64 = 8 << 20;
+const AREA: u64 = 1 << 20;
+
+struct Machine {
+    ram: Ram,
+    server: Server<RamDisk, RamAnchor>,
+    drivers: Vec<Driver>,
+    quiesced: Option<bool>,
+    interrupts: u32,
+    areas: u64,
+}
+
+fn features() -> u64 {
+    Server::<RamDisk, RamAnchor>::features()
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let mut world = World::small(300, Suite::Aes128Gcm);
+        assert_eq!(world.create("two", Layout::Linear, 300, Suite::Seed128Ccm), crate::Status::Ok);
+        let mut server = Server::new(world.pool);
+        assert_eq!((server.offer(1), server.offer(2), server.offer(3)), (Some(0), Some(1), None));
+        let drivers = (0..2).map(|device| Driver::new(Ram::BASE + device * STRIDE, 64, true)).collect();
+        let ram = Ram::new(2 * STRIDE as usize);
+        let mut machine = Machine { ram, server, drivers, quiesced: None, interrupts: 0, areas: 0 };
+        (0..2).for_each(|device| machine.start(device));
+        machine
+    }
+
+    fn start(&mut self, device: usize) {
+        let outcome = self.server.start(device, 0, &self.ram, self.drivers[device].config, features());
+        self.handle(outcome);
+    }
+
+    fn reset(&mut self, device: usize) {
+        self.server.reset(device);
+        let base = Ram::BASE + device as u64 * STRIDE;
+        self.ram.put(base, &vec![0; Driver::ring_bytes(64) as usize]);
+        self.drivers[device] = Driver::new(base, 64, true);
+        self.start(device);
+    }
+
+    fn handle(&mut self, mut outcome: Outcome) {
+        for _ in 0..1000 {
+            assert_eq!(outcome.needs_reset, 0);
+            self.interrupts |= outcome.interrupts;
+            self.quiesced = outcome.quiesced.or(self.quiesced);
+            if !outcome.again {
+                return;
+            }
+            outcome = self.server.resume(0, &self.ram);
+        }
+        panic!("the server never comes to rest");
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            let outcome = self.server.on_disk_interrupt(0, 0, &self.ram);
+            self.handle(outcome);
+            if self.server.pool().is_idle() {
+                return;
+            }
+        }
+        panic!("requests hang");
+    }
+
+    /// Posts a request with one data segment; returns its area.
+    fn post(&mut self, device: usize, kind: u32, block: u64, data: &[u8], len: u32) -> u64 {
+        let area = Ram::BASE + device as u64 * STRIDE + (1 + self.areas % 7) * AREA;
+        self.areas += 1;
+        let mut header = [0; 16];
+        header[..4].copy_from_slice(&kind.to_le_bytes());
+        header[8..].copy_from_slice(&(block * 8).to_le_bytes());
+        self.ram.put(area, &header);
+        self.ram.put(area + 16, &[0xff]);
+        self.ram.put(area + 4096, data);
+        let mut buffers = vec![(area, 16, false)];
+        if len != 0 {
+            buffers.push((area + 4096, len, kind == TYPE_IN || kind == TYPE_GET_ID));
+        }
+        buffers.push((area + 16, 1, true));
+        self.drivers[device].post(&self.ram, &buffers).unwrap();
+        area
+    }
+
+    fn run(&mut self, device: usize, kind: u32, block: u64, data: &[u8], len: u32) -> (u8, Vec<u8>) {
+        let area = self.post(device, kind, block, data, len);
+        self.settle();
+        self.drivers[device].take_used(&self.ram).expect("a settled request is answered");
+        (self.ram.get(area + 16, 1)[0], self.ram.get(area + 4096, len as usize))
+    }
+
+    fn write(&mut self, device: usize, block: u64, data: &[u8]) -> u8 {
+        self.run(device, TYPE_OUT, block, data, data.len() as u32).0
+    }
+
+    fn read(&mut self, device: usize, block: u64) -> (u8, Vec<u8>) {
+        self.run(device, TYPE_IN, block, &[], BLOCK_BYTES as u32)
+    }
 }
 
 #[test]
-fn a_malformed_ring_asks_for_a_reset_once_and_serves_again_after_it() {
-    let mut world = world();
-    let config = world.driver.config;
-    world.ram.put(config.available_ring + 2, &0x8000u16.to_le_bytes());
-    let outcome = world.service.on_doorbell(&world.ram);
-    assert!(outcome.needs_reset && !outcome.interrupt);
-    assert!(matches!(world.events()[..], [Event::Ring(virtio::Error::IndexJump { .. })]));
-    // Nothing more is read or written until the reset, not even if the status changes again.
-    assert!(!world.service.on_doorbell(&world.ram).needs_reset);
-    assert!(!world.service.start(&world.ram, config, Service::<block::ram::RamDisk>::features()).needs_reset);
-    world.reset();
-    assert_eq!(world.read(0, 1), (OK, filled(5)));
+fn two_disks_are_served_side_by_side() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.write(0, 3, &filled(1).repeat(20)), OK);
+    assert_eq!(machine.write(1, 3, &filled(2)), OK);
+    assert_eq!(machine.interrupts, 3);
+    assert_eq!(machine.read(0, 3), (OK, filled(1)));
+    assert_eq!(machine.read(1, 3), (OK, filled(2)));
+    assert_eq!(machine.run(0, TYPE_FLUSH, 0, &[], 0).0, OK);
+    let mut range = [0; 16];
+    (range[0], range[8]) = (24, 8);
+    assert_eq!(machine.run(0, TYPE_DISCARD, 0, &range, 16).0, OK);
+    assert_eq!(machine.read(0, 3), (OK, filled(0)));
+    assert_eq!(machine.read(1, 3), (OK, filled(2)));
+    assert_eq!(&machine.run(1, TYPE_GET_ID, 0, &[], 20).1[..4], b"two\0");
+    assert_eq!(machine.run(0, TYPE_IN, 300, &[], 4096).0, IO_ERROR);
+}
+
+#[test]
+fn a_malformed_ring_asks_for_a_reset_once_and_the_other_disk_goes_on() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.write(0, 0, &filled(5)), OK);
+    let config = machine.drivers[0].config;
+    machine.ram.put(config.available_ring + 2, &0x8000u16.to_le_bytes());
+    assert_eq!(machine.server.resume(0, &machine.ram).needs_reset, 1);
+    assert!(matches!(
+        machine.server.next_event(),
+        Some(Event::Ring { device: 0, error: virtio::Error::IndexJump { .. } })
+    ));
+    assert_eq!(machine.server.start(0, 0, &machine.ram, config, features()).needs_reset, 0);
+    assert_eq!(machine.write(1, 0, &filled(6)), OK);
+    machine.reset(0);
+    assert_eq!(machine.read(0, 0), (OK, filled(5)));
 }
 
 #[test]
 fn an_impossible_queue_asks_for_a_reset() {
-    let mut world = world();
-    world.service.reset();
-    let config = virtio::QueueConfig { size: 3, ..world.driver.config };
-    assert!(world.service.start(&world.ram, config, 0).needs_reset);
-}
-
-#[test]
-fn another_status_bit_does_not_restart_the_ring() {
-    let mut world = world();
-    assert_eq!(world.read(0, 1), (OK, filled(5)));
-    let outcome = world.service.start(&world.ram, world.driver.config, Service::<block::ram::RamDisk>::features());
-    world.handle(outcome);
-    assert_eq!(world.read(0, 1), (OK, filled(5)));
+    let mut machine = Machine::new();
+    machine.server.reset(1);
+    let config = QueueConfig { size: 3, ..machine.drivers[1].config };
+    assert_eq!(machine.server.start(1, 0, &machine.ram, config, 0).needs_reset, 2);
 }
 
 #[test]
 fn after_a_reset_no_memory_of_the_driver_is_touched() {
-    let mut world = world();
-    assert_eq!(world.write(0, &filled(5).repeat(100)), OK);
-    for block in 0..8 {
-        world.post_data(TYPE_IN, block * 10, 10, 4096, &[]).unwrap();
-        world.post_data(TYPE_OUT, 100 + block * 10, 10, 4096, &filled(6).repeat(10)).unwrap();
+    let mut machine = Machine::new();
+    assert_eq!(machine.write(0, 0, &filled(5).repeat(100)), OK);
+    for block in 0..3 {
+        machine.post(0, TYPE_IN, block * 10, &[], 40_960);
+        machine.post(0, TYPE_OUT, 100 + block * 10, &filled(6).repeat(10), 40_960);
     }
-    world.disk().credit = 3;
-    world.kick();
-    world.service.reset();
-    let all = vec![0x77; 12 << 20];
-    world.ram.put(Ram::BASE, &all);
-    for _ in 0..100 {
-        world.step(usize::MAX);
-    }
-    assert!(world.service.volume().is_idle());
-    assert!(world.ram.get(Ram::BASE, 12 << 20) == all);
+    machine.server.pool_mut().member_mut(0).credit = 3;
+    let outcome = machine.server.resume(0, &machine.ram);
+    machine.handle(outcome);
+    machine.server.reset(0);
+    machine.ram.put(Ram::BASE, &vec![0x77; STRIDE as usize]);
+    machine.server.pool_mut().member_mut(0).credit = usize::MAX;
+    machine.settle();
+    assert!(machine.ram.get(Ram::BASE, STRIDE as usize).iter().all(|&byte| byte == 0x77));
 }
 
 #[test]
 fn data_outside_guest_memory_is_an_io_error_for_its_request() {
-    let mut world = world();
-    let area = Ram::BASE + 0x1000;
+    let mut machine = Machine::new();
+    assert_eq!(machine.write(0, 0, &filled(5)), OK);
+    let area = Ram::BASE + AREA;
     for kind in [TYPE_IN, TYPE_OUT] {
-        world.ram.put(area, &[kind as u8, 0, 0, 0]);
+        machine.ram.put(area, &[kind as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let data = (Ram::BASE + (64 << 20), 4096, kind == TYPE_IN);
-        let head = world.driver.post(&world.ram, &[(area, 16, false), data, (area + 16, 1, true)]).unwrap();
-        world.settle();
-        let (used, written) = world.driver.take_used(&world.ram).unwrap();
-        assert_eq!((used, world.ram.get(area + 16, 1)[0]), (head, IO_ERROR));
-        assert_eq!(written, u32::from(kind == TYPE_OUT));
+        machine.drivers[0].post(&machine.ram, &[(area, 16, false), data, (area + 16, 1, true)]).unwrap();
+        machine.settle();
+        machine.drivers[0].take_used(&machine.ram).unwrap();
+        assert_eq!(machine.ram.get(area + 16, 1)[0], IO_ERROR);
     }
-    assert_eq!(world.read(0, 1), (OK, filled(5)));
-}
-
-#[test]
-fn a_status_byte_outside_guest_memory_costs_nobody_else() {
-    let mut world = world();
-    let area = Ram::BASE + 0x1000;
-    world.ram.put(area, &[TYPE_FLUSH as u8, 0, 0, 0]);
-    world.driver.post(&world.ram, &[(area, 16, false), (0, 1, true)]).unwrap();
-    world.settle();
-    assert_eq!(world.driver.take_used(&world.ram).unwrap().1, 0);
-    assert_eq!(world.read(0, 1), (OK, filled(5)));
-}
-
-#[test]
-fn the_device_has_a_name() {
-    let mut world = world();
-    let area = Ram::BASE + 0x1000;
-    world.ram.put(area, &[8, 0, 0, 0]);
-    world.driver.post(&world.ram, &[(area, 16, false), (area + 64, 20, true), (area + 16, 1, true)]).unwrap();
-    world.settle();
-    assert_eq!(world.driver.take_used(&world.ram).unwrap().1, 21);
-    assert_eq!(&world.ram.get(area + 64, 20)[..7], b"haechi\0");
+    assert_eq!(machine.read(0, 0), (OK, filled(5)));
 }
 
 #[test]
 fn quiescing_answers_what_was_taken_and_takes_nothing_more() {
-    let mut world = world();
-    world.post_data(TYPE_OUT, 3, 1, 4096, &filled(33)).unwrap();
-    world.disk().credit = 0;
-    world.kick();
-    let outcome = world.service.quiesce(&world.ram);
-    world.handle(outcome);
-    world.post_data(TYPE_OUT, 4, 1, 4096, &filled(44)).unwrap();
-    let outcome = world.service.on_doorbell(&world.ram);
-    world.handle(outcome);
-    for _ in 0..20 {
-        world.step(usize::MAX);
+    for reset in [false, true] {
+        let mut machine = Machine::new();
+        machine.post(1, TYPE_OUT, 3, &filled(33), 4096);
+        machine.server.pool_mut().member_mut(0).credit = 0;
+        let outcome = machine.server.resume(0, &machine.ram);
+        machine.handle(outcome);
+        let outcome = machine.server.quiesce(0, &machine.ram);
+        machine.handle(outcome);
+        machine.post(1, TYPE_OUT, 4, &filled(44), 4096);
+        if reset {
+            // The end of quiescing must not be lost with the requests of a driver.
+            machine.server.reset(0);
+        }
+        machine.server.pool_mut().member_mut(0).credit = usize::MAX;
+        machine.settle();
+        assert_eq!(machine.quiesced, Some(true));
+        assert!(machine.drivers[1].take_used(&machine.ram).is_some());
+        assert!(machine.drivers[1].take_used(&machine.ram).is_none());
+        let (mut world, recovery) = World::with(machine.server.into_pool()).restart();
+        assert_eq!(recovery.records, 0);
+        assert_eq!(world.read(2, 3, 1).1, filled(33));
+        assert_eq!(world.read(2, 4, 1).1, filled(0));
     }
-    assert_eq!(world.quiesced, Some(true));
-    assert!(world.answer().is_some());
-    assert!(world.answer().is_none());
-    let image = world.disk().cut(|_| false);
-    let mut world = World::new(image, 16, 4, 1);
-    assert_eq!(world.read(3, 1), (OK, filled(33)));
-    assert_eq!(world.read(4, 1), (OK, filled(0)));
-}
-
-#[test]
-fn a_reset_in_the_middle_of_quiescing_does_not_lose_the_end() {
-    let mut world = world();
-    assert_eq!(world.write(3, &filled(33)), OK);
-    world.disk().credit = 0;
-    let outcome = world.service.quiesce(&world.ram);
-    world.handle(outcome);
-    world.service.reset();
-    let outcome = world.service.resume(&world.ram);
-    world.handle(outcome);
-    for _ in 0..20 {
-        world.step(usize::MAX);
-    }
-    assert_eq!(world.quiesced, Some(true));
 }
 
 #[test]
 fn a_driver_without_event_index_is_served_too() {
-    let mut world = world();
-    world.service.reset();
-    world.driver = Driver::new(Ram::BASE, 64, false);
-    let outcome = world.service.start(&world.ram, world.driver.config, 0);
-    world.handle(outcome);
-    let area = Ram::BASE + 0x1000;
-    for block in 0..200u8 {
-        world.ram.put(area, &[TYPE_IN as u8, 0, 0, 0, 0, 0, 0, 0, block % 2 * 8]);
-        let buffers = [(area, 16, false), (area + 4096, 4096, true), (area + 16, 1, true)];
-        world.driver.post(&world.ram, &buffers).unwrap();
-        world.settle();
-        assert_eq!(world.driver.take_used(&world.ram).unwrap().1, 4097);
-        let data = world.ram.get(area + 4096, 4096);
-        assert_eq!(value(&data), if block % 2 == 0 { 5 } else { 0 });
+    let mut machine = Machine::new();
+    machine.server.reset(0);
+    machine.drivers[0] = Driver::new(Ram::BASE, 64, false);
+    machine.ram.put(Ram::BASE, &vec![0; Driver::ring_bytes(64) as usize]);
+    let outcome = machine.server.start(0, 0, &machine.ram, machine.drivers[0].config, 0);
+    machine.handle(outcome);
+    for block in 0..200 {
+        assert_eq!(machine.write(0, block, &filled(block as u32)), OK);
+        assert_eq!(machine.read(0, block), (OK, filled(block as u32)));
     }
-    assert!(world.interrupts >= 200);
 }

@@ -1,274 +1,219 @@
-//! A small world: guest memory, a driver, the service, and a disk in memory.
+//! A small world: disks and an anchor in memory, and a guest whose payloads are vectors.
 
-use std::{collections::BTreeMap, vec, vec::Vec};
+use std::{boxed::Box, collections::BTreeMap, collections::BTreeSet, vec, vec::Vec};
 
+use anchor::ram::RamAnchor;
 use block::ram::RamDisk;
 use crypto::Suite;
 use keystore::RootKey;
-use virtio::{
-    QueueFeatures,
-    model::{Driver, Ram},
-};
 
-use super::audit;
 use crate::{
-    BLOCK_BYTES, Error, Event, Geometry, Outcome, Service, Volume,
-    mount::{Options, mount},
-    provision::{self, Store, provision},
+    BLOCK_BYTES, Command, Done, Error, Event, Fault, FormatOptions, Layout, Name, Operation, Options, POOL, Policy,
+    Pool, Random, Recovery, Status, Transfer, format, mount,
 };
 
-pub(crate) const TYPE_IN: u32 = 0;
-pub(crate) const TYPE_OUT: u32 = 1;
-pub(crate) const TYPE_FLUSH: u32 = 4;
-pub(crate) const TYPE_DISCARD: u32 = 11;
-pub(crate) const TYPE_WRITE_ZEROES: u32 = 13;
-pub(crate) const OK: u8 = 0;
-pub(crate) const IO_ERROR: u8 = 1;
+/// Blocks of a small disk: 4 extents fit.
+pub(super) const DISK: u64 = 4500;
+/// DMA buffers of a disk.
+pub(super) const BUFFERS: usize = 256;
 
-/// Entries of the driver's queue.
-const QUEUE: u32 = 64;
-/// Guest memory for one request: header, status, indirect table, data.
-const AREA: u64 = 512 << 10;
-const AREAS: u64 = 24;
-/// Blocks of the largest request.
-pub(crate) const MAX_BLOCKS: u32 = 100;
+pub(super) type TestPool = Pool<RamDisk, RamAnchor>;
 
-/// Cases of a model test: `usual`, or what PROPTEST_CASES says.
-pub(crate) fn cases(usual: u32) -> u32 {
+pub(super) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
-pub(crate) fn root() -> RootKey {
+pub(super) fn root() -> RootKey {
     RootKey::from_huk(&[0x48; 32])
 }
 
-/// An image in memory.
-pub(crate) struct Image(pub(crate) Vec<u8>);
+/// Numbers that look random enough for keys of tests.
+pub(super) fn random() -> Random {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Box::new(|out: &mut [u8]| {
+        for byte in out {
+            *byte = (NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+        }
+        Ok(())
+    })
+}
 
-impl Store for Image {
-    type Error = ();
+pub(super) fn options() -> Options {
+    Options { cache_blocks: 160, reservation: 1 << 16, policy: Policy::Bulk { window_ms: 1000 }, read_only: false }
+}
 
-    fn blocks(&self) -> u64 {
-        (self.0.len() / BLOCK_BYTES) as u64
-    }
+pub(super) fn blank(blocks: u64, seed: u64) -> RamDisk {
+    RamDisk::new(vec![0xee; blocks as usize * BLOCK_BYTES], BUFFERS, seed)
+}
 
-    fn read(&mut self, block: u64, out: &mut [u8]) -> Result<(), ()> {
-        let at = block as usize * BLOCK_BYTES;
-        out.copy_from_slice(&self.0[at..at + out.len()]);
+/// The guest: payloads by volume and cookie, and the nonces that were used.
+#[derive(Default)]
+pub(super) struct Guest {
+    pub(super) payloads: BTreeMap<(u32, u32), Vec<u8>>,
+    pub(super) nonces: BTreeSet<(u32, u16, u64)>,
+}
+
+impl Transfer for Guest {
+    fn gather(&mut self, volume: u32, cookie: u32, offset: u32, out: &mut [u8]) -> Result<(), Fault> {
+        let payload = self.payloads.get(&(volume, cookie)).ok_or(Fault)?;
+        out.copy_from_slice(payload.get(offset as usize..offset as usize + out.len()).ok_or(Fault)?);
         Ok(())
     }
 
-    fn write(&mut self, block: u64, data: &[u8]) -> Result<(), ()> {
-        let at = block as usize * BLOCK_BYTES;
-        self.0[at..at + data.len()].copy_from_slice(data);
+    fn scatter(&mut self, volume: u32, cookie: u32, offset: u32, data: &[u8]) -> Result<(), Fault> {
+        let payload = self.payloads.get_mut(&(volume, cookie)).ok_or(Fault)?;
+        payload.get_mut(offset as usize..offset as usize + data.len()).ok_or(Fault)?.copy_from_slice(data);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), ()> {
-        Ok(())
+    fn sealed(&mut self, volume: u32, epoch: u16, version: u64) {
+        assert!(self.nonces.insert((volume, epoch, version)), "version {version} of volume {volume} was used twice");
     }
 }
 
-/// A freshly provisioned disk of `data_blocks` blocks whose first ones hold `plain`.
-pub(crate) fn sealed(plain: Vec<u8>, data_blocks: u64, suite: Suite) -> Vec<u8> {
-    audit::clear();
-    let blocks = Geometry::for_data(data_blocks).unwrap().disk_blocks();
-    let mut disk = Image(vec![0xee; blocks as usize * BLOCK_BYTES]);
-    let options = provision::Options { suite, volume: 3, data_blocks, salt: [5; 32] };
-    provision(&mut disk, &mut Image(plain), &root(), &options, |_, _| ()).unwrap();
-    disk.0
-}
-
-/// Mounts with a small cache and small reservations.
-pub(crate) fn mounted(disk: RamDisk, cache_slots: usize) -> Result<Volume<RamDisk>, Error> {
-    mount(disk, &root(), Options { cache_slots, reservation: 128 }, || true)
-}
-
-pub(crate) struct World {
-    pub(crate) ram: Ram,
-    pub(crate) driver: Driver,
-    pub(crate) service: Service<RamDisk>,
-    areas: Vec<u64>,
-    posted: BTreeMap<u16, u64>,
-    pub(crate) interrupts: usize,
-    pub(crate) quiesced: Option<bool>,
+pub(super) struct World {
+    pub(super) pool: TestPool,
+    pub(super) guest: Guest,
+    pub(super) now_ms: u64,
+    next_cookie: u32,
+    done: BTreeMap<(u32, u32), Status>,
 }
 
 impl World {
-    pub(crate) fn new(image: Vec<u8>, buffers: usize, cache_slots: usize, seed: u64) -> World {
-        let volume = mounted(RamDisk::new(image, buffers, seed), cache_slots).unwrap();
-        let mut world = World {
-            ram: Ram::new(((AREAS + 1) * AREA) as usize),
-            driver: Driver::new(Ram::BASE, QUEUE, true),
-            service: Service::new(volume),
-            areas: (1..=AREAS).map(|area| Ram::BASE + area * AREA).collect(),
-            posted: BTreeMap::new(),
-            interrupts: 0,
-            quiesced: None,
-        };
-        world.start();
+    pub(super) fn with(pool: TestPool) -> World {
+        World { pool, guest: Guest::default(), now_ms: 0, next_cookie: 0, done: BTreeMap::new() }
+    }
+
+    /// A new pool over `disks`.
+    pub(super) fn format(disks: Vec<RamDisk>, new: &FormatOptions) -> World {
+        World::with(format(disks, RamAnchor::new(), &root(), random(), new, &options(), || true).unwrap())
+    }
+
+    /// A new pool over one small disk with one linear volume (number 1) of `blocks` blocks.
+    pub(super) fn small(blocks: u64, suite: Suite) -> World {
+        let mut world =
+            World::format(vec![blank(DISK, 1)], &FormatOptions { log_blocks: Some(64), torn_sectors: false });
+        assert_eq!(world.create("one", Layout::Linear, blocks, suite), Status::Ok);
         world
     }
 
-    fn start(&mut self) {
-        let features = Service::<RamDisk>::features() & (QueueFeatures::INDIRECT | QueueFeatures::EVENT_IDX);
-        let outcome = self.service.start(&self.ram, self.driver.config, features);
-        self.handle(outcome);
+    pub(super) fn create(&mut self, name: &str, layout: Layout, blocks: u64, suite: Suite) -> Status {
+        self.command(Command::Create { name: Name::new(name).unwrap(), layout, blocks, suite })
     }
 
-    /// The driver resets the device and starts anew; what was posted is forgotten.
-    pub(crate) fn reset(&mut self) {
-        self.service.reset();
-        self.areas.extend(core::mem::take(&mut self.posted).into_values());
-        self.ram.put(Ram::BASE, &vec![0; Driver::ring_bytes(QUEUE) as usize]);
-        self.driver = Driver::new(Ram::BASE, QUEUE, true);
-        self.start();
+    pub(super) fn command(&mut self, command: Command) -> Status {
+        let cookie = self.cookie();
+        self.pool.command(cookie, command).unwrap();
+        self.settle();
+        self.done.remove(&(POOL, cookie)).expect("a settled command is answered")
     }
 
-    pub(crate) fn disk(&mut self) -> &mut RamDisk {
-        self.service.volume_mut().disk_mut()
+    fn cookie(&mut self) -> u32 {
+        self.next_cookie += 1;
+        self.next_cookie
     }
 
-    /// Posts a read or write whose data is cut into segments of `piece` bytes; returns its head, `None` without room.
-    pub(crate) fn post_data(&mut self, kind: u32, block: u64, blocks: u32, piece: u32, data: &[u8]) -> Option<u16> {
-        let len = blocks * BLOCK_BYTES as u32;
-        self.post(kind, block * 8, len, piece.max(len.div_ceil(126)), data)
+    /// Submits a write; returns its cookie.
+    pub(super) fn post_write(&mut self, volume: u32, block: u64, data: Vec<u8>) -> u32 {
+        let (cookie, blocks) = (self.cookie(), (data.len() / BLOCK_BYTES) as u32);
+        self.guest.payloads.insert((volume, cookie), data);
+        self.pool.submit(volume, cookie, Operation::Write { block, blocks }).unwrap();
+        cookie
     }
 
-    /// Posts a discard or write-zeroes.
-    pub(crate) fn post_zero(&mut self, kind: u32, block: u64, blocks: u32) -> Option<u16> {
-        let mut range = [0; 16];
-        range[..8].copy_from_slice(&(block * 8).to_le_bytes());
-        range[8..12].copy_from_slice(&(blocks * 8).to_le_bytes());
-        self.post(kind, 0, 16, 16, &range)
+    pub(super) fn post_read(&mut self, volume: u32, block: u64, blocks: u32) -> u32 {
+        let cookie = self.cookie();
+        self.guest.payloads.insert((volume, cookie), vec![0xdd; blocks as usize * BLOCK_BYTES]);
+        self.pool.submit(volume, cookie, Operation::Read { block, blocks }).unwrap();
+        cookie
     }
 
-    pub(crate) fn post_flush(&mut self) -> Option<u16> {
-        self.post(TYPE_FLUSH, 0, 0, 1, &[])
+    pub(super) fn post(&mut self, volume: u32, operation: Operation) -> u32 {
+        let cookie = self.cookie();
+        self.pool.submit(volume, cookie, operation).unwrap();
+        cookie
     }
 
-    fn post(&mut self, kind: u32, sector: u64, len: u32, piece: u32, data: &[u8]) -> Option<u16> {
-        let area = self.areas.pop()?;
-        let mut header = [0; 16];
-        header[..4].copy_from_slice(&kind.to_le_bytes());
-        header[8..].copy_from_slice(&sector.to_le_bytes());
-        self.ram.put(area, &header);
-        self.ram.put(area + 16, &[0xff]);
-        let start = area + 4096;
-        self.ram.put(start, data);
-        let mut buffers = vec![(area, 16, false)];
-        let pieces = (0..len).step_by(piece as usize);
-        buffers.extend(pieces.map(|at| (start + u64::from(at), piece.min(len - at), kind == TYPE_IN)));
-        buffers.push((area + 16, 1, true));
-        let head = if piece.is_multiple_of(3) && buffers.len() < 8 {
-            self.driver.post(&self.ram, &buffers)
-        } else {
-            self.driver.post_indirect(&self.ram, area + 64, &buffers)
-        };
-        match head {
-            Some(head) => assert!(self.posted.insert(head, area).is_none()),
-            None => self.areas.push(area),
+    /// One call of the engine.
+    pub(super) fn step(&mut self) -> bool {
+        let again = self.pool.advance(self.now_ms, &mut self.guest);
+        while let Some(Done { volume, cookie, status }) = self.pool.next_done() {
+            assert!(self.done.insert((volume, cookie), status).is_none(), "answered twice");
         }
-        head
+        again
     }
 
-    /// Rings if the device asked for it.
-    pub(crate) fn kick(&mut self) {
-        if self.driver.kick(&self.ram) {
-            let outcome = self.service.on_doorbell(&self.ram);
-            self.handle(outcome);
-        }
-    }
-
-    /// The disk completes up to `credit` requests and raises its interrupt.
-    pub(crate) fn step(&mut self, credit: usize) {
-        self.disk().credit = credit;
-        let outcome = self.service.on_disk_interrupt(&self.ram);
-        self.handle(outcome);
-    }
-
-    pub(crate) fn handle(&mut self, mut outcome: Outcome) {
-        for _ in 0..1000 {
-            assert!(!outcome.needs_reset, "the driver is sound");
-            self.interrupts += usize::from(outcome.interrupt);
-            self.quiesced = outcome.quiesced.or(self.quiesced);
-            if !outcome.again {
-                return;
-            }
-            outcome = self.service.resume(&self.ram);
-        }
-        panic!("the service never comes to rest");
-    }
-
-    /// The next answer: head, status, data of a read.
-    pub(crate) fn answer(&mut self) -> Option<(u16, u8, Vec<u8>)> {
-        let (head, written) = self.driver.take_used(&self.ram)?;
-        let area = self.posted.remove(&head).expect("only what was posted is answered");
-        self.areas.push(area);
-        let data = self.ram.get(area + 4096, written.saturating_sub(1) as usize);
-        Some((head, self.ram.get(area + 16, 1)[0], data))
+    /// The answer to a request, if there is one: status and payload.
+    pub(super) fn answer(&mut self, volume: u32, cookie: u32) -> Option<(Status, Vec<u8>)> {
+        let status = self.done.remove(&(volume, cookie))?;
+        Some((status, self.guest.payloads.remove(&(volume, cookie)).unwrap_or_default()))
     }
 
     /// Serves until nothing is under way.
-    pub(crate) fn settle(&mut self) {
-        for _ in 0..10_000 {
-            self.kick();
-            self.step(usize::MAX);
-            if self.service.volume().is_idle() {
+    pub(super) fn settle(&mut self) {
+        for _ in 0..20_000 {
+            self.step();
+            if self.pool.is_idle() {
                 return;
             }
         }
-        panic!("requests hang: {} in flight on the disk", self.disk().in_flight());
+        panic!("requests hang");
     }
 
-    /// Posts, settles, and returns status and data. Nothing else may be under way.
-    pub(crate) fn run(&mut self, post: impl FnOnce(&mut World) -> Option<u16>) -> (u8, Vec<u8>) {
-        let head = post(self).unwrap();
+    pub(super) fn write(&mut self, volume: u32, block: u64, data: Vec<u8>) -> Status {
+        let cookie = self.post_write(volume, block, data);
         self.settle();
-        let (answered, status, data) = self.answer().expect("a settled request is answered");
-        assert_eq!(answered, head);
-        (status, data)
+        self.answer(volume, cookie).unwrap().0
     }
 
-    pub(crate) fn read(&mut self, block: u64, blocks: u32) -> (u8, Vec<u8>) {
-        self.run(|world| world.post_data(TYPE_IN, block, blocks, 8192, &[]))
+    pub(super) fn read(&mut self, volume: u32, block: u64, blocks: u32) -> (Status, Vec<u8>) {
+        let cookie = self.post_read(volume, block, blocks);
+        self.settle();
+        self.answer(volume, cookie).unwrap()
     }
 
-    pub(crate) fn write(&mut self, block: u64, data: &[u8]) -> u8 {
-        let blocks = (data.len() / BLOCK_BYTES) as u32;
-        self.run(|world| world.post_data(TYPE_OUT, block, blocks, 12_288, data)).0
+    pub(super) fn run(&mut self, volume: u32, operation: Operation) -> Status {
+        let cookie = self.post(volume, operation);
+        self.settle();
+        self.answer(volume, cookie).unwrap().0
     }
 
-    pub(crate) fn flush(&mut self) -> u8 {
-        self.run(World::post_flush).0
+    pub(super) fn events(&mut self) -> Vec<Event> {
+        core::iter::from_fn(|| self.pool.next_event()).collect()
     }
 
-    pub(crate) fn events(&mut self) -> Vec<Event> {
-        core::iter::from_fn(|| self.service.next_event()).collect()
+    /// What a power cut leaves: of each disk the flushed blocks and those that `keep` chooses, and the anchor.
+    pub(super) fn cut(self, mut keep: impl FnMut(u64) -> bool) -> (Vec<Vec<u8>>, RamAnchor) {
+        let (disks, mut anchor) = self.pool.into_parts();
+        anchor.cut(keep(u64::MAX));
+        (disks.iter().map(|disk| disk.cut(&mut keep)).collect(), anchor)
     }
 
-    /// Ends serving in order; returns the disk's image.
-    pub(crate) fn shut_down(mut self) -> Vec<u8> {
-        let outcome = self.service.quiesce(&self.ram);
-        self.handle(outcome);
-        for _ in 0..1000 {
-            if self.quiesced.is_some() {
-                break;
-            }
-            self.step(usize::MAX);
-        }
-        assert_eq!(self.quiesced, Some(true));
-        self.disk().cut(|_| false)
+    /// Mounts what is left.
+    pub(super) fn mount(images: Vec<Vec<u8>>, anchor: RamAnchor) -> Result<(World, Recovery), Error> {
+        let disks = images.into_iter().map(|image| RamDisk::new(image, BUFFERS, 7)).collect();
+        let (pool, recovery) = mount(disks, anchor, &root(), random(), &options(), || true)?;
+        Ok((World::with(pool), recovery))
+    }
+
+    /// A power cut that loses all that was not flushed, and a mount.
+    pub(super) fn restart(mut self) -> (World, Recovery) {
+        let (guest, now_ms) = (core::mem::take(&mut self.guest), self.now_ms);
+        let (images, anchor) = self.cut(|_| false);
+        let (mut world, recovery) = World::mount(images, anchor).unwrap();
+        (world.guest.nonces, world.now_ms) = (guest.nonces, now_ms);
+        (world, recovery)
     }
 }
 
 /// A block full of `value`.
-pub(crate) fn filled(value: u32) -> Vec<u8> {
+pub(super) fn filled(value: u32) -> Vec<u8> {
     value.to_le_bytes().repeat(BLOCK_BYTES / 4)
 }
 
 /// The value that a block is full of; panics on a mixed block.
-pub(crate) fn value(block: &[u8]) -> u32 {
+pub(super) fn value(block: &[u8]) -> u32 {
     let (first, _) = block.split_first_chunk::<4>().unwrap();
     assert!(block.chunks_exact(4).all(|word| word == first), "a block mixes two writes");
     u32::from_le_bytes(*first)

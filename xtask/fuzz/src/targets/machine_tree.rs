@@ -18,6 +18,7 @@ const BOARD: Board = Board {
     denied: &[],
     test_huk: None,
     slice_us: 1000,
+    anchor: None,
 };
 
 /// Boots from `data` as far as it goes.
@@ -39,6 +40,7 @@ pub fn run(data: &[u8]) {
         rng_seed: machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0; 32],
         test_huk: None,
+        anchor: None,
     };
     assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
 }

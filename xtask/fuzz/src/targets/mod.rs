@@ -8,15 +8,18 @@ pub mod exit_decode;
 pub mod flash_anchor;
 pub mod gpt;
 pub mod image_header;
+pub mod log_record;
 pub mod machine_tree;
 pub mod pl011;
 pub mod psci_calls;
 pub mod rpmb;
 pub mod service;
 pub mod superblock;
+pub mod tree_leaf;
 pub mod vgic_mmio;
 pub mod virtio_blk;
 pub mod virtqueue;
+pub mod volume_mount;
 
 /// A target: its name on the command line, and the function that reads foreign bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -31,13 +34,16 @@ pub const ALL: &[Target] = &[
     ("flash_anchor", flash_anchor::run),
     ("gpt", gpt::run),
     ("image_header", image_header::run),
+    ("log_record", log_record::run),
     ("machine_tree", machine_tree::run),
     ("pl011", pl011::run),
     ("psci_calls", psci_calls::run),
     ("rpmb", rpmb::run),
     ("service", service::run),
     ("superblock", superblock::run),
+    ("tree_leaf", tree_leaf::run),
     ("vgic_mmio", vgic_mmio::run),
     ("virtio_blk", virtio_blk::run),
     ("virtqueue", virtqueue::run),
+    ("volume_mount", volume_mount::run),
 ];

@@ -1,0 +1,243 @@
+//! What happens in a world, drawn beforehand: each step carries its own choices, so that a failing world can be shortened by
+//! leaving steps out.
+
+use std::fmt;
+
+use crypto::Suite;
+
+use crate::{
+    config::{self, Config},
+    rng::Rng,
+    tamper::Tamper,
+};
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The guest asks volume number `volume` (of those that are there, counted round) for something.
+    Ask {
+        /// Which volume.
+        volume: usize,
+        /// What.
+        what: Ask,
+    },
+    /// The administrator asks the pool for something.
+    Command(Command),
+    /// The engine is called `times` times, and before each call every disk and the anchor may complete `credit` requests.
+    Turn {
+        /// Calls.
+        times: usize,
+        /// Completions.
+        credit: usize,
+    },
+    /// The engine is called until nothing is under way.
+    Drain,
+    /// Nobody asks for anything: the engine is called until the background has nothing to do, or often enough.
+    Idle,
+    /// Time passes.
+    Wait {
+        /// How much.
+        ms: u64,
+    },
+    /// The power goes `ahead` boundaries from now.
+    CutIn {
+        /// Boundaries.
+        ahead: u64,
+    },
+    /// The power goes now; `seed` decides what is left, `again` how often and after how many boundaries the recovery is cut.
+    Cut {
+        /// What is left.
+        seed: u64,
+        /// Cuts of the recovery.
+        again: Vec<u64>,
+    },
+    /// Everything is synchronised; then the pool is mounted anew.
+    Restart,
+    /// Faults begin, each striking `permille` times of a thousand.
+    Faults {
+        /// How often.
+        permille: u64,
+    },
+    /// Faults end.
+    Heal,
+    /// The anchor refuses to advance, or not any more.
+    Refuse(bool),
+    /// Somebody who has the powered-off disks tries this on a copy of them.
+    Try {
+        /// What.
+        tamper: Tamper,
+        /// Where.
+        seed: u64,
+    },
+    /// Somebody changes the disks while they are served.
+    Tamper {
+        /// What.
+        tamper: Tamper,
+        /// Where.
+        seed: u64,
+    },
+}
+
+/// What the guest asks for. Blocks are reduced to the size of the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Read blocks.
+    Read(u64, u32),
+    /// Write blocks.
+    Write(u64, u32),
+    /// Make blocks zeros.
+    Zero(u64, u32),
+    /// Flush.
+    Flush,
+    /// Synchronise.
+    Sync,
+}
+
+/// What the administrator asks for; volumes are counted round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make a volume of so many blocks.
+    Create(u64, Suite),
+    /// Drop a volume.
+    Delete(usize),
+    /// Lengthen a volume by so many blocks.
+    Grow(usize, u64),
+    /// Give a volume another name.
+    Rename(usize),
+    /// Give a volume a new key and suite.
+    Rekey(usize, Suite),
+    /// Verify everything.
+    Scrub,
+}
+
+impl Command {
+    /// Which volume it is about.
+    pub fn volume(&self) -> usize {
+        match self {
+            Command::Delete(volume)
+            | Command::Grow(volume, _)
+            | Command::Rename(volume)
+            | Command::Rekey(volume, _) => *volume,
+            Command::Create(..) | Command::Scrub => 0,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Ask { volume, what } => write!(f, "volume {volume}: {what:?}"),
+            Step::Command(command) => write!(f, "command {command:?}"),
+            Step::Turn { times, credit } => write!(f, "turn {times} times, {credit} completions each"),
+            Step::Drain => write!(f, "drain"),
+            Step::Idle => write!(f, "idle"),
+            Step::Wait { ms } => write!(f, "wait {ms} ms"),
+            Step::CutIn { ahead } => write!(f, "cut the power {ahead} boundaries ahead"),
+            Step::Cut { seed, again } => {
+                write!(f, "cut the power (seed {seed:#x}, recovery cut after {again:?} boundaries)")
+            }
+            Step::Restart => write!(f, "restart"),
+            Step::Faults { permille } => write!(f, "faults, {permille} of 1000"),
+            Step::Heal => write!(f, "heal"),
+            Step::Refuse(refuse) => write!(f, "anchor {}", if *refuse { "refuses" } else { "is willing" }),
+            Step::Try { tamper, seed } => write!(f, "try {tamper:?} on a copy (seed {seed:#x})"),
+            Step::Tamper { tamper, seed } => write!(f, "{tamper:?} on the live disks (seed {seed:#x})"),
+        }
+    }
+}
+
+impl Step {
+    /// Whether it counts as an operation.
+    pub fn is_operation(&self) -> bool {
+        matches!(self, Step::Ask { .. } | Step::Command(_))
+    }
+}
+
+/// The steps of a world with `operations` operations.
+pub fn draw(config: &Config, operations: u64) -> Vec<Step> {
+    let mut rng = Rng::new(config.seed).fork(2);
+    let (mut steps, mut asked) = (Vec::new(), 0);
+    while asked < operations {
+        let burst = 1 + rng.below(config.depth as u64 * 2);
+        for _ in 0..burst {
+            steps.push(operation(&mut rng));
+            asked += 1;
+        }
+        steps.push(turn(&mut rng));
+        if rng.chance(250) {
+            steps.extend(incident(&mut rng, config));
+        }
+    }
+    steps.extend([Step::Heal, Step::Refuse(false), Step::Drain]);
+    steps
+}
+
+fn turn(rng: &mut Rng) -> Step {
+    match rng.below(10) {
+        0..=4 => Step::Drain,
+        5..=8 => Step::Turn { times: 1 + rng.index(12), credit: 1 + rng.index(4) },
+        _ if rng.chance(500) => Step::Idle,
+        _ => Step::Wait { ms: *rng.pick(&[1, 1000, 61_000]) },
+    }
+}
+
+fn operation(rng: &mut Rng) -> Step {
+    if rng.chance(20) {
+        return Step::Command(command(rng));
+    }
+    // Mostly the beginning, so that blocks are written again and again; else where leaves and extents meet.
+    let block = rng.pick(&[0, 0, 0, 0, 0, 112, 1008, 2032]) + rng.below(24);
+    let blocks = *rng.pick(&[1, 1, 1, 2, 3, 8, 33]);
+    let what = match rng.below(100) {
+        0..=44 => Ask::Write(block, blocks),
+        45..=66 => Ask::Read(block, blocks),
+        67..=84 => Ask::Flush,
+        85..=97 => Ask::Zero(block, blocks),
+        _ => Ask::Sync,
+    };
+    Step::Ask { volume: rng.index(4), what }
+}
+
+fn command(rng: &mut Rng) -> Command {
+    let volume = rng.index(4);
+    match rng.below(6) {
+        0 => Command::Create(1 + rng.below(40), config::suite(rng)),
+        1 => Command::Delete(volume),
+        2 => Command::Grow(volume, rng.below(20)),
+        3 => Command::Rename(volume),
+        4 => Command::Rekey(volume, config::suite(rng)),
+        _ => Command::Scrub,
+    }
+}
+
+/// Something that is not the guest's doing.
+fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
+    let again = (0..rng.below(3)).map(|_| rng.below(60)).collect();
+    let cut = Step::Cut { seed: rng.next(), again };
+    if config.adversary && rng.chance(500) {
+        return adversary(rng, cut);
+    }
+    if !config.faults.is_empty() && rng.chance(400) {
+        let permille = *rng.pick(&[2, 5, 30, 300]);
+        return if rng.chance(600) { vec![Step::Faults { permille }] } else { vec![Step::Heal, cut] };
+    }
+    match rng.below(10) {
+        0..=4 => vec![Step::CutIn { ahead: rng.below(30) }],
+        5..=6 => vec![cut],
+        7 => vec![Step::Restart],
+        8 if rng.chance(200) => vec![Step::Refuse(true)],
+        8 => vec![Step::Refuse(false), cut],
+        _ => Vec::new(),
+    }
+}
+
+/// Somebody tries something on a copy of what a power cut leaves now, or of a pool that has just recovered; rarely on the live disks.
+fn adversary(rng: &mut Rng, cut: Step) -> Vec<Step> {
+    if rng.chance(20) {
+        return vec![Step::Tamper { tamper: Tamper::draw(rng), seed: rng.next() }];
+    }
+    // Whoever has the disk in his hands tries more than one thing.
+    let tries: Vec<Step> = (0..4).map(|_| Step::Try { tamper: Tamper::draw(rng), seed: rng.next() }).collect();
+    let before = rng.chance(300).then_some(cut);
+    before.into_iter().chain(tries).collect()
+}

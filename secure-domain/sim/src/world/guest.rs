@@ -1,0 +1,184 @@
+//! The guest of a world: its requests, and the judgement of their answers.
+
+use volume::{Done, Layout, Operation, Status};
+
+use super::{Asked, Trust, Verdict, World};
+use crate::{model::View, payload::Delivered, power::Time, step::Ask};
+
+impl World {
+    /// The number of the `index`th volume that is there, counted round.
+    pub(super) fn nth(&self, index: usize) -> Option<u32> {
+        let there: Vec<u32> =
+            self.volumes.iter().filter(|(_, known)| !known.gone && !known.going).map(|(number, _)| *number).collect();
+        (!there.is_empty()).then(|| there[index % there.len()])
+    }
+
+    pub(super) fn ask(&mut self, index: usize, what: Ask) {
+        let Some(volume) = self.nth(index) else { return };
+        let len = self.volumes[&volume].sizes.iter().copied().min().unwrap_or_default();
+        let reduce = |block: u64, blocks: u32| {
+            let block = block % len;
+            (block, u64::from(blocks).min(len - block) as u32)
+        };
+        let what = match what {
+            Ask::Read(block, blocks) => {
+                let (block, blocks) = reduce(block, blocks);
+                Ask::Read(block, blocks)
+            }
+            Ask::Write(block, blocks) => {
+                let (block, blocks) = reduce(block, blocks);
+                Ask::Write(block, blocks)
+            }
+            Ask::Zero(block, blocks) => {
+                let (block, blocks) = reduce(block, blocks);
+                Ask::Zero(block, blocks)
+            }
+            other => other,
+        };
+        self.submit(volume, what);
+    }
+
+    /// Submits a request whose blocks lie in the volume; without a served pool, or when it is full, nothing happens.
+    pub fn submit(&mut self, volume: u32, what: Ask) {
+        let Some(engine) = &mut self.engine else { return };
+        let cookie = self.next_cookie;
+        let operation = match what {
+            Ask::Read(block, blocks) => Operation::Read { block, blocks },
+            Ask::Write(block, blocks) => Operation::Write { block, blocks },
+            Ask::Zero(block, blocks) => Operation::Zero { block, blocks },
+            Ask::Flush => Operation::Flush,
+            Ask::Sync => Operation::Sync,
+        };
+        if !engine.has_room() || engine.submit(volume, cookie, operation).is_err() {
+            return;
+        }
+        self.next_cookie += 1;
+        let submitted = self.power.now();
+        self.prepare(volume, cookie, what, submitted);
+        let faults = self.honest_faults();
+        self.asked.insert(cookie, Asked { volume, what, submitted, faults });
+    }
+
+    /// Lends the memory of a request and tells the model.
+    pub(super) fn prepare(&mut self, volume: u32, cookie: u32, what: Ask, submitted: Time) {
+        let Some(known) = self.volumes.get_mut(&volume) else { return };
+        match what {
+            Ask::Read(_, blocks) => self.payloads.lend_read(cookie, blocks as usize),
+            Ask::Write(block, blocks) => {
+                let numbers: Vec<u64> = (self.next_number..self.next_number + u64::from(blocks)).collect();
+                self.next_number += u64::from(blocks);
+                self.payloads.lend_write(cookie, &numbers);
+                known.model.begin(block, &numbers, submitted);
+            }
+            Ask::Zero(block, blocks) => known.model.begin(block, &vec![0; blocks as usize], submitted),
+            Ask::Flush | Ask::Sync => {}
+        }
+    }
+
+    pub(super) fn honest_faults(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.faults().struck().0).sum()
+    }
+
+    pub(super) fn silent_faults(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.faults().struck().1).sum()
+    }
+
+    pub(super) fn is_tainted(&self) -> bool {
+        !self.gullible && (self.trust == Trust::Tainted || self.silent_faults() > 0)
+    }
+
+    pub(super) fn judge(&mut self, done: Done) -> Verdict {
+        let Some(asked) = self.asked.remove(&done.cookie).filter(|asked| asked.volume == done.volume) else {
+            return Err(format!("an answer to no request: {done:?}"));
+        };
+        self.note(|| format!("  {:?} of volume {}: {:?}", asked.what, asked.volume, done.status));
+        let succeeded = done.status == Status::Ok;
+        let now = self.power.now();
+        let delivered = self.payloads.take(done.cookie);
+        let strict = self.is_strict();
+        if succeeded {
+            self.tally.succeeded += 1;
+        } else {
+            self.excuse(&asked, done.status)?;
+        }
+        if succeeded {
+            self.note_oldest();
+        }
+        let Some(known) = self.volumes.get_mut(&asked.volume) else { return Ok(()) };
+        match asked.what {
+            Ask::Write(block, blocks) | Ask::Zero(block, blocks) => {
+                known.model.end(block..block + u64::from(blocks), asked.submitted, succeeded, now);
+            }
+            Ask::Flush if succeeded => known.model.flushed(asked.submitted, now, strict),
+            Ask::Sync if succeeded => known.model.flushed(asked.submitted, now, true),
+            Ask::Read(block, _) => return self.judge_read(&asked, block, &delivered, succeeded),
+            Ask::Flush | Ask::Sync => {}
+        }
+        Ok(())
+    }
+
+    /// What a read has delivered, however it ended, must be allowed.
+    pub(super) fn judge_read(
+        &mut self,
+        asked: &Asked,
+        first: u64,
+        delivered: &[Option<Delivered>],
+        succeeded: bool,
+    ) -> Verdict {
+        let Some(known) = self.volumes.get_mut(&asked.volume) else { return Ok(()) };
+        for (block, delivered) in (first..).zip(delivered) {
+            let history = known.model.block(block);
+            let what = match delivered {
+                None if !succeeded => continue,
+                Some(Delivered::Plaintext(number)) if history.allows(*number, View::Live(asked.submitted)) => {
+                    known.model.observe(block, *number, asked.submitted);
+                    self.tally.compared += 1;
+                    continue;
+                }
+                None => "nothing".to_owned(),
+                Some(Delivered::Garbage) => "garbage".to_owned(),
+                Some(Delivered::Plaintext(number)) => format!("plaintext {number}"),
+            };
+            let allowed = history.allowed(View::Live(asked.submitted));
+            return Err(format!(
+                "integrity: block {block} of volume {} read as {what}, allowed are {allowed:?}",
+                asked.volume
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether an error has an excuse.
+    pub(super) fn excuse(&mut self, asked: &Asked, status: Status) -> Verdict {
+        self.tally.excused += 1;
+        let struck = self.honest_faults() > asked.faults;
+        let touches_unsure = |block: u64, blocks: u32| {
+            let model = &self.volumes[&asked.volume].model;
+            (block..block + u64::from(blocks)).any(|block| model.block(block).is_unsure(View::Live(asked.submitted)))
+        };
+        let excused = match asked.what {
+            Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
+            _ if self.is_tainted() || struck => true,
+            _ if status == Status::NoSpace => self.is_full(),
+            Ask::Read(block, blocks) => self.volumes[&asked.volume].shaken || touches_unsure(block, blocks),
+            _ => self.troubled,
+        };
+        if excused {
+            return Ok(());
+        }
+        Err(format!("false error: {:?} of volume {} answered {status:?} without a reason", asked.what, asked.volume))
+    }
+
+    /// Whether the volume has a second copy of everything on a member that keeps its word.
+    pub(super) fn is_protected(&self, volume: u32) -> bool {
+        let mirrored = self.volumes.get(&volume).is_some_and(|known| known.layout == Layout::Mirrored);
+        mirrored && self.config.faulty_member.is_some() && self.trust == Trust::Sound
+    }
+
+    /// Whether some member has no free extent left.
+    pub(super) fn is_full(&self) -> bool {
+        let taken: u64 = self.engine.iter().flat_map(|engine| engine.volumes()).map(|info| info.extents).sum();
+        // Two copies and stripes need room on particular members, so a pool is full when any member can be.
+        taken >= self.config.extents.iter().copied().min().unwrap_or_default()
+    }
+}

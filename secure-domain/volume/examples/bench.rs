@@ -1,0 +1,253 @@
+//! Throughput of the engine on a disk in memory, against sealing alone: `cargo run --release -p volume --example bench`.
+//!
+//! Three loads, 32 requests under way: sequential 128 KiB, random 4 KiB, Zipf 4 KiB. Printed: MB/s, the share of sealing alone with
+//! the same cipher, and device bytes for each guest byte.
+
+use std::{collections::VecDeque, hint::black_box, time::Instant};
+
+use anchor::ram::RamAnchor;
+use block::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Refused, pool};
+use crypto::{Aead, Suite};
+use keystore::RootKey;
+use volume::{Command, Fault, FormatOptions, Layout, Name, Operation, Options, Pool, Transfer, format, mount};
+
+const DISK_BLOCKS: usize = 400 << 8;
+const VOLUME_BLOCKS: u64 = 256 << 8;
+const DEPTH: u32 = 32;
+
+/// A disk in memory that completes at once and counts.
+struct Memory {
+    bytes: Vec<u8>,
+    buffers: Vec<u8>,
+    pool: pool::Pool,
+    done: VecDeque<Completion>,
+    written: u64,
+}
+
+impl Memory {
+    fn range(&self, buffer: &Buffer) -> std::ops::Range<usize> {
+        buffer.first() * BLOCK_BYTES..(buffer.first() + buffer.blocks()) * BLOCK_BYTES
+    }
+
+    fn finish(&mut self, tag: u32, buffer: Option<Buffer>) -> Result<(), Refused> {
+        self.done.push_back(Completion { tag, result: Ok(()), buffer });
+        Ok(())
+    }
+}
+
+impl BlockDevice for Memory {
+    fn blocks(&self) -> u64 {
+        DISK_BLOCKS as u64
+    }
+
+    fn room(&self) -> usize {
+        256 - self.done.len()
+    }
+
+    fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
+        self.pool.allocate(blocks)
+    }
+
+    fn release(&mut self, buffer: Buffer) {
+        self.pool.release(buffer);
+    }
+
+    fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
+        let range = self.range(buffer);
+        &mut self.buffers[range]
+    }
+
+    fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        let range = self.range(&buffer);
+        let at = block as usize * BLOCK_BYTES;
+        let len = range.len();
+        self.buffers[range].copy_from_slice(&self.bytes[at..at + len]);
+        self.finish(tag, Some(buffer))
+    }
+
+    fn write(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        let range = self.range(&buffer);
+        let at = block as usize * BLOCK_BYTES;
+        self.written += range.len() as u64;
+        let len = range.len();
+        self.bytes[at..at + len].copy_from_slice(&self.buffers[range]);
+        self.finish(tag, Some(buffer))
+    }
+
+    fn flush(&mut self, tag: u32) -> Result<(), Refused> {
+        self.finish(tag, None)
+    }
+
+    fn kick(&mut self) {}
+
+    fn acknowledge(&mut self) {}
+
+    fn poll(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+}
+
+struct Guest(Vec<u8>);
+
+impl Transfer for Guest {
+    fn gather(&mut self, _: u32, _: u32, _: u32, out: &mut [u8]) -> Result<(), Fault> {
+        out.copy_from_slice(&self.0[..out.len()]);
+        Ok(())
+    }
+
+    fn scatter(&mut self, _: u32, _: u32, _: u32, data: &[u8]) -> Result<(), Fault> {
+        self.0[..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed >> 12;
+    *seed ^= *seed << 25;
+    *seed ^= *seed >> 27;
+    seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
+}
+
+fn new_pool(suite: Suite) -> Pool<Memory, RamAnchor> {
+    let memory = Memory {
+        bytes: vec![0; DISK_BLOCKS * BLOCK_BYTES],
+        buffers: vec![0; 4096 * BLOCK_BYTES],
+        pool: pool::Pool::new(4096),
+        done: VecDeque::new(),
+        written: 0,
+    };
+    let mut seed = 7;
+    let draw = Box::new(move |out: &mut [u8]| {
+        out.iter_mut().for_each(|byte| *byte = random(&mut seed) as u8);
+        Ok(())
+    });
+    let root = RootKey::from_huk(&[1; 32]);
+    let new = FormatOptions { log_blocks: Some(16_384), torn_sectors: false };
+    let mut pool = format(vec![memory], RamAnchor::new(), &root, draw, &new, &Options::default(), || true)
+        .expect("a pool is made");
+    let name = Name::new("bench").expect("the name is short");
+    let create = Command::Create { name, layout: Layout::Linear, blocks: VOLUME_BLOCKS, suite };
+    pool.command(0, create).expect("no command is under way");
+    drain(&mut pool, &mut Guest(vec![0; 1 << 17]));
+    pool
+}
+
+fn drain(pool: &mut Pool<Memory, RamAnchor>, guest: &mut Guest) {
+    while !pool.is_idle() {
+        pool.advance(0, guest);
+        while pool.next_done().is_some() {}
+    }
+}
+
+/// Bytes per second, and device bytes for each guest byte.
+fn run(pool: &mut Pool<Memory, RamAnchor>, requests: u32, mut next: impl FnMut() -> Operation) -> (f64, f64) {
+    let mut guest = Guest(vec![0x5a; 1 << 17]);
+    let (mut posted, mut done, mut bytes) = (0, 0, 0);
+    let before = pool.member(0).written;
+    let start = Instant::now();
+    while done < requests {
+        while posted < requests && posted - done < DEPTH {
+            let operation = next();
+            if let Operation::Write { blocks, .. } | Operation::Read { blocks, .. } = operation {
+                bytes += u64::from(blocks) * BLOCK_BYTES as u64;
+            }
+            pool.submit(1, posted, operation).expect("there is room for 32");
+            posted += 1;
+        }
+        pool.advance(0, &mut guest);
+        while let Some(answer) = pool.next_done() {
+            assert_eq!(answer.status, volume::Status::Ok);
+            done += 1;
+        }
+    }
+    let rate = bytes as f64 / start.elapsed().as_secs_f64();
+    (rate, (pool.member(0).written - before) as f64 / bytes as f64)
+}
+
+fn seal_only(suite: Suite) -> f64 {
+    let key = [3; 32];
+    let aead = Aead::new(suite, &key[..suite.key_len()]).expect("the key has the suite's length");
+    let plain = vec![[0x5a; BLOCK_BYTES]; 16];
+    let (mut sealed, mut tags) = (vec![[0; BLOCK_BYTES]; 16], [[0; 16]; 16]);
+    let mut disk = vec![1; DISK_BLOCKS * BLOCK_BYTES];
+    let start = Instant::now();
+    let rounds = 1024;
+    for round in 0..rounds {
+        aead.seal_batch(&[[round as u8; 12]; 16], &[[0; 24]; 16], black_box(&plain), &mut sealed, &mut tags)
+            .expect("the slices have one length");
+        let at = round * 16 * BLOCK_BYTES;
+        disk[at..at + 16 * BLOCK_BYTES].copy_from_slice(black_box(&sealed).as_flattened());
+    }
+    (rounds * 16 * BLOCK_BYTES) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Mounts what a power cut leaves when the log is as full as it gets before a checkpoint; what was found, and the seconds it took.
+fn recover(mut pool: Pool<Memory, RamAnchor>) -> (volume::Recovery, f64) {
+    let checkpoint = pool.superblock().checkpoint;
+    let mut seed = 5;
+    let mut write = || Operation::Write { block: random(&mut seed) % VOLUME_BLOCKS, blocks: 1 };
+    // To the next checkpoint, then to just before the one after it.
+    while pool.superblock().checkpoint == checkpoint {
+        run(&mut pool, 1000, &mut write);
+    }
+    run(&mut pool, 7500 * DEPTH, &mut write);
+    let (members, anchor) = pool.into_parts();
+    let members =
+        members.into_iter().map(|memory| Memory { done: VecDeque::new(), pool: pool::Pool::new(4096), ..memory });
+    let draw = Box::new(|out: &mut [u8]| {
+        out.fill(9);
+        Ok(())
+    });
+    let root = RootKey::from_huk(&[1; 32]);
+    let start = Instant::now();
+    let mounted = mount(members.collect(), anchor, &root, draw, &Options::default(), || true);
+    (mounted.expect("what was written mounts").1, start.elapsed().as_secs_f64())
+}
+
+fn main() {
+    for suite in [Suite::Aria256Gcm, Suite::Aes256Gcm, Suite::Aria256Ccm] {
+        let mut pool = new_pool(suite);
+        let alone = seal_only(suite);
+        let mut at = 0;
+        let fill = move || {
+            at = (at + 32) % VOLUME_BLOCKS;
+            Operation::Write { block: at, blocks: 32 }
+        };
+        let mut seed = 99;
+        run(&mut pool, 2048, fill);
+        let sequential = run(&mut pool, 4096, fill);
+        let read = run(&mut pool, 2048, {
+            let mut at = 0;
+            move || {
+                at = (at + 32) % VOLUME_BLOCKS;
+                Operation::Read { block: at, blocks: 32 }
+            }
+        });
+        let mut uniform = || Operation::Write { block: random(&mut seed) % VOLUME_BLOCKS, blocks: 1 };
+        run(&mut pool, 50_000, &mut uniform);
+        let uniform = run(&mut pool, 200_000, &mut uniform);
+        let mut seed = 77;
+        // Zipf with exponent about 1: the rank is an exponential of a uniform number, scattered over the volume.
+        let mut zipf = || {
+            let unit = (random(&mut seed) >> 11) as f64 / (1u64 << 53) as f64;
+            let rank = (VOLUME_BLOCKS as f64).powf(unit) as u64;
+            Operation::Write { block: rank.wrapping_mul(0x9e37_79b9) % VOLUME_BLOCKS, blocks: 1 }
+        };
+        let zipf = run(&mut pool, 200_000, &mut zipf);
+        let (recovered, seconds) = recover(pool);
+        println!("{}: sealing alone {:.0} MB/s", suite.name(), alone / 1e6);
+        for (name, (rate, amplification)) in [
+            ("sequential write", sequential),
+            ("sequential read", read),
+            ("random 4 KiB write", uniform),
+            ("Zipf 4 KiB write", zipf),
+        ] {
+            println!(
+                "  {name:<20} {:>7.0} MB/s {:>5.1} %  {amplification:.3} device bytes per byte",
+                rate / 1e6,
+                rate / alone * 100.0
+            );
+        }
+        println!("  recovery of {} records, {} statements: {seconds:.2} s", recovered.records, recovered.statements);
+    }
+}

@@ -1,0 +1,179 @@
+//! Flushes: what was answered becomes durable, and the log says so.
+//!
+//! A round waits until the data of every record that is durable has been written, flushes every disk, and has a record written that
+//! says up to where data is durable now (the marker). Requests that arrive while a round runs wait for the next one. A
+//! checkpoint, or a log with too much that is not covered, asks for a round without a marker.
+
+use alloc::vec::Vec;
+
+use anchor::MonotonicStore;
+use block::BlockDevice;
+
+use super::{MAX_REQUESTS, Policy, Pool, job::Kind, request::Step};
+use crate::{Event, Operation, Status};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// Waiting for the data of the records up to `until`.
+    Draining,
+    /// The disks are being flushed.
+    Flushing,
+    /// Waiting for a durable record that says so.
+    Marking,
+}
+
+/// The flushes of a pool.
+pub(super) struct Flush {
+    phase: Phase,
+    current: Vec<usize>,
+    next: Vec<usize>,
+    /// A round is wanted though no request asks for one.
+    wanted: bool,
+    until: u64,
+    snapshot: u64,
+    issued: usize,
+    outstanding: usize,
+    failed: bool,
+}
+
+impl Flush {
+    pub(super) fn new() -> Flush {
+        Flush {
+            phase: Phase::Idle,
+            current: Vec::with_capacity(MAX_REQUESTS),
+            next: Vec::with_capacity(MAX_REQUESTS),
+            wanted: false,
+            until: 0,
+            snapshot: 0,
+            issued: 0,
+            outstanding: 0,
+            failed: false,
+        }
+    }
+
+    /// Whether a round runs, or requests wait for one.
+    pub(super) fn is_running(&self) -> bool {
+        self.phase != Phase::Idle || !self.next.is_empty()
+    }
+
+    /// Asks for a round.
+    pub(super) fn cover(&mut self) {
+        self.wanted = true;
+    }
+}
+
+impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Adds a flush to the next round.
+    pub(super) fn issue_flush(&mut self, request: usize) -> Step {
+        self.requests.get_mut(request).issued = 1;
+        if self.stopped {
+            self.give_up(request, Status::IoError);
+            self.settle(request);
+            return Step::Issued;
+        }
+        self.requests.get_mut(request).runs += 1;
+        self.flush.next.push(request);
+        self.moved = true;
+        Step::Issued
+    }
+
+    /// Moves the round on.
+    pub(super) fn pump_flush(&mut self) {
+        if self.flush.phase == Phase::Idle {
+            self.begin_round();
+        }
+        if self.flush.phase == Phase::Draining && self.log.completed() >= self.flush.until {
+            self.flush.phase = if self.log.covered >= self.flush.until { Phase::Marking } else { Phase::Flushing };
+            (self.flush.issued, self.flush.failed, self.flush.snapshot) = (0, false, self.log.completed());
+            self.moved = true;
+        }
+        if self.flush.phase == Phase::Flushing {
+            self.issue_flushes();
+        }
+        if self.flush.phase == Phase::Marking {
+            self.mark();
+        }
+    }
+
+    fn begin_round(&mut self) {
+        let flush = &mut self.flush;
+        if flush.next.is_empty() && !flush.wanted || self.stopped {
+            return;
+        }
+        core::mem::swap(&mut flush.current, &mut flush.next);
+        flush.wanted = false;
+        flush.until = self.log.durable().seq;
+        flush.phase = Phase::Draining;
+        self.moved = true;
+    }
+
+    fn issue_flushes(&mut self) {
+        while self.flush.issued < self.members.len() && self.can_start(self.flush.issued) {
+            let member = self.flush.issued;
+            self.flush.issued += 1;
+            self.flush.outstanding += 1;
+            self.start_flush(Kind::FlushRound, member);
+        }
+        if self.flush.phase != Phase::Flushing || self.flush.issued < self.members.len() || self.flush.outstanding != 0
+        {
+            return;
+        }
+        if self.flush.failed {
+            self.stop_writes();
+            return;
+        }
+        let snapshot = self.flush.snapshot;
+        self.cover(snapshot);
+        self.flush.phase = Phase::Marking;
+        self.moved = true;
+    }
+
+    pub(super) fn complete_flush(&mut self, member: usize, ok: bool) {
+        self.flush.outstanding -= 1;
+        if !ok {
+            self.flush.failed = true;
+            self.report(Event::FlushFailed { member });
+        }
+    }
+
+    /// Waits for the marker; then the round ends.
+    fn mark(&mut self) {
+        let marked = self.flush.current.is_empty() || self.log.marked >= self.flush.until;
+        if !marked {
+            self.log.force |= self.log.stated < self.flush.until;
+            return;
+        }
+        self.flush.phase = Phase::Idle;
+        self.moved = true;
+        let mut current = core::mem::take(&mut self.flush.current);
+        for request in current.drain(..) {
+            self.end_flush(request);
+        }
+        self.flush.current = current;
+    }
+
+    /// The request's data is durable and the log says so; whether that is enough depends on the request and the policy.
+    fn end_flush(&mut self, request: usize) {
+        let seq = self.log.durable().seq;
+        if self.requests.get(request).operation == Operation::Sync {
+            self.checkpoint.wait(request);
+        } else if self.options.policy == Policy::Strict {
+            self.anchoring.wait(request, seq);
+        } else {
+            self.finish_run_of(request);
+        }
+    }
+
+    /// Nothing becomes durable any more.
+    pub(super) fn fail_flush(&mut self) {
+        self.flush.phase = Phase::Idle;
+        self.flush.wanted = false;
+        let mut requests = core::mem::take(&mut self.flush.current);
+        requests.append(&mut self.flush.next);
+        for request in requests {
+            self.fail(request, Status::IoError);
+            self.finish_run_of(request);
+        }
+    }
+}

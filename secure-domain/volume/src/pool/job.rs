@@ -1,0 +1,147 @@
+//! Jobs: what is under way on the disks, and how it begins and ends.
+
+use alloc::vec::Vec;
+
+use anchor::MonotonicStore;
+use block::{BlockDevice, Buffer, Completion, Refused};
+
+use super::Pool;
+use crate::Transfer;
+
+/// Disk requests that a pool has under way at a time.
+const MAX_JOBS: usize = 512;
+
+/// What a disk request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Free,
+    /// Data of this run.
+    Read(usize),
+    /// This copy of this run.
+    Write(usize, usize),
+    /// The bad copy of this run, which is healed.
+    Rewrite(usize),
+    /// The tree block of this slot.
+    LoadTree(usize),
+    /// A tree block of the running checkpoint.
+    StoreTree,
+    LogWrite,
+    LogFlush,
+    FlushRound,
+    CheckpointFlush,
+    StoreSuperblock,
+    FlushSuperblock,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    kind: Kind,
+    member: usize,
+    block: u64,
+}
+
+/// The jobs of a pool.
+pub(super) struct Jobs {
+    all: Vec<Job>,
+    free: Vec<usize>,
+}
+
+impl Jobs {
+    pub(super) fn new() -> Jobs {
+        let free = Job { kind: Kind::Free, member: 0, block: 0 };
+        Jobs { all: alloc::vec![free; MAX_JOBS], free: (0..MAX_JOBS).rev().collect() }
+    }
+
+    pub(super) fn all_free(&self) -> bool {
+        self.free.len() == MAX_JOBS
+    }
+}
+
+impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Whether a request to `member` can be started.
+    pub(super) fn can_start(&self, member: usize) -> bool {
+        !self.jobs.free.is_empty() && self.members[member].device.room() != 0
+    }
+
+    fn begin(&mut self, kind: Kind, member: usize, block: u64) -> Option<u32> {
+        let job = self.jobs.free.pop()?;
+        self.jobs.all[job] = Job { kind, member, block };
+        self.moved = true;
+        Some(job as u32)
+    }
+
+    /// Starts reading into `buffer`; [`can_start`](Self::can_start) was asked.
+    pub(super) fn start_read(&mut self, kind: Kind, member: usize, block: u64, buffer: Buffer) {
+        let tag = self.begin(kind, member, block).expect("the caller has seen a free job");
+        let taken = self.members[member].device.read(tag, block, buffer);
+        self.check_taken(tag, taken);
+    }
+
+    /// Starts writing `buffer`; [`can_start`](Self::can_start) was asked.
+    pub(super) fn start_write(&mut self, kind: Kind, member: usize, block: u64, buffer: Buffer) {
+        let tag = self.begin(kind, member, block).expect("the caller has seen a free job");
+        let taken = self.members[member].device.write(tag, block, buffer);
+        self.check_taken(tag, taken);
+    }
+
+    /// Starts a flush; [`can_start`](Self::can_start) was asked.
+    pub(super) fn start_flush(&mut self, kind: Kind, member: usize) {
+        let tag = self.begin(kind, member, 0).expect("the caller has seen a free job");
+        let taken = self.members[member].device.flush(tag);
+        self.check_taken(tag, taken);
+    }
+
+    /// A disk that refuses a request after it said it had room has failed it.
+    fn check_taken(&mut self, tag: u32, taken: Result<(), Refused>) {
+        if let Err(Refused(buffer)) = taken {
+            let member = self.jobs.all[tag as usize].member;
+            let result = Err(block::Error::Broken);
+            self.complete(member, Completion { tag, result, buffer });
+        }
+    }
+
+    /// Takes what the disks have finished. Bounded: they owe at most one completion a job.
+    pub(super) fn take_completions(&mut self, transfer: &mut impl Transfer) {
+        for member in 0..self.members.len() {
+            for _ in 0..MAX_JOBS {
+                let Some(completion) = self.members[member].device.poll() else { break };
+                self.complete(member, completion);
+            }
+        }
+        self.open_reads(transfer);
+    }
+
+    /// Ends the job that the completion names, whatever it was for.
+    fn complete(&mut self, member: usize, completion: Completion) {
+        let Completion { tag, result, mut buffer } = completion;
+        let ok = result.is_ok();
+        let job = self.jobs.all.get(tag as usize).copied().filter(|job| job.member == member);
+        let Some(Job { kind, block, .. }) = job else { return };
+        if kind != Kind::Free {
+            self.jobs.all[tag as usize].kind = Kind::Free;
+            self.jobs.free.push(tag as usize);
+            self.moved = true;
+        }
+        match kind {
+            Kind::Free => {}
+            Kind::Read(run) => self.complete_read(run, block, buffer.take(), ok),
+            Kind::Write(run, copy) if !ok && self.retries(run) => {
+                let again = buffer.take();
+                self.write_again(run, copy, again);
+            }
+            Kind::Write(run, copy) => self.complete_write(run, copy, block, ok),
+            Kind::Rewrite(run) => self.complete_rewrite(run, block, ok),
+            Kind::LoadTree(slot) => self.complete_load(slot, block, buffer.as_ref().filter(|_| ok)),
+            Kind::StoreTree => self.complete_store(member, block, ok),
+            Kind::LogWrite => self.complete_log_write(member, block, buffer.take(), ok),
+            Kind::LogFlush => self.complete_log_flush(member, ok),
+            Kind::FlushRound => self.complete_flush(member, ok),
+            Kind::CheckpointFlush => self.complete_checkpoint_flush(member, ok),
+            Kind::StoreSuperblock => self.complete_superblock(member, block, ok),
+            Kind::FlushSuperblock => self.complete_superblock_flush(member, ok),
+        }
+        if let Some(buffer) = buffer {
+            self.members[member].device.release(buffer);
+        }
+    }
+}

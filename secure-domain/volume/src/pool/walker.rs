@@ -1,0 +1,453 @@
+//! The walker: goes through blocks in the background, one run at a time: sealing anew what is of an old epoch, scrubbing, and healing
+//! mirrors.
+//!
+//! It goes on whenever no request waits, and at least once a millisecond whatever the load. A walk to a volume's end is not remembered
+//! across mounts: what says that a block is done is its entry, so a mount begins again and passes over what is done by reading
+//! leaves alone. The old epoch ends with a checkpoint that covers the last block (`command.rs`).
+
+use alloc::collections::VecDeque;
+
+use anchor::MonotonicStore;
+use block::{BlockDevice, MAX_REQUEST_BLOCKS};
+
+use super::{
+    Pool,
+    issue::Next,
+    job::Kind,
+    place::{Draft, MAX_COPIES, Place, Purpose},
+    request::WALKER,
+    tree::Missing,
+};
+use crate::{
+    BLOCK_BYTES, Done, Event, POOL, Status,
+    record::{EXTENT_BLOCKS, entry::Entry, node::FAN_OUT},
+};
+
+/// Milliseconds between steps while requests keep coming.
+const PACE_MS: u64 = 1;
+/// Leaves that one step looks at without finding anything to do.
+const LEAVES_PER_STEP: usize = 16;
+/// Milliseconds until the end of an epoch is tried again.
+const RETRY_MS: u64 = 1000;
+/// Blocks that wait to be healed before mirrors are read no further. What is being read may add its own.
+const MAX_HEALS: usize = 64;
+
+/// A block with a bad copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heal {
+    /// Who waits for the block: its request, and its place in the payload.
+    pub(super) request: usize,
+    pub(super) offset: u32,
+    pub(super) volume: usize,
+    pub(super) block: u64,
+    /// The copy that is bad.
+    pub(super) bad: usize,
+}
+
+/// A walk through a volume.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    /// Place of the volume in the catalog.
+    slot: usize,
+    block: u64,
+    copy: usize,
+}
+
+/// The walker of a pool.
+pub(super) struct Walker {
+    heals: VecDeque<Heal>,
+    resealing: Option<Walk>,
+    /// A scrub: its cookie, and how far it has come.
+    scrubbing: Option<(u32, Walk)>,
+    /// A run is under way.
+    busy: bool,
+    since_ms: u64,
+    /// Nothing new is begun before this time.
+    not_before_ms: u64,
+    /// Below this block resealing takes one block at a time.
+    careful_until: u64,
+}
+
+impl Walker {
+    pub(super) fn new() -> Walker {
+        Walker {
+            heals: VecDeque::new(),
+            resealing: None,
+            scrubbing: None,
+            busy: false,
+            since_ms: 0,
+            not_before_ms: 0,
+            careful_until: 0,
+        }
+    }
+
+    /// Whether no block waits to be healed.
+    pub(super) fn no_heals(&self) -> bool {
+        self.heals.is_empty()
+    }
+
+    /// Whether nothing is to be done before some time has passed.
+    pub(super) fn is_idle(&self, now_ms: u64) -> bool {
+        let reseals = self.resealing.is_some() && now_ms >= self.not_before_ms;
+        self.heals.is_empty() && !self.busy && !reseals && self.scrubbing.is_none()
+    }
+}
+
+impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Nothing is healed any more.
+    pub(super) fn give_up_heals(&mut self) {
+        while let Some(heal) = self.walker.heals.pop_front() {
+            self.lost(&heal);
+        }
+    }
+
+    /// Whether mirrors are read no further before some of what is bad has been healed.
+    pub(super) fn heals_are_full(&self) -> bool {
+        self.walker.heals.len() >= MAX_HEALS
+    }
+
+    /// Begins to read and verify everything.
+    pub(super) fn begin_scrub(&mut self, cookie: u32) {
+        self.walker.scrubbing = Some((cookie, Walk { slot: 0, block: 0, copy: 0 }));
+    }
+
+    /// Whether the walker is at a block of this volume.
+    pub(super) fn walker_is_in(&self, slot: usize) -> bool {
+        self.walker.busy
+            || self.walker.heals.iter().any(|heal| heal.volume == slot)
+            || self.volume(slot).record.old.is_some()
+    }
+
+    /// Moves the walker on.
+    pub(super) fn pump_walker(&mut self) {
+        if !self.serving {
+            return;
+        }
+        self.issue_heals();
+        if self.walker.busy || !self.walker_may_go() {
+            return;
+        }
+        self.walker.since_ms = self.now_ms;
+        let reseals = !self.stopped && self.now_ms >= self.walker.not_before_ms;
+        if let Some(walk) = self.next_to_reseal().filter(|_| reseals) {
+            self.reseal_step(walk);
+        } else if let Some((cookie, walk)) = self.walker.scrubbing {
+            self.scrub_step(cookie, walk);
+        }
+    }
+
+    /// Where resealing stands; it begins with the first volume that has an old epoch.
+    fn next_to_reseal(&mut self) -> Option<Walk> {
+        if self.walker.resealing.is_none() && self.commands.is_idle() {
+            let has_old = |volume: &super::Volume| volume.old.is_some();
+            let next = self.volumes.iter().position(|volume| volume.as_ref().is_some_and(has_old));
+            self.walker.resealing = next.map(|slot| Walk { slot, block: 0, copy: 0 });
+            self.walker.careful_until = 0;
+        }
+        self.walker.resealing
+    }
+
+    fn walker_may_go(&self) -> bool {
+        self.requests.no_pending() && self.requests.all_free()
+            || self.now_ms.saturating_sub(self.walker.since_ms) >= PACE_MS
+    }
+
+    /// Something that resealing needs cannot be read or made durable now: it is tried again later.
+    pub(super) fn pause_walker(&mut self) {
+        self.walker.not_before_ms = self.now_ms + RETRY_MS;
+    }
+
+    /// A run of the walker has ended.
+    pub(super) fn walker_run_ended(&mut self) {
+        self.walker.busy = false;
+    }
+
+    /// What of the volume can be looked at in one go, from `block` on: as far as one leaf goes.
+    fn next_of(&self, walk: Walk) -> Option<Next> {
+        let volume =
+            self.volumes[walk.slot].as_ref().filter(|volume| walk.block < volume.record.blocks && !volume.closed)?;
+        let spot = volume.spot(walk.block);
+        let count = (volume.record.blocks - walk.block).min(u64::from(spot.room)) as usize;
+        Some(Next { request: WALKER, volume: walk.slot, block: walk.block, offset: 0, spot, count })
+    }
+
+    /// Where the copies of what is next lie, leaves loaded; `Ok(None)` if it lies nowhere.
+    fn walk_draft(&mut self, next: &Next, copies: core::ops::Range<usize>) -> Result<Option<Draft>, Missing> {
+        let volume = self.volume(next.volume);
+        let mut physical = [None; MAX_COPIES];
+        for (at, copy) in copies.enumerate() {
+            physical[at] = volume.physical(next.spot.extent, copy);
+        }
+        if physical[0].is_none() {
+            return Ok(None);
+        }
+        self.draft(next, &physical).map(Some)
+    }
+
+    /// The first run of blocks, of those of the draft, whose entry is wanted; the draft is cut to it. `None`: there is none.
+    fn find_run(&self, draft: &mut Draft, wanted: impl Fn(&Entry) -> bool) -> bool {
+        let Place { slot, first, physical, .. } = draft.places[0];
+        let floor = self.members[physical.member].extents.version(physical.extent);
+        let is_wanted = |at: usize| {
+            let entry = Entry::parse(self.cache.entry(slot, first + at));
+            entry.is_some_and(|entry| entry.version() >= floor && wanted(&entry))
+        };
+        let Some(from) = (0..draft.count).find(|&at| is_wanted(at)) else { return false };
+        let until = (from..draft.count).find(|&at| !is_wanted(at)).unwrap_or(draft.count);
+        draft.block += from as u64;
+        draft.count = (until - from).min(MAX_REQUEST_BLOCKS / 2);
+        for place in &mut draft.places[..draft.copies] {
+            place.first += from;
+            place.block += from as u64;
+        }
+        true
+    }
+
+    fn reseal_step(&mut self, mut walk: Walk) {
+        for _ in 0..LEAVES_PER_STEP {
+            let Some(next) = self.next_of(walk) else {
+                if self.end_resealing(walk.slot) {
+                    self.walker.resealing = None;
+                }
+                return;
+            };
+            let old = self.volume(walk.slot).old.as_ref().map(crate::seal::Sealer::epoch);
+            let copies = self.volume(walk.slot).copies();
+            let draft = match self.walk_draft(&next, 0..copies) {
+                Ok(draft) => draft,
+                // What lies there may be readable another time: the old key stays until it was.
+                Err(Missing::Damaged) => {
+                    self.pause_walker();
+                    return;
+                }
+                Err(_) => return,
+            };
+            if let Some(mut draft) = draft {
+                // A write under way may turn out to have failed: whether there is something to do is seen when it has ended.
+                if !self.is_free(&draft) {
+                    return;
+                }
+                if self
+                    .find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { epoch, .. } if Some(*epoch) == old))
+                {
+                    self.walker.resealing = Some(Walk { block: draft.block, ..walk });
+                    self.issue_reseal(draft);
+                    return;
+                }
+            }
+            walk.block += next.count as u64;
+            self.walker.resealing = Some(walk);
+            self.moved = true;
+        }
+    }
+
+    /// Starts to read what is to be sealed anew; it goes on in `batch.rs`.
+    fn issue_reseal(&mut self, mut draft: Draft) {
+        let most = if draft.block < self.walker.careful_until { 1 } else { self.log.longest_run(draft.copies) };
+        draft.count = draft.count.min(most);
+        let member = draft.places[0].physical.member;
+        let fresh = draft.places().iter().filter(|place| !self.cache.is_touched(place.slot)).count();
+        if self.cache.touched() + fresh > self.superblock.dirty_limit as usize {
+            self.checkpoint.want();
+            return;
+        }
+        if !self.log_has_room(draft.count * draft.copies) || !self.runs.has_room() || !self.can_start(member) {
+            return;
+        }
+        let Some(buffers) = self.allocate_buffers(&mut draft) else { return };
+        let run = self.begin_run(Purpose::Reseal, &draft);
+        let state = self.runs.get_mut(run);
+        state.buffers = buffers;
+        self.walker.busy = true;
+        let Some(buffer) = self.runs.get_mut(run).buffers[0].take() else { return };
+        let block = self.members[member].geometry.data_start + draft.places[0].block;
+        self.start_read(Kind::Read(run), member, block, buffer);
+    }
+
+    /// A block cannot be opened from any copy: it is lost under any key, and resealing that stands at it passes over it.
+    pub(super) fn pass_over(&mut self, slot: usize, block: u64) {
+        if let Some(walk) = self.walker.resealing.as_mut().filter(|walk| walk.slot == slot && walk.block == block) {
+            walk.block = block + 1;
+        }
+    }
+
+    /// The disk failed to read what was to be resealed: it may be readable another time.
+    pub(super) fn pause_resealing(&mut self, run: usize) {
+        if self.runs.get(run).purpose == Purpose::Reseal {
+            self.pause_walker();
+        }
+    }
+
+    /// A block of a run that was to be resealed is bad: its blocks are taken one by one.
+    pub(super) fn reseal_carefully(&mut self, run: usize) {
+        let state = self.runs.get(run);
+        self.walker.careful_until = state.block + state.count as u64;
+    }
+
+    fn scrub_step(&mut self, cookie: u32, mut walk: Walk) {
+        for _ in 0..LEAVES_PER_STEP {
+            let Some(next) = self.next_of(walk) else {
+                walk = Walk { slot: walk.slot + 1, block: 0, copy: 0 };
+                self.walker.scrubbing = Some((cookie, walk));
+                if walk.slot == self.volumes.len() {
+                    self.walker.scrubbing = None;
+                    self.done.push_back(Done { volume: POOL, cookie, status: Status::Ok });
+                    self.moved = true;
+                    return;
+                }
+                continue;
+            };
+            let copies = self.volume(walk.slot).copies();
+            let draft = match self.walk_draft(&next, walk.copy..walk.copy + 1) {
+                Ok(draft) => draft,
+                Err(Missing::Damaged) => None,
+                Err(_) => return,
+            };
+            let mut after = walk;
+            (after.copy, after.block) =
+                if walk.copy + 1 < copies { (walk.copy + 1, walk.block) } else { (0, walk.block + next.count as u64) };
+            if let Some(mut draft) = draft {
+                if !self.is_free(&draft) {
+                    return;
+                }
+                if self.find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { .. })) {
+                    if self.issue_scrub(&mut draft) {
+                        // The next run begins behind this one, in the same copy, until the leaf is through.
+                        let behind = draft.block + draft.count as u64;
+                        let through = behind >= next.block + next.count as u64;
+                        let rest = Walk { block: behind, ..walk };
+                        self.walker.scrubbing =
+                            Some((cookie, if copies == 1 || !through { rest } else { self.turn(walk, after) }));
+                    }
+                    return;
+                }
+            }
+            walk = self.turn(walk, after);
+            self.walker.scrubbing = Some((cookie, walk));
+            self.moved = true;
+        }
+    }
+
+    /// Behind the end of a leaf's first copy the second begins where the first did: at the leaf's begin.
+    fn turn(&self, walk: Walk, after: Walk) -> Walk {
+        if after.copy == 0 {
+            return after;
+        }
+        Walk { copy: after.copy, block: walk.block - walk.block % FAN_OUT, ..walk }
+    }
+
+    fn issue_scrub(&mut self, draft: &mut Draft) -> bool {
+        let member = draft.places[0].physical.member;
+        if !self.runs.has_room() || !self.can_start(member) {
+            return false;
+        }
+        let Some(buffer) = self.members[member].device.allocate(draft.count) else { return false };
+        draft.count = buffer.blocks();
+        let run = self.begin_run(Purpose::Scrub, draft);
+        self.walker.busy = true;
+        let block = self.members[member].geometry.data_start + draft.places[0].block;
+        self.start_read(Kind::Read(run), member, block, buffer);
+        true
+    }
+
+    /// A copy of a block is bad: if there is another, the request (if any) waits for that one. Returns whether there is.
+    pub(super) fn heal(&mut self, run: usize, index: usize) -> bool {
+        let state = self.runs.get(run);
+        let (request, volume, place) = (state.request, state.volume, state.places[0]);
+        let (block, offset, purpose) = (state.block + index as u64, state.offset + index as u32, state.purpose);
+        let owner = self.members[place.physical.member].extents.get(place.physical.extent);
+        let bad = owner.map_or(0, |owner| usize::from(owner.copy));
+        if self.volume(volume).copies() != MAX_COPIES || purpose == Purpose::Heal {
+            return false;
+        }
+        self.walker.heals.push_back(Heal { request, offset, volume, block, bad });
+        self.requests.get_mut(request).runs += 1;
+        self.moved = true;
+        true
+    }
+
+    /// Starts to read the good copies of blocks that have a bad one.
+    fn issue_heals(&mut self) {
+        for _ in 0..self.walker.heals.len() {
+            let Some(heal) = self.walker.heals.pop_front() else { return };
+            if !self.issue_heal(&heal) {
+                self.walker.heals.push_back(heal);
+            }
+        }
+    }
+
+    /// Returns whether the block need not wait any longer.
+    fn issue_heal(&mut self, heal: &Heal) -> bool {
+        let Heal { request, offset, volume, block, bad } = *heal;
+        let spot = self.volume(volume).spot(block);
+        let next = Next { request, volume, block, offset, spot, count: 1 };
+        let both = [1 - bad, bad].map(|copy| self.volume(volume).physical(spot.extent, copy));
+        let draft = match self.draft(&next, &both) {
+            Ok(draft) if draft.copies == MAX_COPIES => draft,
+            Ok(_) | Err(Missing::Damaged) => {
+                self.lost(heal);
+                return true;
+            }
+            Err(_) => return false,
+        };
+        let member = draft.places[0].physical.member;
+        if !self.is_free(&draft) || !self.runs.has_room() || !self.can_start(member) {
+            return false;
+        }
+        let mut draft = draft;
+        let Some(mut buffers) = self.allocate_buffers(&mut draft) else { return false };
+        let run = self.begin_run(Purpose::Heal, &draft);
+        let first = buffers[0].take();
+        self.runs.get_mut(run).buffers = buffers;
+        // The run holds the request from here on.
+        self.requests.get_mut(request).runs -= 1;
+        let Some(buffer) = first else { return true };
+        let block = self.members[member].geometry.data_start + draft.places[0].block;
+        self.start_read(Kind::Read(run), member, block, buffer);
+        true
+    }
+
+    /// There is no good copy of the block.
+    fn lost(&mut self, heal: &Heal) {
+        let volume = self.volume(heal.volume).record.number;
+        self.report(Event::TagMismatch { volume, block: heal.block });
+        self.pass_over(heal.volume, heal.block);
+        self.fail(heal.request, Status::IoError);
+        self.finish_run_of(heal.request);
+    }
+
+    /// The good copy was opened and handed on: the bad one is overwritten with it.
+    pub(super) fn rewrite_bad_copy(&mut self, run: usize) {
+        let state = self.runs.get_mut(run);
+        let [good, bad] = [state.places[0], state.places[1]];
+        let target = state.buffers[1].take();
+        let (Some(source), Some(target)) = (&state.buffers[0], target) else {
+            self.end_run(run);
+            return;
+        };
+        let mut bytes = [0; BLOCK_BYTES];
+        bytes.copy_from_slice(&self.members[good.physical.member].device.bytes(source)[..BLOCK_BYTES]);
+        let member = bad.physical.member;
+        if self.stopped || !self.can_start(member) {
+            self.members[member].device.release(target);
+            self.end_run(run);
+            return;
+        }
+        self.members[member].device.bytes(&target)[..BLOCK_BYTES].copy_from_slice(&bytes);
+        let block = self.members[member].geometry.data_start
+            + u64::from(bad.physical.extent) * EXTENT_BLOCKS
+            + bad.block % EXTENT_BLOCKS;
+        self.start_write(Kind::Rewrite(run), member, block, target);
+    }
+
+    pub(super) fn complete_rewrite(&mut self, run: usize, block: u64, ok: bool) {
+        let state = self.runs.get(run);
+        let (volume, of_volume, member) = (state.volume, state.block, state.places[1].physical.member);
+        self.report(if ok {
+            Event::Healed { volume: self.volume(volume).record.number, block: of_volume }
+        } else {
+            Event::WriteFailed { member, block }
+        });
+        self.end_run(run);
+    }
+}

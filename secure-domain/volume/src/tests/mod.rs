@@ -1,0 +1,10 @@
+//! Tests of the whole engine, over disks and an anchor in memory.
+
+mod crash;
+mod epochs;
+mod faults;
+mod model;
+mod refusal;
+mod ring;
+mod serving;
+mod world;
