@@ -16,12 +16,14 @@ extern crate std;
 
 pub mod blk;
 pub mod chain;
+pub mod ledger;
 pub mod memory;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod queue;
 
 pub use chain::{Chain, Segment};
+pub use ledger::Ledger;
 pub use memory::{GuestMemory, OutOfRange};
 pub use queue::{Queue, QueueConfig, QueueFeatures, Token};
 
@@ -41,6 +43,10 @@ pub enum Error {
         /// The next one that was expected.
         expected: u16,
     },
+    /// A used index that this device has not written, found where it went on after a restart.
+    UsedIndex(u16),
+    /// A head that was made available while the device has it.
+    HeadInUse(u16),
     /// A head or a `next` that is not below the number of descriptors.
     DescriptorIndex(u16),
     /// A chain with more descriptors than its table: a loop.
@@ -72,6 +78,8 @@ impl core::fmt::Display for Error {
             Error::IndexJump { index, expected } => {
                 write!(f, "available index {index} is more than a queue ahead of {expected}")
             }
+            Error::UsedIndex(index) => write!(f, "used index {index} was not written by this device"),
+            Error::HeadInUse(head) => write!(f, "descriptor chain {head} is made available twice"),
             Error::DescriptorIndex(index) => write!(f, "descriptor index {index} is outside its table"),
             Error::Loop => write!(f, "descriptor chain loops"),
             Error::TooLong => write!(f, "descriptor chain is too long"),

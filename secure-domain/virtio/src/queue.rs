@@ -6,10 +6,10 @@
 //! decisions are a store followed by a load that must not pass it (sections 2.7.7.2 and 2.7.10): the device publishes, then
 //! looks whether the driver wants to hear; the device asks for a doorbell, then looks whether work came in between.
 
-use crate::{Chain, Error, GuestMemory, Segment};
+use crate::{Chain, Error, GuestMemory, Ledger, Segment};
 
 /// The largest queue this device serves, in entries (virtio 1.2, section 2.7: at most 32,768).
-pub const MAX_SIZE: u32 = 1024;
+pub const MAX_SIZE: u32 = 256;
 
 const DESC_NEXT: u16 = 1;
 const DESC_WRITE: u16 = 2;
@@ -32,6 +32,23 @@ pub struct QueueConfig {
     pub available_ring: u64,
     /// Used ring (device area), 4-byte aligned.
     pub used_ring: u64,
+}
+
+impl QueueConfig {
+    /// What is wrong with the place, if anything is.
+    fn check(&self) -> Result<(), Error> {
+        if !self.size.is_power_of_two() || self.size > MAX_SIZE {
+            return Err(Error::QueueSize(self.size));
+        }
+        let rings = [(self.descriptor_table, 16), (self.available_ring, 2), (self.used_ring, 4)];
+        for (address, alignment) in rings {
+            // Section 2.7: alignment. The largest part, the table, has 16 bytes an entry: its end must not wrap.
+            if address % alignment != 0 || address.checked_add(u64::from(MAX_SIZE) * 16).is_none() {
+                return Err(Error::RingAlignment(address));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What was negotiated about the ring.
@@ -82,24 +99,53 @@ pub struct Queue {
     published_used: u16,
     /// A doorbell was asked for at this available index.
     armed: Option<u16>,
+    /// The heads that this device has, in memory that outlives it.
+    ledger: &'static Ledger,
+    /// Heads from here on that the ledger names are to be served again; `None` once all have been.
+    again: Option<u16>,
 }
 
 impl Queue {
-    /// A fresh queue, or what is wrong with its place.
-    pub fn new(config: QueueConfig, features: QueueFeatures) -> Result<Queue, Error> {
-        if !config.size.is_power_of_two() || config.size > MAX_SIZE {
-            return Err(Error::QueueSize(config.size));
-        }
-        let rings = [(config.descriptor_table, 16), (config.available_ring, 2), (config.used_ring, 4)];
-        for (address, alignment) in rings {
-            // Section 2.7: alignment. The largest part, the table, has 16 bytes an entry: its end must not wrap.
-            if address % alignment != 0 || address.checked_add(u64::from(MAX_SIZE) * 16).is_none() {
-                return Err(Error::RingAlignment(address));
-            }
-        }
+    /// A fresh queue, or what is wrong with its place. The ledger must have begun afresh.
+    pub fn new(config: QueueConfig, features: QueueFeatures, ledger: &'static Ledger) -> Result<Queue, Error> {
+        config.check()?;
         // The driver has zeroed the ring: without EVENT_IDX that asks for every doorbell (section 2.7.10).
         let armed = (!features.event_idx).then_some(0);
-        Ok(Queue { config, features, next_available: 0, seen_available: 0, next_used: 0, published_used: 0, armed })
+        let (next_available, next_used) = (0, 0);
+        Ok(Queue {
+            config,
+            features,
+            next_available,
+            seen_available: next_available,
+            next_used,
+            published_used: next_used,
+            armed,
+            ledger,
+            again: None,
+        })
+    }
+
+    /// The queue that another life of this device has left, or what is wrong with it. [`pop`](Self::pop) gives the chains that the
+    /// device had first, then new ones. The driver may wait for a notification that was never raised: raise one.
+    pub fn resume(
+        config: QueueConfig,
+        features: QueueFeatures,
+        ledger: &'static Ledger,
+        memory: &impl GuestMemory,
+    ) -> Result<Queue, Error> {
+        let fresh = Queue::new(config, features, ledger)?;
+        let seen = memory.load_acquire(config.used_ring + 2)?;
+        let used = ledger.settle(seen).ok_or(Error::UsedIndex(seen))?;
+        let next_available = used.wrapping_add(ledger.count() as u16);
+        Ok(Queue {
+            next_available,
+            seen_available: next_available,
+            next_used: used,
+            published_used: used,
+            armed: None,
+            again: Some(0),
+            ..fresh
+        })
     }
 
     /// Where the driver has put it.
@@ -110,6 +156,10 @@ impl Queue {
     /// Takes the next available chain into `chain` (which it clears first). `None`: nothing waits.
     pub fn pop(&mut self, memory: &impl GuestMemory, chain: &mut Chain) -> Result<Option<Token>, Error> {
         chain.clear();
+        if let Some(head) = self.pop_again() {
+            self.walk(memory, head, chain)?;
+            return Ok(Some(Token { head }));
+        }
         if self.next_available == self.seen_available && !self.look(memory)? {
             return Ok(None);
         }
@@ -118,8 +168,18 @@ impl Queue {
         memory.read(self.config.available_ring + 4 + 2 * slot, &mut head)?;
         let head = u16::from_le_bytes(head);
         self.walk(memory, head, chain)?;
+        if !self.ledger.take(head) {
+            return Err(Error::HeadInUse(head));
+        }
         self.next_available = self.next_available.wrapping_add(1);
         Ok(Some(Token { head }))
+    }
+
+    /// The next head that another life of this device has left.
+    fn pop_again(&mut self) -> Option<u16> {
+        let head = self.ledger.next(self.again?);
+        self.again = head.map(|head| head + 1);
+        head
     }
 
     /// Writes the used entry of `token`: the device wrote the first `written` bytes of its writable part. The driver sees it at
@@ -128,6 +188,7 @@ impl Queue {
         let slot = u64::from(self.next_used) & u64::from(self.config.size - 1);
         let entry = u64::from(token.head) | u64::from(written) << 32;
         memory.write(self.config.used_ring + 4 + 8 * slot, &entry.to_le_bytes())?;
+        self.ledger.give_back(token.head);
         self.next_used = self.next_used.wrapping_add(1);
         Ok(())
     }
@@ -139,7 +200,9 @@ impl Queue {
             return Ok(false);
         }
         // Section 2.7.8.2: entries first, then the index.
+        self.ledger.publishing(new);
         memory.store_release(self.config.used_ring + 2, new)?;
+        self.ledger.published(new);
         self.published_used = new;
         // Section 2.7.7.2 and 2.7.10: the index must be visible before the driver's wish is read.
         memory.fence();
@@ -280,11 +343,12 @@ fn walk_indirect(memory: &impl GuestMemory, descriptor: Descriptor, chain: &mut 
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, vec, vec::Vec};
+    use std::{boxed::Box, cell::Cell, collections::BTreeMap, vec, vec::Vec};
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::OutOfRange;
     use crate::model::{Buffer, Driver, Ram};
 
     const BOTH: QueueFeatures = QueueFeatures { indirect: true, event_idx: true };
@@ -292,9 +356,15 @@ mod tests {
     /// Behind the rings.
     const FREE: u64 = Ram::BASE + 0x1000;
 
+    fn ledger() -> &'static Ledger {
+        let ledger = Box::leak(Box::new(Ledger::new()));
+        ledger.begin(0);
+        ledger
+    }
+
     fn world(features: QueueFeatures) -> (Ram, Driver, Queue) {
         let driver = Driver::new(Ram::BASE, SIZE, features.event_idx);
-        let queue = Queue::new(driver.config, features).unwrap();
+        let queue = Queue::new(driver.config, features, ledger()).unwrap();
         (Ram::new(0x4000), driver, queue)
     }
 
@@ -315,8 +385,8 @@ mod tests {
     #[test]
     fn impossible_queues_are_refused() {
         let good = Driver::new(Ram::BASE, 8, true).config;
-        for size in [0, 3, 2048, u32::MAX] {
-            assert_eq!(Queue::new(QueueConfig { size, ..good }, BOTH).err(), Some(Error::QueueSize(size)));
+        for size in [0, 3, 512, u32::MAX] {
+            assert_eq!(Queue::new(QueueConfig { size, ..good }, BOTH, ledger()).err(), Some(Error::QueueSize(size)));
         }
         let bad = [
             QueueConfig { descriptor_table: 8, ..good },
@@ -325,14 +395,14 @@ mod tests {
             QueueConfig { descriptor_table: u64::MAX - 15, ..good },
         ];
         for config in bad {
-            assert!(matches!(Queue::new(config, BOTH), Err(Error::RingAlignment(_))), "{config:?}");
+            assert!(matches!(Queue::new(config, BOTH, ledger()), Err(Error::RingAlignment(_))), "{config:?}");
         }
     }
 
     #[test]
     fn a_ring_outside_memory_is_an_error() {
         let config = QueueConfig { available_ring: Ram::BASE + 0x4000, ..Driver::new(Ram::BASE, 8, true).config };
-        let mut queue = Queue::new(config, BOTH).unwrap();
+        let mut queue = Queue::new(config, BOTH, ledger()).unwrap();
         assert!(matches!(queue.pop(&Ram::new(0x4000), &mut Chain::new()), Err(Error::Ring(_))));
     }
 
@@ -532,6 +602,111 @@ mod tests {
             }
             prop_assert!(pair.posted.is_empty(), "both sleep and {} chains wait", pair.posted.len());
         }
+    }
+
+    /// Memory whose device dies at its `left`-th access from now.
+    struct Mortal<'a> {
+        ram: &'a Ram,
+        left: Cell<usize>,
+    }
+
+    impl Mortal<'_> {
+        fn live(&self) -> Result<(), OutOfRange> {
+            let left = self.left.get().checked_sub(1).ok_or(OutOfRange { address: 0, len: 0 })?;
+            self.left.set(left);
+            Ok(())
+        }
+    }
+
+    impl GuestMemory for Mortal<'_> {
+        fn read(&self, address: u64, out: &mut [u8]) -> Result<(), OutOfRange> {
+            self.live()?;
+            self.ram.read(address, out)
+        }
+
+        fn write(&self, address: u64, data: &[u8]) -> Result<(), OutOfRange> {
+            self.live()?;
+            self.ram.write(address, data)
+        }
+
+        fn load_acquire(&self, address: u64) -> Result<u16, OutOfRange> {
+            self.live()?;
+            self.ram.load_acquire(address)
+        }
+
+        fn store_release(&self, address: u64, value: u16) -> Result<(), OutOfRange> {
+            self.live()?;
+            self.ram.store_release(address, value)
+        }
+
+        fn fence(&self) {}
+    }
+
+    /// One life of a device: takes up to `most` chains and gives them back in an order that `mix` chooses.
+    fn live(queue: &mut Queue, memory: &Mortal<'_>, most: usize, mix: usize) -> Result<(), Error> {
+        let mut held = Vec::new();
+        let mut chain = Chain::new();
+        while held.len() < most
+            && let Some(token) = queue.pop(memory, &mut chain)?
+        {
+            held.push((token, chain.writable_bytes()));
+        }
+        while !held.is_empty() {
+            let (token, written) = held.swap_remove(mix % held.len());
+            queue.push_used(memory, token, written)?;
+            if held.len().is_multiple_of(2) {
+                queue.publish(memory)?;
+            }
+        }
+        queue.publish(memory).map(drop)
+    }
+
+    proptest! {
+        #[test]
+        fn a_device_that_dies_anywhere_loses_no_chain_and_shows_none_twice(
+            lives in prop::collection::vec((0..40usize, 1..8usize, any::<usize>(), 0..9usize), 1..60),
+            event_idx: bool,
+        ) {
+            let features = QueueFeatures { indirect: true, event_idx };
+            let (ram, mut driver, _) = world(features);
+            let ledger = ledger();
+            let mut posted = BTreeMap::new();
+            // The last life dies of nothing.
+            for (accesses, most, mix, posts) in lives.into_iter().chain([(usize::MAX, 8, 0, 0)]) {
+                for len in 1..=posts as u32 {
+                    let Some(head) = driver.post(&ram, &[(FREE, len, true)]) else { break };
+                    prop_assert_eq!(posted.insert(head, len), None);
+                }
+                let memory = Mortal { ram: &ram, left: Cell::new(accesses) };
+                let resumed = Queue::resume(driver.config, features, ledger, &memory);
+                if let Ok(mut queue) = resumed {
+                    let outcome = live(&mut queue, &memory, most, mix);
+                    prop_assert!(outcome.is_ok() || memory.left.get() == 0, "{:?}", outcome);
+                }
+                // `take_used` asserts that no head comes back twice.
+                while let Some((head, written)) = driver.take_used(&ram) {
+                    prop_assert_eq!(posted.remove(&head), Some(written));
+                }
+            }
+            prop_assert!(posted.is_empty(), "lost: {:?}", posted);
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_made_available_twice_is_an_error() {
+        let (ram, mut driver, mut queue) = world(BOTH);
+        let head = driver.post(&ram, &[(FREE, 4, true)]).unwrap();
+        driver.make_available(&ram, head);
+        queue.pop(&ram, &mut Chain::new()).unwrap().unwrap().abandon();
+        assert_eq!(queue.pop(&ram, &mut Chain::new()).unwrap_err(), Error::HeadInUse(head));
+    }
+
+    #[test]
+    fn a_used_index_that_the_device_never_wrote_ends_the_queue() {
+        let (ram, driver, queue) = world(BOTH);
+        ram.put(driver.config.used_ring + 2, &1u16.to_le_bytes());
+        let error = Queue::resume(driver.config, BOTH, queue.ledger, &ram).unwrap_err();
+        assert_eq!(error, Error::UsedIndex(1));
     }
 
     #[test]

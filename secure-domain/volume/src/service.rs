@@ -10,7 +10,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use anchor::MonotonicStore;
 use block::BlockDevice;
 use virtio::{
-    Chain, GuestMemory, Queue, QueueConfig, QueueFeatures, Token,
+    Chain, GuestMemory, Ledger, Queue, QueueConfig, QueueFeatures, Token,
     blk::{self, ID_BYTES, Request, Status},
 };
 
@@ -39,6 +39,17 @@ pub struct Outcome {
     pub quiesced: Option<bool>,
 }
 
+/// How a driver has set its device up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Where its queue is.
+    pub queue: QueueConfig,
+    /// The feature bits that it has accepted.
+    pub features: u64,
+    /// Resets of the device before.
+    pub generation: u32,
+}
+
 /// A request of a driver while it is being served.
 struct Slot {
     chain: Chain,
@@ -52,6 +63,8 @@ struct Device {
     blocks: u64,
     id: [u8; ID_BYTES],
     queue: Option<Queue>,
+    /// What is to be remembered of the queue if this program dies.
+    ledger: &'static Ledger,
     slots: Box<[Slot]>,
     free: Vec<u32>,
     /// The ring was malformed; only a reset helps.
@@ -80,13 +93,26 @@ pub struct Server<D, A> {
 }
 
 impl Device {
-    fn new(volume: u32, blocks: u64, name: &str) -> Device {
+    fn new(volume: u32, blocks: u64, name: &str, ledger: &'static Ledger) -> Device {
         let mut id = [0; ID_BYTES];
         let len = name.len().min(ID_BYTES);
         id[..len].copy_from_slice(&name.as_bytes()[..len]);
         let slots = (0..SLOTS).map(|_| Slot { chain: Chain::new(), request: None }).collect();
         let free = (0..SLOTS as u32).rev().collect();
-        Device { volume, blocks, id, queue: None, slots, free, broken: false, event: None }
+        Device { volume, blocks, id, queue: None, ledger, slots, free, broken: false, event: None }
+    }
+
+    /// Takes the driver's queue up: where another life of this program has left it, or from its beginning.
+    fn set_up(&mut self, memory: &impl GuestMemory, setup: &Setup) -> Result<(), virtio::Error> {
+        let features = QueueFeatures::from_bits(setup.features);
+        let queue = if self.ledger.continues(setup.generation) {
+            Queue::resume(setup.queue, features, self.ledger, memory)
+        } else {
+            self.ledger.begin(setup.generation);
+            Queue::new(setup.queue, features, self.ledger)
+        };
+        self.queue = Some(queue?);
+        Ok(())
     }
 
     fn is_drained(&self) -> bool {
@@ -163,13 +189,13 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
     }
 
     /// Offers a volume as the next virtual disk, and returns its number: 0, 1, ... `None`: there is no such volume, or there are
-    /// [`MAX_DEVICES`].
-    pub fn offer(&mut self, volume: u32) -> Option<usize> {
+    /// [`MAX_DEVICES`]. `ledger` is that device's in every life of this program.
+    pub fn offer(&mut self, volume: u32, ledger: &'static Ledger) -> Option<usize> {
         if self.devices.len() == MAX_DEVICES {
             return None;
         }
         let info = self.pool.volumes().find(|info| info.number == volume)?;
-        self.devices.push(Device::new(volume, info.blocks, &info.name));
+        self.devices.push(Device::new(volume, info.blocks, &info.name, ledger));
         Some(self.devices.len() - 1)
     }
 
@@ -203,29 +229,24 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         self.pool
     }
 
-    /// The driver of `device` has set DRIVER_OK with its queue at `config` and these features. Looks at the ring at once, because
-    /// the driver may have rung before. Called again for a queue that is being served (another status bit changed), or before the
-    /// reset that a malformed ring asked for, it starts nothing.
-    pub fn start(
-        &mut self,
-        device: usize,
-        now_ms: u64,
-        memory: &impl GuestMemory,
-        config: QueueConfig,
-        driver_features: u64,
-    ) -> Outcome {
+    /// The driver of `device` has set DRIVER_OK. Looks at the ring at once, because the driver may have rung before. Called again
+    /// for a queue that is being served (another status bit changed), or before the reset that a malformed ring asked for, it
+    /// starts nothing. A queue that another life of this program has left is gone on with: what was under way is served again,
+    /// and the driver is notified in any case, since that life may have died before it could.
+    pub fn start(&mut self, device: usize, now_ms: u64, memory: &impl GuestMemory, setup: &Setup) -> Outcome {
         let state = &self.devices[device];
-        if state.broken || state.queue.as_ref().is_some_and(|queue| *queue.config() == config) {
+        if state.broken || state.queue.as_ref().is_some_and(|queue| *queue.config() == setup.queue) {
             return self.resume(now_ms, memory);
         }
         self.forget(device);
         if self.phase == Phase::Quiet {
             self.phase = Phase::Serving;
         }
-        match Queue::new(config, QueueFeatures::from_bits(driver_features)) {
-            Ok(queue) => {
-                self.devices[device].queue = Some(queue);
-                self.resume(now_ms, memory)
+        let continued = self.devices[device].ledger.continues(setup.generation);
+        match self.devices[device].set_up(memory, setup) {
+            Ok(()) => {
+                let outcome = self.resume(now_ms, memory);
+                Outcome { interrupts: outcome.interrupts | u32::from(continued) << device, ..outcome }
             }
             Err(error) => self.fail(device, error),
         }

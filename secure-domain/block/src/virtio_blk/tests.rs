@@ -1,10 +1,10 @@
 //! The driver against a device made of this project's own device side, and against devices that lie.
 
 use core::cell::RefCell;
-use std::{vec, vec::Vec};
+use std::{boxed::Box, vec, vec::Vec};
 
 use proptest::prelude::*;
-use virtio::{Chain, GuestMemory, OutOfRange, Queue, QueueConfig, QueueFeatures, Token};
+use virtio::{Chain, GuestMemory, Ledger, OutOfRange, Queue, QueueConfig, QueueFeatures, Token};
 
 use super::*;
 use crate::model::{Memory, RegisterFile};
@@ -78,7 +78,8 @@ impl Device {
             available_ring: area(0x90),
             used_ring: area(0xa0),
         };
-        let queue = Queue::new(config, QueueFeatures::default()).unwrap();
+        let ledger = Box::leak(Box::new(Ledger::new()));
+        let queue = Queue::new(config, QueueFeatures::default(), ledger).unwrap();
         Device { queue, image: vec![0; BLOCKS as usize * BLOCK_BYTES], taken: Vec::new(), flushes: 0 }
     }
 

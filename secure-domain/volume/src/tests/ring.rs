@@ -1,17 +1,18 @@
 //! Drivers that behave, misbehave, reset, or go away: two virtual disks over one pool.
 
-use std::{vec, vec::Vec};
+use std::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 
 use anchor::ram::RamAnchor;
 use block::ram::RamDisk;
 use crypto::Suite;
+use proptest::prelude::*;
 use virtio::{
-    QueueConfig,
+    Ledger, QueueConfig,
     model::{Driver, Ram},
 };
 
 use super::world::*;
-use crate::{BLOCK_BYTES, Event, Layout, Outcome, Server};
+use crate::{BLOCK_BYTES, Event, Layout, Outcome, Server, service::Setup};
 
 const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
@@ -28,9 +29,18 @@ struct Machine {
     ram: Ram,
     server: Server<RamDisk, RamAnchor>,
     drivers: Vec<Driver>,
+    ledgers: [&'static Ledger; 2],
+    /// Resets of each device.
+    generations: [u32; 2],
     quiesced: Option<bool>,
     interrupts: u32,
     areas: u64,
+}
+
+fn offer(server: &mut Server<RamDisk, RamAnchor>, ledgers: [&'static Ledger; 2]) {
+    let [one, two] = ledgers;
+    let offered = (server.offer(1, one), server.offer(2, two), server.offer(3, one));
+    assert_eq!(offered, (Some(0), Some(1), None));
 }
 
 fn features() -> u64 {
@@ -42,21 +52,39 @@ impl Machine {
         let mut world = World::small(300, Suite::Aes128Gcm);
         assert_eq!(world.create("two", Layout::Linear, 300, Suite::Seed128Ccm), crate::Status::Ok);
         let mut server = Server::new(world.pool);
-        assert_eq!((server.offer(1), server.offer(2), server.offer(3)), (Some(0), Some(1), None));
+        let ledgers: [&Ledger; 2] = core::array::from_fn(|_| &*Box::leak(Box::new(Ledger::new())));
+        offer(&mut server, ledgers);
         let drivers = (0..2).map(|device| Driver::new(Ram::BASE + device * STRIDE, 64, true)).collect();
         let ram = Ram::new(2 * STRIDE as usize);
-        let mut machine = Machine { ram, server, drivers, quiesced: None, interrupts: 0, areas: 0 };
+        let generations = [0; 2];
+        let mut machine =
+            Machine { ram, server, drivers, ledgers, generations, quiesced: None, interrupts: 0, areas: 0 };
         (0..2).for_each(|device| machine.start(device));
         machine
     }
 
+    fn setup(&self, device: usize) -> Setup {
+        Setup { queue: self.drivers[device].config, features: features(), generation: self.generations[device] }
+    }
+
     fn start(&mut self, device: usize) {
-        let outcome = self.server.start(device, 0, &self.ram, self.drivers[device].config, features());
+        let outcome = self.server.start(device, 0, &self.ram, &self.setup(device));
         self.handle(outcome);
+    }
+
+    /// The service dies where it stands, and another is started over the same disk, which has not lost power.
+    fn die(self) -> Machine {
+        let (images, anchor) = World::with(self.server.into_pool()).cut(|_| true);
+        let (world, _) = World::mount(images, anchor).unwrap();
+        let mut machine = Machine { server: Server::new(world.pool), ..self };
+        offer(&mut machine.server, machine.ledgers);
+        (0..2).for_each(|device| machine.start(device));
+        machine
     }
 
     fn reset(&mut self, device: usize) {
         self.server.reset(device);
+        self.generations[device] += 1;
         let base = Ram::BASE + device as u64 * STRIDE;
         self.ram.put(base, &vec![0; Driver::ring_bytes(64) as usize]);
         self.drivers[device] = Driver::new(base, 64, true);
@@ -144,14 +172,14 @@ fn two_disks_are_served_side_by_side() {
 fn a_malformed_ring_asks_for_a_reset_once_and_the_other_disk_goes_on() {
     let mut machine = Machine::new();
     assert_eq!(machine.write(0, 0, &filled(5)), OK);
-    let config = machine.drivers[0].config;
-    machine.ram.put(config.available_ring + 2, &0x8000u16.to_le_bytes());
+    let setup = machine.setup(0);
+    machine.ram.put(setup.queue.available_ring + 2, &0x8000u16.to_le_bytes());
     assert_eq!(machine.server.resume(0, &machine.ram).needs_reset, 1);
     assert!(matches!(
         machine.server.next_event(),
         Some(Event::Ring { device: 0, error: virtio::Error::IndexJump { .. } })
     ));
-    assert_eq!(machine.server.start(0, 0, &machine.ram, config, features()).needs_reset, 0);
+    assert_eq!(machine.server.start(0, 0, &machine.ram, &setup).needs_reset, 0);
     assert_eq!(machine.write(1, 0, &filled(6)), OK);
     machine.reset(0);
     assert_eq!(machine.read(0, 0), (OK, filled(5)));
@@ -161,8 +189,9 @@ fn a_malformed_ring_asks_for_a_reset_once_and_the_other_disk_goes_on() {
 fn an_impossible_queue_asks_for_a_reset() {
     let mut machine = Machine::new();
     machine.server.reset(1);
-    let config = QueueConfig { size: 3, ..machine.drivers[1].config };
-    assert_eq!(machine.server.start(1, 0, &machine.ram, config, 0).needs_reset, 2);
+    let queue = QueueConfig { size: 3, ..machine.drivers[1].config };
+    let setup = Setup { queue, features: 0, generation: 1 };
+    assert_eq!(machine.server.start(1, 0, &machine.ram, &setup).needs_reset, 2);
 }
 
 #[test]
@@ -232,10 +261,69 @@ fn a_driver_without_event_index_is_served_too() {
     machine.server.reset(0);
     machine.drivers[0] = Driver::new(Ram::BASE, 64, false);
     machine.ram.put(Ram::BASE, &vec![0; Driver::ring_bytes(64) as usize]);
-    let outcome = machine.server.start(0, 0, &machine.ram, machine.drivers[0].config, 0);
+    let setup = Setup { features: 0, generation: 1, ..machine.setup(0) };
+    let outcome = machine.server.start(0, 0, &machine.ram, &setup);
     machine.handle(outcome);
     for block in 0..200 {
         assert_eq!(machine.write(0, block, &filled(block as u32)), OK);
         assert_eq!(machine.read(0, block), (OK, filled(block as u32)));
+    }
+}
+
+#[test]
+fn a_service_that_dies_with_requests_under_way_serves_them_in_its_next_life() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.write(0, 9, &filled(9)), OK);
+    machine.server.pool_mut().member_mut(0).credit = 0;
+    let area = machine.post(0, TYPE_OUT, 3, &filled(3), 4096);
+    let read = machine.post(0, TYPE_IN, 9, &[], 4096);
+    let outcome = machine.server.resume(0, &machine.ram);
+    machine.handle(outcome);
+    assert!(machine.drivers[0].take_used(&machine.ram).is_none());
+    let mut machine = machine.die();
+    assert_eq!(machine.interrupts & 1, 1, "the driver may wait for a notification of the life before");
+    machine.settle();
+    let served = [(); 2].map(|()| machine.drivers[0].take_used(&machine.ram).is_some());
+    assert_eq!((served, machine.ram.get(area + 16, 1)[0]), ([true; 2], OK));
+    assert_eq!(machine.ram.get(read + 4096, 4096), filled(9));
+    assert_eq!(machine.read(0, 3), (OK, filled(3)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(40)))]
+
+    #[test]
+    fn no_driver_can_tell_that_its_service_died(
+        lives in prop::collection::vec((0..6u32, 0..30usize), 1..12),
+    ) {
+        let mut machine = Machine::new();
+        let (mut expected, mut next, mut waiting) = (BTreeMap::new(), 0, 0);
+        for (posts, credit) in lives {
+            machine.server.pool_mut().member_mut(0).credit = credit;
+            for _ in 0..posts.min(6 - waiting) {
+                // Each write is to a block of its own: those under way have no order.
+                let block = next;
+                next += 1;
+                waiting += 1;
+                machine.post(0, TYPE_OUT, block.into(), &filled(next), 4096);
+                expected.insert(block, next);
+            }
+            let outcome = machine.server.on_disk_interrupt(0, 0, &machine.ram);
+            machine.handle(outcome);
+            while let Some((_, written)) = machine.drivers[0].take_used(&machine.ram) {
+                prop_assert_eq!(written, 1);
+                waiting -= 1;
+            }
+            machine = machine.die();
+        }
+        machine.server.pool_mut().member_mut(0).credit = usize::MAX;
+        machine.settle();
+        while machine.drivers[0].take_used(&machine.ram).is_some() {
+            waiting -= 1;
+        }
+        prop_assert_eq!(waiting, 0);
+        for (block, value) in expected {
+            prop_assert_eq!(machine.read(0, block.into()), (OK, filled(value)));
+        }
     }
 }

@@ -2,13 +2,15 @@
 
 use anchor::ram::RamAnchor;
 use block::ram::RamDisk;
-use virtio::QueueConfig;
-use volume::{Server, mount};
+use virtio::{Ledger, QueueConfig};
+use volume::{Server, mount, service::Setup};
 
 use super::{
     virtqueue::Shifting,
     volume_mount::{options, random, root, sealed},
 };
+
+static LEDGER: Ledger = Ledger::new();
 
 /// A head of four bytes, a few steps, then the driver's memory.
 pub fn run(data: &[u8]) {
@@ -20,19 +22,21 @@ pub fn run(data: &[u8]) {
         panic!("a sound disk is mounted")
     };
     let mut server = Server::new(pool);
-    assert_eq!(server.offer(1), Some(0));
+    assert_eq!(server.offer(1, &LEDGER), Some(0));
     let memory = Shifting::new(rest, 32 << 10);
     let size = 1 << (head[2] % 6);
-    let config = QueueConfig { size, descriptor_table: 0, available_ring: 1024, used_ring: 1536 };
-    let features = u64::from(head[3]) << 28;
-    let mut outcome = server.start(0, 0, &memory, config, features);
+    let queue = QueueConfig { size, descriptor_table: 0, available_ring: 1024, used_ring: 1536 };
+    // A ledger that was begun for 0 has been left by the input before: as good as any that a crash leaves.
+    let mut setup = Setup { queue, features: u64::from(head[3]) << 28, generation: u32::from(head[3] >> 7) };
+    let mut outcome = server.start(0, 0, &memory, &setup);
     for (now_ms, &step) in (0..).zip(&head[4..]) {
         server.pool_mut().member_mut(0).credit = usize::from(step >> 3);
         outcome = match step % 8 {
             0 => server.quiesce(now_ms, &memory),
             1 => {
                 server.reset(0);
-                server.start(0, now_ms, &memory, config, features)
+                setup.generation += 1;
+                server.start(0, now_ms, &memory, &setup)
             }
             2..5 => server.resume(now_ms, &memory),
             _ if outcome.again => server.resume(now_ms, &memory),

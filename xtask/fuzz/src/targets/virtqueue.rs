@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use virtio::{Chain, Error, GuestMemory, OutOfRange, Queue, QueueConfig, QueueFeatures, blk, chain::MAX_SEGMENTS};
+use virtio::{
+    Chain, Error, GuestMemory, Ledger, OutOfRange, Queue, QueueConfig, QueueFeatures, blk, chain::MAX_SEGMENTS,
+};
 
 /// Guest memory that begins at address 0, repeats the input, and changes a byte every few reads.
 pub(crate) struct Shifting<'a> {
@@ -64,6 +66,9 @@ impl GuestMemory for Shifting<'_> {
     fn fence(&self) {}
 }
 
+/// Of the device's three lives: the second and third go on with what the bytes and the life before have left.
+static LEDGER: Ledger = Ledger::new();
+
 /// The first byte is features and queue size; the rest is memory, rings first.
 pub fn run(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
@@ -71,10 +76,19 @@ pub fn run(data: &[u8]) {
     let size = 1 << (first % 7);
     let config = QueueConfig { size, descriptor_table: 0, available_ring: 1024, used_ring: 1536 };
     let features = QueueFeatures { indirect: first & 64 != 0, event_idx: first & 128 != 0 };
-    let mut queue = Queue::new(config, features).expect("the queue is sound, its contents are not");
+    LEDGER.begin(0);
+    let mut life = Queue::new(config, features, &LEDGER);
+    for _ in 0..3 {
+        let Ok(mut queue) = life else { return };
+        live(&memory, &mut queue);
+        life = Queue::resume(config, features, &LEDGER, &memory);
+    }
+}
+
+fn live(memory: &Shifting<'_>, queue: &mut Queue) {
     let mut chain = Chain::new();
     for _ in 0..64 {
-        match serve(&memory, &mut queue, &mut chain) {
+        match serve(memory, queue, &mut chain) {
             Ok(true) => {}
             Ok(false) | Err(_) => break,
         }
