@@ -11,7 +11,7 @@ use core::fmt;
 use arrayvec::ArrayVec;
 
 use crate::secure_tree::PLACE_BYTES;
-use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, Region, region};
+use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, PAGE, Region, region};
 
 /// The secure domain lies below this if it can: devices that address 32 bits only can then reach it.
 const LOW: u64 = 1 << 32;
@@ -42,15 +42,21 @@ pub struct Loaded {
     pub kernel: KernelSize,
     /// Memory of the secure domain in bytes.
     pub secure_bytes: u64,
+    /// The secure domain's image as it lies in the bundle, in bytes.
+    pub secure_image_bytes: u64,
 }
 
-/// Who gets which memory. No two of `el2`, `secure` and `general` overlap; the rest lies in `general`.
+/// Who gets which memory. No two of `el2`, `pristine`, `secure` and `general` overlap; the rest lies in one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// EL2 and the rest of its blocks.
     pub el2: Region,
+    /// EL2's copy of the secure domain's image and behind it of its tree, from which the domain is started again: whole blocks.
+    pub pristine: Region,
     /// The secure domain, in whole blocks.
     pub secure: Region,
+    /// What survives a restart of the secure domain: the page below its tree.
+    pub secure_kept: Region,
     /// Where the secure domain's tree goes: the end of `secure`.
     pub secure_tree: Region,
     /// The memory of the general domain, sorted.
@@ -127,16 +133,18 @@ impl MemoryPlan {
     pub fn make(machine: &Machine, loaded: &Loaded) -> Result<MemoryPlan, PlanError> {
         check(machine, loaded)?;
         let el2 = loaded.el2.hull(BLOCK);
-        let secure = place_secure(machine, loaded, el2)?;
-        let general = region::difference(&machine.memory, &[el2, secure]);
+        let (pristine, secure) = place_secure(machine, loaded, el2)?;
+        let general = region::difference(&machine.memory, &[el2, pristine, secure]);
         let mut free = Free { machine, regions: region::difference(&general, &taken(machine, loaded)) };
         let base = free.lowest("the general domain's kernel", kernel_span(loaded.kernel)?)?;
         let general_tree = free.lowest("the general domain's device tree", MAX_TREE_BYTES as u64)?;
         let kernel = within(base, loaded.kernel.text_offset, loaded.kernel.image_size);
         let secure_tree = within(secure, secure.size() - PLACE_BYTES, PLACE_BYTES);
-        // A machine has at most MAX_BANKS ranges and two cuts add at most one each.
+        let secure_kept = within(secure, secure.size() - PLACE_BYTES - PAGE, PAGE);
+        // A machine has at most MAX_BANKS ranges and two cuts, of which `pristine` and `secure` are one, add at most one each.
         let general = general.into_iter().take(MAX_GENERAL).collect();
-        Ok(MemoryPlan { el2, secure, secure_tree, general, kernel, general_tree, initrd: loaded.initrd })
+        let initrd = loaded.initrd;
+        Ok(MemoryPlan { el2, pristine, secure, secure_kept, secure_tree, general, kernel, general_tree, initrd })
     }
 }
 
@@ -169,12 +177,18 @@ fn taken(machine: &Machine, loaded: &Loaded) -> Vec<Region> {
     machine.reserved.iter().copied().chain([loaded.dtb, loaded.bundle]).collect()
 }
 
-/// At the top of a bank, below 4 GiB if there is room.
-fn place_secure(machine: &Machine, loaded: &Loaded, el2: Region) -> Result<Region, PlanError> {
+/// At the top of a bank, below 4 GiB if there is room: the pristine copy, and right behind it the secure domain.
+fn place_secure(machine: &Machine, loaded: &Loaded, el2: Region) -> Result<(Region, Region), PlanError> {
     let mut taken = taken(machine, loaded);
     taken.push(el2);
     let free = Free { machine, regions: region::difference(&machine.memory, &taken) };
-    free.highest("the secure domain", loaded.secure_bytes)
+    let copy = loaded.secure_image_bytes.checked_add(PLACE_BYTES).and_then(|size| size.checked_next_multiple_of(BLOCK));
+    let both = copy.and_then(|copy| copy.checked_add(loaded.secure_bytes));
+    let (Some(copy), Some(both)) = (copy, both) else {
+        return Err(PlanError::Size { what: "the secure domain's image", size: loaded.secure_image_bytes });
+    };
+    let place = free.highest("the secure domain", both)?;
+    Ok((within(place, 0, copy), within(place, copy, loaded.secure_bytes)))
 }
 
 fn kernel_span(kernel: KernelSize) -> Result<u64, PlanError> {

@@ -9,6 +9,7 @@
 //!     memory@4c000000 { device_type = "memory"; reg = <...>; };             its own memory
 //!     general-domain-memory { reg = <...> <...>; };                         the windows into the general domain's memory
 //!     shared-page@4bfff000 { reg = <...>; };                                abi::SharedPage
+//!     kept-page@4fffd000 { reg = <...>; };                                  its own memory that survives its restart
 //!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };
 //!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one
 //!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes]; };
@@ -45,6 +46,8 @@ pub struct SecureTree<'a> {
     pub general: ArrayVec<Region, MAX_WINDOWS>,
     /// Address of `abi::SharedPage`.
     pub shared_page: u64,
+    /// Address of the page behind its memory that is not scrubbed when it is started again.
+    pub kept_page: u64,
     /// The storage controller.
     pub storage: Storage<'a>,
     /// The flash bank for its development anchor, if the machine has one.
@@ -108,6 +111,7 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
         memory: first_region(&tree, "/memory")?,
         general: general(&tree)?,
         shared_page: first_region(&tree, "/shared-page")?.base(),
+        kept_page: first_region(&tree, "/kept-page")?.base(),
         storage: storage(&tree)?,
         anchor: tree.find_node(ANCHOR).map(|_| first_region(&tree, ANCHOR)).transpose()?,
         rng_seed: optional_key(chosen, "rng-seed")?,
@@ -172,8 +176,10 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     let memory = add(root, &format!("memory@{:x}", what.memory.base()), &[what.memory]);
     set(memory, "device_type", "memory");
     add(root, "general-domain-memory", &what.general);
-    if let Some(page) = Region::new(what.shared_page, crate::PAGE) {
-        add(root, &format!("shared-page@{:x}", page.base()), &[page]);
+    for (name, address) in [("shared-page", what.shared_page), ("kept-page", what.kept_page)] {
+        if let Some(page) = Region::new(address, crate::PAGE) {
+            add(root, &format!("{name}@{address:x}"), &[page]);
+        }
     }
     let storage = add(root, &format!("storage@{:x}", what.storage.registers.base()), &[what.storage.registers]);
     set(storage, "compatible", what.storage.compatible);

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 const GENERAL: &[u8] = b"haechi rng-seed general domain 1\0";
 const SECURE: &[u8] = b"haechi rng-seed secure domain 1\0";
+const RESTART: &[u8] = b"haechi rng-seed restart 1\0";
 
 /// A seed for each domain; knowing one does not help to know the other.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,13 +16,29 @@ pub struct Seeds {
     pub general: [u8; 32],
     /// For the secure domain.
     pub secure: [u8; 32],
+    /// For the secure domain's later lives: no domain gets it.
+    pub restart: Restart,
+}
+
+/// Where the seeds of the secure domain's later lives come from. A life that crashed may be hostile: what it knew does not help
+/// to know the next one's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Restart([u8; 32]);
+
+impl Restart {
+    /// The seed of the next life; each call gives another one, from which neither the earlier nor the later ones follow.
+    pub fn next(&mut self) -> [u8; 32] {
+        let seed = Sha256::new().chain_update(SECURE).chain_update(self.0).finalize().into();
+        self.0 = Sha256::new().chain_update(RESTART).chain_update(self.0).finalize().into();
+        seed
+    }
 }
 
 impl Seeds {
     /// Derives both from the seed of the machine.
     pub fn derive(machine: &[u8]) -> Seeds {
         let derive = |label: &[u8]| Sha256::new().chain_update(label).chain_update(machine).finalize().into();
-        Seeds { general: derive(GENERAL), secure: derive(SECURE) }
+        Seeds { general: derive(GENERAL), secure: derive(SECURE), restart: Restart(derive(RESTART)) }
     }
 }
 
@@ -41,6 +58,16 @@ mod tests {
         assert_ne!(seeds.general, seeds.secure);
         assert_ne!(seeds.general, [7; 32]);
         assert_ne!(seeds, Seeds::derive(&[8; 32]));
+    }
+
+    #[test]
+    fn no_life_of_the_secure_domain_gets_the_seed_of_another() {
+        let mut seeds = Seeds::derive(&[7; 32]);
+        let lives = [seeds.secure, seeds.restart.next(), seeds.restart.next(), seeds.restart.next()];
+        for (index, seed) in lives.iter().enumerate() {
+            assert!(!lives[..index].contains(seed));
+        }
+        assert_eq!(Seeds::derive(&[7; 32]).restart.next(), lives[1], "and yet they are derived");
     }
 
     #[test]

@@ -61,6 +61,7 @@ fn loaded() -> Loaded {
         initrd: Some(region(0x4A00_0000, 4 * MIB)),
         kernel: KERNEL,
         secure_bytes: BOARD.secure_memory_bytes,
+        secure_image_bytes: 700 << 10,
     }
 }
 
@@ -253,7 +254,7 @@ fn too_little_memory_is_said_in_mib() {
         MemoryPlan::make(&machine, &loaded).unwrap_err()
     };
     let secure = plan(|loaded| loaded.secure_bytes = 512 * MIB).to_string();
-    assert!(secure.starts_with("too little memory: the secure domain needs 512 MiB in one piece"), "{secure}");
+    assert!(secure.starts_with("too little memory: the secure domain needs 514 MiB in one piece"), "{secure}");
     assert!(secure.contains("256 MiB has 1"), "{secure}");
     let kernel = plan(|loaded| loaded.kernel.image_size = 200 * MIB).to_string();
     assert!(kernel.starts_with("too little memory: the general domain's kernel needs 200 MiB"), "{kernel}");
@@ -281,6 +282,7 @@ fn things_that_cannot_lie_where_they_are_said_to_lie_are_refused() {
         PlanError::NotInMemory { what: "the initrd", .. }
     ));
     assert!(matches!(plan(|it| it.secure_bytes = MIB), PlanError::Size { .. }));
+    assert!(matches!(plan(|it| it.secure_image_bytes = u64::MAX), PlanError::Size { .. }));
     assert!(matches!(plan(|it| it.kernel.image_size = u64::MAX), PlanError::Size { .. }));
     assert!(matches!(plan(|it| it.kernel.image_size = 0), PlanError::Size { .. }));
 }
@@ -358,11 +360,11 @@ fn bytes_behind_the_tree_are_ignored() {
 fn every_byte_of_memory_has_one_owner() {
     for dtb in ALL {
         let Booted { machine, plan, .. } = boot(dtb);
-        let mut owners: Vec<Region> = plan.general.iter().copied().chain([plan.el2, plan.secure]).collect();
+        let mut owners: Vec<Region> = plan.general.iter().copied().chain([plan.el2, plan.pristine, plan.secure]).collect();
         owners.sort();
         assert!(owners.windows(2).all(|pair| pair[0].end() <= pair[1].base()), "{owners:?}");
         assert_eq!(owners.iter().map(Region::size).sum::<u64>(), machine.memory_bytes());
-        for cut in [plan.el2, plan.secure] {
+        for cut in [plan.el2, plan.pristine, plan.secure] {
             assert!(cut.base() % (2 * MIB) == 0 && cut.size() % (2 * MIB) == 0);
         }
     }
@@ -382,6 +384,8 @@ fn what_is_placed_lies_in_general_memory_and_on_nothing_else() {
         assert_eq!(plan.kernel.size(), KERNEL.image_size);
         assert_eq!(plan.initrd, loaded.initrd);
         assert!(plan.secure.contains(&plan.secure_tree) && plan.secure_tree.end() == plan.secure.end());
+        assert!(plan.secure.contains(&plan.secure_kept) && plan.secure_kept.end() == plan.secure_tree.base());
+        assert!(plan.pristine.size() >= loaded.secure_image_bytes + plan.secure_tree.size());
     }
 }
 
@@ -588,6 +592,7 @@ fn secure<'a>(booted: &Booted) -> SecureTree<'a> {
         memory: booted.plan.secure,
         general: booted.plan.general.iter().copied().collect(),
         shared_page: 0x0B10_0000,
+        kept_page: booted.plan.secure_kept.base(),
         storage: Storage { compatible: "virtio,mmio", registers: booted.storage.registers, irq_line: 0 },
         anchor: Some(ANCHOR.registers),
         rng_seed: booted.machine.seeds.as_ref().map(|seeds| seeds.secure),

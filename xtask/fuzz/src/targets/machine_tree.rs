@@ -36,6 +36,7 @@ pub fn run(data: &[u8]) {
         memory: plan.secure,
         general: plan.general.iter().copied().collect(),
         shared_page: 0x1000,
+        kept_page: plan.secure_kept.base(),
         storage: Storage { compatible: "virtio,mmio", registers: storage.registers, irq_line: 0 },
         rng_seed: machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0; 32],
@@ -55,6 +56,7 @@ fn plan(machine: &Machine) -> Option<MemoryPlan> {
         initrd: at(0x900_0000, 0x100_0000),
         kernel: KernelSize { text_offset: 0, image_size: 32 << 20 },
         secure_bytes: BOARD.secure_memory_bytes,
+        secure_image_bytes: 700 << 10,
     };
     MemoryPlan::make(machine, &loaded).ok()
 }
@@ -62,10 +64,11 @@ fn plan(machine: &Machine) -> Option<MemoryPlan> {
 /// Nothing has two owners.
 fn check(machine: &Machine, plan: &MemoryPlan, denied: &Denied) {
     for bank in &plan.general {
-        assert!(!bank.overlaps(&plan.secure) && !bank.overlaps(&plan.el2));
+        assert!([plan.secure, plan.pristine, plan.el2].iter().all(|taken| !bank.overlaps(taken)));
         assert!(machine.memory.iter().any(|memory| memory.contains(bank)));
     }
-    assert!(!plan.secure.overlaps(&plan.el2));
+    assert!(!plan.secure.overlaps(&plan.el2) && !plan.pristine.overlaps(&plan.el2));
+    assert!(!plan.secure.overlaps(&plan.pristine));
     for window in device_windows(machine, denied, 1 << 48) {
         assert!(!denied.touches(&window) && !window.overlaps(&plan.secure) && !window.overlaps(&plan.el2));
     }
