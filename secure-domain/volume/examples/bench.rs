@@ -205,7 +205,11 @@ fn recover(mut pool: Pool<Memory, RamAnchor>) -> (volume::Recovery, f64) {
 }
 
 fn main() {
+    let only = std::env::args().nth(1);
     for suite in [Suite::Aria256Gcm, Suite::Aes256Gcm, Suite::Aria256Ccm] {
+        if only.as_ref().is_some_and(|only| only != suite.name()) {
+            continue;
+        }
         let mut pool = new_pool(suite);
         let alone = seal_only(suite);
         let mut at = 0;

@@ -243,6 +243,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         more
     }
 
+    /// When [`advance`](Self::advance) is to be called though no disk, no anchor and no request gives a reason: the time on the
+    /// clock of its `now_ms`, which may have passed. `None`: the passing of time changes nothing. It holds until the next call
+    /// of any other function of the pool.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let deadlines = [self.anchor_deadline(), self.walker_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
     /// The next answer.
     pub fn next_done(&mut self) -> Option<Done> {
         self.done.pop_front()

@@ -152,6 +152,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             || self.now_ms.saturating_sub(self.walker.since_ms) >= PACE_MS
     }
 
+    /// When time alone lets the walker go on. While a run of its own, a checkpoint or a command is under way, their end does.
+    pub(super) fn walker_deadline(&self) -> Option<u64> {
+        let waits = self.walker.busy || !self.serving || self.checkpoint.is_running() || !self.commands.is_idle();
+        let paced_ms = self.walker.since_ms.saturating_add(PACE_MS);
+        let has_old = |volume: &super::Volume| volume.old.is_some();
+        let reseals = !self.stopped && self.volumes.iter().flatten().any(has_old);
+        let resealing_ms = reseals.then_some(paced_ms.max(self.walker.not_before_ms));
+        let scrubbing_ms = self.walker.scrubbing.map(|_| paced_ms);
+        [resealing_ms, scrubbing_ms].into_iter().flatten().min().filter(|_| !waits)
+    }
+
     /// Something that resealing needs cannot be read or made durable now: it is tried again later.
     pub(super) fn pause_walker(&mut self) {
         self.walker.not_before_ms = self.now_ms + RETRY_MS;
