@@ -435,7 +435,9 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
     for intid in [timers.virtual_.intid, timers.physical.intid, PMU] {
         vgic.assign(intid, Source::Hardware);
     }
-    found.storage.iter().for_each(|(_, device)| vgic.assign(device.interrupt.intid, Source::None));
+    for (_, device) in &found.storage {
+        vgic.assign(device.interrupt.intid, Source::None);
+    }
     vgic.assign(found.console.interrupt.intid, Source::Virtual);
     for index in 0..abi::DEVICES as u32 {
         vgic.assign(BOARD.channel.first_intid + index, Source::Virtual);
