@@ -1,8 +1,13 @@
 //! What must hold in a board file beyond its form.
 
+mod storage;
+mod volumes;
+
 use std::ops::Range;
 
 use crate::Board;
+
+pub use volumes::SUITES;
 
 const PAGE: u64 = 4096;
 const BLOCK: u64 = 2 << 20;
@@ -18,6 +23,8 @@ pub(crate) fn check(stem: &str, board: &Board) -> Result<(), String> {
     check_sizes(board)?;
     check_channel(board)?;
     check_huk(board)?;
+    storage::check(board)?;
+    volumes::check(board)?;
     check_windows(board)
 }
 
@@ -25,15 +32,19 @@ fn check_names(stem: &str, board: &Board) -> Result<(), String> {
     if board.name != stem {
         return Err(format!("name is \"{}\", but the file is called {stem}.toml", board.name));
     }
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-    if !plain(&board.name) {
+    if !board.name.chars().all(is_printable) {
         return Err("name takes printable ASCII only".into());
     }
-    let anchor = board.anchor.as_ref().map(|anchor| ("anchor.compatible", &anchor.compatible));
-    for (field, compatible) in [("storage.compatible", &board.storage.compatible)].into_iter().chain(anchor) {
-        if compatible.is_empty() || !plain(compatible) {
-            return Err(format!("{field} is empty or not printable ASCII"));
-        }
+    board.anchor.as_ref().map_or(Ok(()), |anchor| check_text("anchor.compatible", &anchor.compatible))
+}
+
+fn is_printable(letter: char) -> bool {
+    letter.is_ascii_graphic() || letter == ' '
+}
+
+fn check_text(field: &str, text: &str) -> Result<(), String> {
+    if text.is_empty() || !text.chars().all(is_printable) {
+        return Err(format!("{field} is empty or not printable ASCII"));
     }
     Ok(())
 }
@@ -116,10 +127,13 @@ fn windows(board: &Board) -> Result<Vec<Window>, String> {
     if let Some(console) = &board.early_console {
         windows.push(window("early_console.base".into(), console.base, PAGE)?);
     }
-    if !board.storage.base.is_multiple_of(4) {
-        return Err(format!("storage.base is {:#x}, which is no multiple of 4", board.storage.base));
+    for (index, storage) in board.storage.iter().enumerate() {
+        let page = storage.base & !(PAGE - 1);
+        // Two controllers may share a page.
+        if !board.storage[..index].iter().any(|earlier| earlier.base & !(PAGE - 1) == page) {
+            windows.push(window(format!("storage[{index}].base"), page, PAGE)?);
+        }
     }
-    windows.push(window("storage.base".into(), board.storage.base & !(PAGE - 1), PAGE)?);
     if let Some(anchor) = &board.anchor {
         windows.push(window("anchor".into(), anchor.base, anchor.size)?);
     }

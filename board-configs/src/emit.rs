@@ -15,6 +15,8 @@ pub fn emit(board: &Board) -> String {
     field("name", format!("{:?}", board.name));
     field("early_console", early_console(board));
     field("storage", storage(board));
+    field("pool", pool(board));
+    field("volumes", volumes(board));
     field("anchor", anchor(board));
     field("secure_memory_bytes", format!("{:#x}", board.secure_memory_bytes));
     field("el2_heap_bytes", format!("{:#x}", board.el2_heap_bytes));
@@ -40,8 +42,37 @@ fn early_console(board: &Board) -> String {
 }
 
 fn storage(board: &Board) -> String {
-    let (compatible, base) = (&board.storage.compatible, board.storage.base);
-    format!("machine::board::StorageController {{ compatible: {compatible:?}, base: {base:#x} }}")
+    list(board.storage.iter().map(|it| {
+        let partition = match &it.partition {
+            None => "None".into(),
+            Some(found) => {
+                format!("Some(machine::board::Partition {{ kind: {:?}, name: {:?} }})", found.kind_bytes(), found.name)
+            }
+        };
+        format!(
+            "machine::board::StorageController {{ compatible: {:?}, base: {:#x}, partition: {partition} }}",
+            it.compatible, it.base
+        )
+    }))
+}
+
+fn pool(board: &Board) -> String {
+    let (window_ms, cache_mib) = (board.pool.bulk_window_ms(), board.pool.cache_mib);
+    format!("machine::board::Pool {{ window_ms: {window_ms:?}, cache_mib: {cache_mib} }}")
+}
+
+fn volumes(board: &Board) -> String {
+    list(board.volumes.iter().map(|it| {
+        format!(
+            "machine::board::Volume {{ name: {:?}, size_mib: {}, layout: machine::board::Layout::{:?}, suite: {:?}, \
+             key_generation: {} }}",
+            it.name, it.size_mib, it.layout, it.suite, it.key_generation
+        )
+    }))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("&[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
 /// As [`denied`]: the range is one.
@@ -65,7 +96,5 @@ fn channel(board: &Board) -> String {
 
 /// The check has seen to it that every range is one: `unwrap` is evaluated when the firmware is compiled.
 fn denied(board: &Board) -> String {
-    let regions =
-        board.denied.iter().map(|it| format!("machine::Region::new({:#x}, {:#x}).unwrap()", it.base, it.size));
-    format!("&[{}]", regions.collect::<Vec<_>>().join(", "))
+    list(board.denied.iter().map(|it| format!("machine::Region::new({:#x}, {:#x}).unwrap()", it.base, it.size)))
 }

@@ -10,7 +10,10 @@ mod error;
 mod load;
 mod schema;
 
+pub use check::SUITES;
 pub use emit::emit;
 pub use error::Error;
 pub use load::{directory, load, named, parse};
-pub use schema::{Board, Channel, ConsoleKind, Denied, EarlyConsole, Huk, Storage};
+pub use schema::{
+    Board, Channel, ConsoleKind, Denied, EarlyConsole, Huk, Layout, Partition, Policy, Pool, Storage, Volume,
+};

@@ -18,8 +18,14 @@ pub struct Board {
     pub slice_us: u32,
     /// A UART that can be written before the device tree has been read.
     pub early_console: Option<EarlyConsole>,
-    /// The storage controller, which belongs to the secure domain.
-    pub storage: Storage,
+    /// The storage controllers, which belong to the secure domain: one for each disk, 1 to 4.
+    pub storage: Vec<Storage>,
+    /// How the pool on the disks is mounted.
+    #[serde(default)]
+    pub pool: Pool,
+    /// The volumes that the pool shall have, 0 to 8. Others that it has are served as they are.
+    #[serde(default, rename = "volume")]
+    pub volumes: Vec<Volume>,
     /// The flash that stands in for a freshness anchor, which belongs to the secure domain.
     pub anchor: Option<Anchor>,
     /// Where the general domain finds the virtual devices.
@@ -49,7 +55,7 @@ pub enum ConsoleKind {
     Pl011,
 }
 
-/// How to find the storage controller in the device tree.
+/// How to find a storage controller in the device tree, and the pool's member on its disk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
@@ -57,6 +63,108 @@ pub struct Storage {
     pub compatible: String,
     /// Physical address of its first register.
     pub base: u64,
+    /// The partition that is the member; without it the whole disk is.
+    pub partition: Option<Partition>,
+}
+
+/// How to find a partition in the disk's GUID partition table: by one of the two, or by both.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// Its type, as a GUID is written.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+impl Partition {
+    /// The type as the table holds it, its first three fields little-endian (UEFI 2.10, appendix A); none if it is no GUID.
+    pub fn kind_bytes(&self) -> Option<[u8; 16]> {
+        const DASHES: [usize; 4] = [8, 13, 18, 23];
+        const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+        let text = self.kind.as_ref()?.as_bytes();
+        let in_place = |(at, byte): (usize, &u8)| (*byte == b'-') == DASHES.contains(&at);
+        if text.len() != 36 || !text.iter().enumerate().all(in_place) {
+            return None;
+        }
+        let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
+        let written: [u8; 16] = from_hex(&digits)?;
+        Some(ORDER.map(|index| written[index]))
+    }
+}
+
+/// How the pool is mounted.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// When the freshness anchor advances.
+    pub policy: Policy,
+    /// With [`Policy::Bulk`]: its window in milliseconds, 100 to 3,600,000; without it [`Pool::WINDOW_MS`].
+    pub window_ms: Option<u32>,
+    /// Memory for the hash tree in MiB, 4 to 1024. The heap of the secure domain takes twice that.
+    pub cache_mib: u32,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { policy: Policy::Strict, window_ms: None, cache_mib: 16 }
+    }
+}
+
+impl Pool {
+    /// The window of [`Policy::Bulk`] when none is stated, in milliseconds.
+    pub const WINDOW_MS: u32 = 60_000;
+
+    /// The window of [`Policy::Bulk`] in milliseconds; none with [`Policy::Strict`].
+    pub fn bulk_window_ms(&self) -> Option<u32> {
+        (self.policy == Policy::Bulk).then(|| self.window_ms.unwrap_or(Pool::WINDOW_MS))
+    }
+}
+
+/// When the freshness anchor advances.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// At every flush: a disk that is put back is never older than the last one.
+    Strict,
+    /// Within a window: faster, and a disk that is put back may be older by as much.
+    Bulk,
+}
+
+/// A volume that the pool shall have.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Its name: 1 to 63 printable ASCII characters, unlike any other's.
+    pub name: String,
+    /// Its size in MiB. A smaller volume is grown, a larger one left as it is.
+    pub size_mib: u64,
+    /// How it lies on the disks. A volume that is there keeps its layout.
+    #[serde(default)]
+    pub layout: Layout,
+    /// The suite that seals it, such as `aria-256-gcm`. Another one begins a resealing while the volume is served.
+    pub suite: String,
+    /// Generation of its key, from 1: one above that of the volume gives it a new key while it is served.
+    #[serde(default = "first_generation")]
+    pub key_generation: u16,
+}
+
+fn first_generation() -> u16 {
+    1
+}
+
+/// How a volume lies on the disks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Wherever there is room.
+    #[default]
+    Linear,
+    /// In rows over all disks.
+    Striped,
+    /// Twice, on two disks.
+    Mirrored,
 }
 
 /// A flash bank of the secure domain, which keeps its development anchor there.
@@ -108,14 +216,18 @@ pub struct Huk {
 impl Huk {
     /// The key; none if `hex` is not 64 hexadecimal digits.
     pub fn bytes(&self) -> Option<[u8; 32]> {
-        let digits = self.hex.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(self.hex.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(bytes)
+        from_hex(self.hex.as_bytes())
     }
+}
+
+/// The bytes that so many hexadecimal digits are.
+fn from_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }

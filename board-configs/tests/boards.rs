@@ -2,11 +2,15 @@
 
 use std::{fs, path::Path};
 
-use board_configs::{Error, directory, emit, load, named, parse};
+use board_configs::{Error, Layout, Partition, directory, emit, load, named, parse};
 
 /// What the firmware gets for QEMU `virt`: the text is checked below, the compiler checks the rest.
 mod emitted {
     include!("emitted/qemu-virt.in");
+
+    pub(crate) mod pair {
+        include!("emitted/qemu-virt-pair.in");
+    }
 }
 
 fn qemu_virt() -> String {
@@ -42,7 +46,7 @@ fn a_missing_file_is_answered_with_the_boards_there_are() {
 #[test]
 fn refuses_what_has_not_the_form_and_names_the_line() {
     refuses("slice_us = 1000", "slice_us = 1000\nslice_ms = 1", "line 8: unknown field `slice_ms`");
-    refuses("[storage]\n", "[storage]\nirq = 1\n", "unknown field `irq`");
+    refuses("[[storage]]\n", "[[storage]]\nirq = 1\n", "unknown field `irq`");
     refuses("slice_us = 1000", "", "missing field `slice_us`");
     refuses("kind = \"pl011\"", "kind = \"16550\"", "unknown variant `16550`");
     refuses("slice_us = 1000", "slice_us = -1", "line 7: invalid value");
@@ -56,7 +60,7 @@ fn refuses_a_name_that_is_not_the_files() {
 
 #[test]
 fn refuses_a_device_without_a_usable_name() {
-    refuses("compatible = \"virtio,mmio\"", "compatible = \"\"", "storage.compatible is empty");
+    refuses("compatible = \"virtio,mmio\"", "compatible = \"\"", "storage[0].compatible is empty");
     refuses("compatible = \"cfi-flash\"", "compatible = \"cfi\\u00e9\"", "anchor.compatible is empty or not printable");
 }
 
@@ -74,16 +78,20 @@ fn refuses_windows_that_are_not_whole_pages() {
     refuses("size = 0x0400_0000", "size = 0x0400_0001", "anchor (0x4000000, 0x4000001 bytes) is not made of whole");
     refuses("base = 0x0000_0000\nsize = 0x0400_0000", "base = 0\nsize = 0", "denied[0]");
     refuses("base = 0x0000_0000\nsize = 0x0400_0000", "base = 0\nsize = 0x7fff_ffff_ffff_f000", "overlap");
-    refuses("base = 0x0a00_3e00", "base = 0x0a00_3e01", "storage.base is 0xa003e01");
+    refuses("base = 0x0a00_3e00", "base = 0x0a00_3e01", "storage[0].base is 0xa003e01");
     refuses("base = 0x0900_0000", "base = 0x0900_0004", "early_console.base");
 }
 
 #[test]
 fn refuses_windows_that_overlap() {
-    refuses("base = 0x0b00_0000", "base = 0x0a00_0000", "storage.base (0xa003000 to 0xa003fff) and channel.base");
+    refuses("base = 0x0b00_0000", "base = 0x0a00_0000", "storage[0].base (0xa003000 to 0xa003fff) and channel.base");
     refuses("base = 0x0b00_0000", "base = 0x07ff_f000", "anchor (0x4000000 to 0x7ffffff) and channel.base");
     refuses("base = 0x0400_0000", "base = 0x0300_0000", "anchor (0x3000000 to 0x6ffffff) and denied[0]");
-    refuses("base = 0x0a00_3e00", "base = 0x0900_0800", "early_console.base (0x9000000 to 0x9000fff) and storage.base");
+    refuses(
+        "base = 0x0a00_3e00",
+        "base = 0x0900_0800",
+        "early_console.base (0x9000000 to 0x9000fff) and storage[0].base",
+    );
 }
 
 #[test]
@@ -101,6 +109,99 @@ fn refuses_a_key_that_is_not_said_to_be_a_test_value() {
     refuses("hex = \"", "hex = \"0", "huk.hex is not 64 hexadecimal digits");
 }
 
+/// A second `[[storage]]`, to be put before the first.
+fn second(fields: &str) -> String {
+    format!("[[storage]]\ncompatible = \"virtio,mmio\"\n{fields}\n\n[[storage]]\n")
+}
+
+#[test]
+fn refuses_disks_that_a_pool_cannot_have() {
+    refuses("[[storage]]\n", &second("base = 0x0a00_3e00"), "storage[0].base and storage[1].base are both 0xa003e00");
+    let disks: String =
+        (1..5).map(|index| second(&format!("base = 0x0a00_{index}000")).replace("\n\n[[storage]]", "")).collect();
+    refuses("[[storage]]\n", &format!("{disks}[[storage]]\n"), "5 times, which is not between 1 and 4");
+    let text = qemu_virt();
+    let disk = &text[text.find("[[storage]]").unwrap()..text.find("[anchor]").unwrap()];
+    refuses(disk, "", "missing field `storage`");
+    let none = text.replacen(disk, "", 1).replacen("slice_us", "storage = []\nslice_us", 1);
+    let sentence = parse(Path::new("qemu-virt.toml"), &none).unwrap_err().to_string();
+    assert!(sentence.ends_with("[[storage]] stands there 0 times, which is not between 1 and 4"), "{sentence}");
+}
+
+#[test]
+fn refuses_partitions_that_cannot_be_found() {
+    let refuses = |partition: &str, because| {
+        refuses("base = 0x0a00_3e00", &format!("base = 0x0a00_3e00\npartition = {{ {partition} }}"), because)
+    };
+    refuses("", "storage[0].partition has neither a type nor a name");
+    refuses("number = 1", "unknown field `number`");
+    refuses("name = \"\"", "storage[0].partition.name is empty");
+    refuses("name = \"a name that takes more than thirty-six\"", "has 38 letters, more than 36");
+    for wrong in ["", "fe20907b", "fe20907bxc4a0-42e6-aa46-77976e8f4fcc", "ge20907b-c4a0-42e6-aa46-77976e8f4fcc"] {
+        refuses(&format!("type = \"{wrong}\""), "which is no GUID of a partition");
+    }
+    refuses("type = \"00000000-0000-0000-0000-000000000000\"", "which is no GUID of a partition");
+}
+
+#[test]
+fn a_type_is_turned_into_the_bytes_of_the_table() {
+    let kind = Some("fe20907b-c4a0-42e6-aa46-77976e8f4fcc".to_owned());
+    let bytes = Partition { kind, name: None }.kind_bytes();
+    // UEFI 2.10, appendix A: the first three fields are little-endian.
+    let expected = [0x7b, 0x90, 0x20, 0xfe, 0xa0, 0xc4, 0xe6, 0x42, 0xaa, 0x46, 0x77, 0x97, 0x6e, 0x8f, 0x4f, 0xcc];
+    assert_eq!(bytes, Some(expected));
+}
+
+#[test]
+fn refuses_a_pool_that_cannot_be_mounted() {
+    let refuses = |pool: &str, because| refuses("[anchor]", &format!("[pool]\n{pool}\n\n[anchor]"), because);
+    refuses("policy = \"lazy\"", "unknown variant `lazy`");
+    refuses("window = 1", "unknown field `window`");
+    refuses("window_ms = 1000", "pool.window_ms has no meaning with policy \"strict\"");
+    refuses("policy = \"bulk\"\nwindow_ms = 99", "pool.window_ms is 99, which is not between 100 and 3600000");
+    refuses("cache_mib = 3", "pool.cache_mib is 3, which is not between 4 and 1024");
+    refuses("cache_mib = 32", "pool.cache_mib is 32, which needs 92 MiB of secure_memory_bytes, and that is 64 MiB");
+}
+
+/// A volume that is right.
+const VOLUME: &str = "[[volume]]\nname = \"data\"\nsize_mib = 64\nsuite = \"seed-128-gcm\"\n";
+
+#[test]
+fn refuses_volumes_that_cannot_be() {
+    let refuses = |from: &str, to: &str, because| {
+        let volume = VOLUME.replacen(from, to, 1);
+        assert_ne!(volume, VOLUME);
+        refuses("[anchor]", &format!("{volume}\n[anchor]"), because);
+    };
+    refuses("\"data\"", "\"\"", "volume[0].name is empty");
+    refuses("\"data\"", &format!("\"{}\"", "n".repeat(64)), "volume[0].name has 64 bytes, more than 63");
+    refuses("= 64", "= 0", "volume[0].size_mib is 0, which is not between 1 and 134217728");
+    refuses("seed-128-gcm", "seed-256-gcm", "volume[0].suite is \"seed-256-gcm\"; there are: aria-128-gcm, ");
+    refuses("size_mib = 64", "size_mib = 64\nkey_generation = 0", "volume[0].key_generation is 0");
+    refuses("size_mib = 64", "size_mib = 64\nkey_generation = 65536", "invalid value");
+    refuses("size_mib = 64", "size_mib = 64\nlayout = \"raid\"", "unknown variant `raid`");
+    refuses("size_mib = 64", "size_mib = 64\nlayout = \"mirrored\"", "volume[0].layout needs two disks or more");
+    refuses("[[volume]]", &format!("{VOLUME}\n[[volume]]"), "volume[0].name and volume[1].name are both \"data\"");
+    refuses("[[volume]]", "[[volume]]\ndelete = true", "unknown field `delete`");
+}
+
+#[test]
+fn refuses_more_volumes_than_devices() {
+    let volumes: String = (0..9).map(|index| VOLUME.replace("data", &format!("data {index}"))).collect();
+    refuses("[anchor]", &format!("{volumes}\n[anchor]"), "[[volume]] stands there 9 times, and channel.devices is 8");
+}
+
+#[test]
+fn what_is_not_stated_is_strict_linear_and_of_the_first_generation() {
+    let text = qemu_virt().replacen("[anchor]", &format!("{VOLUME}\n[anchor]"), 1);
+    let board = parse(Path::new("qemu-virt.toml"), &text).unwrap();
+    assert_eq!((board.pool.bulk_window_ms(), board.pool.cache_mib), (None, 16));
+    assert_eq!((board.volumes[0].layout, board.volumes[0].key_generation), (Layout::Linear, 1));
+    let bulk = |pool| parse(Path::new("qemu-virt.toml"), &qemu_virt().replacen("[anchor]", pool, 1)).unwrap().pool;
+    assert_eq!(bulk("[pool]\npolicy = \"bulk\"\n[anchor]").bulk_window_ms(), Some(60_000));
+    assert_eq!(bulk("[pool]\npolicy = \"bulk\"\nwindow_ms = 500\n[anchor]").bulk_window_ms(), Some(500));
+}
+
 #[test]
 fn every_board_of_the_project_is_accepted() {
     let files: Vec<_> = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -116,8 +217,11 @@ fn what_is_emitted_says_what_the_file_says() {
     assert_eq!(emit(&board), include_str!("emitted/qemu-virt.in"), "tests/emitted/qemu-virt.in is out of date");
     let emitted = emitted::BOARD;
     assert_eq!(emitted.name, board.name);
-    assert_eq!(emitted.storage.compatible, board.storage.compatible);
-    assert_eq!(emitted.storage.base, board.storage.base);
+    assert_eq!(emitted.storage.len(), 1);
+    assert_eq!(emitted.storage[0].compatible, board.storage[0].compatible);
+    assert_eq!((emitted.storage[0].base, emitted.storage[0].partition), (board.storage[0].base, None));
+    assert_eq!((emitted.pool.window_ms, emitted.pool.cache_mib), (None, board.pool.cache_mib));
+    assert!(emitted.volumes.is_empty());
     let (flash, anchor) = (emitted.anchor.unwrap(), board.anchor.unwrap());
     assert_eq!(flash.compatible, anchor.compatible);
     assert_eq!((flash.registers.base(), flash.registers.size()), (anchor.base, anchor.size));
@@ -125,4 +229,22 @@ fn what_is_emitted_says_what_the_file_says() {
     assert_eq!(emitted.test_huk, board.huk.unwrap().bytes());
     assert_eq!(emitted.denied.len(), board.denied.len());
     assert_eq!(emitted.channel.region().unwrap().size(), 8 * 4096);
+}
+
+#[test]
+fn what_is_emitted_of_disks_and_volumes_says_what_the_file_says() {
+    let board = named("qemu-virt-pair").unwrap();
+    assert_eq!(
+        emit(&board),
+        include_str!("emitted/qemu-virt-pair.in"),
+        "tests/emitted/qemu-virt-pair.in is out of date"
+    );
+    let emitted = emitted::pair::BOARD;
+    assert_eq!(emitted.storage.iter().map(|it| it.base).collect::<Vec<_>>(), [0x0a00_3e00, 0x0a00_3c00]);
+    assert_eq!(emitted.volumes.len(), board.volumes.len());
+    for (emitted, board) in emitted.volumes.iter().zip(&board.volumes) {
+        assert_eq!((emitted.name, emitted.size_mib), (board.name.as_str(), board.size_mib));
+        assert_eq!(emitted.layout.name(), format!("{:?}", board.layout).to_lowercase());
+        assert_eq!((emitted.suite, emitted.key_generation), (board.suite.as_str(), board.key_generation));
+    }
 }

@@ -20,6 +20,7 @@ use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
 use el2::memory::{BootMemory, NoDeviceTree};
 use el2::{context, pages, tables};
+use machine::board::StorageController;
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Trigger};
@@ -57,8 +58,8 @@ pub fn device_tree(address: usize, read: Result<Vec<u8>, NoDeviceTree>) -> Vec<u
 pub struct Found {
     /// The machine as its tree tells it.
     pub machine: Machine,
-    /// The storage controller of the secure domain.
-    pub storage: Device,
+    /// The storage controllers of the secure domain that the machine has, each with its place in the board file.
+    pub storage: Vec<(usize, Device)>,
     /// The flash bank for the secure domain's anchor, if there is one.
     pub anchor: Option<Region>,
     /// The console's UART.
@@ -72,9 +73,7 @@ pub struct Found {
 /// Reads the tree and checks that this build can serve the machine.
 pub fn find_machine(tree: &[u8], address: usize) -> Found {
     let machine = Machine::read(tree).unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    let storage = machine.storage(tree, &BOARD.storage).unwrap_or_else(|error| {
-        stop(format_args!("no storage for the secure domain: {error}"));
-    });
+    let storage = find_storage(&machine, tree);
     let anchor = BOARD.anchor.and_then(|board| {
         machine.anchor(tree, &board).inspect_err(|error| log!("no anchor for the secure domain: {error}")).ok()
     });
@@ -92,6 +91,22 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     }
     let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
     Found { machine, storage, anchor, console, affinity, tree }
+}
+
+/// The storage controllers; without one that the board names the others go on.
+fn find_storage(machine: &Machine, tree: &[u8]) -> Vec<(usize, Device)> {
+    let mut found = Vec::with_capacity(BOARD.storage.len());
+    for (place, controller) in BOARD.storage.iter().enumerate() {
+        match machine.storage(tree, controller) {
+            Ok(device) => found.push((place, device)),
+            Err(error) if BOARD.storage.len() == 1 => stop(format_args!("no storage for the secure domain: {error}")),
+            Err(error) => log!("disk {place} is missing: {error}"),
+        }
+    }
+    if found.is_empty() {
+        stop(format_args!("no storage for the secure domain: none of its disks is there"));
+    }
+    found
 }
 
 /// Memory of the machine.
@@ -210,7 +225,9 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
         memory: Region::between(plan.secure.base(), plan.secure_tree.base()).expect("room for the image"),
         general: plan.general.clone(),
         shared_page: pages::shared_address() as u64,
-        storage: Storage { compatible: BOARD.storage.compatible, registers: found.storage.registers, irq_line: 0 },
+        storage: found.storage.iter().map(told).collect(),
+        pool: BOARD.pool,
+        volumes: BOARD.volumes.iter().copied().collect(),
         anchor: found.anchor,
         rng_seed: found.machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: modules.measurement,
@@ -223,6 +240,12 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
     aarch64::cache::invalidate_instructions();
 }
 
+/// What the secure domain is told of a storage controller.
+fn told((place, device): &(usize, Device)) -> Storage<'static> {
+    let StorageController { compatible, partition, .. } = BOARD.storage[*place];
+    Storage { compatible, registers: device.registers, irq_line: *place as u32, partition }
+}
+
 /// Stage 2 of both domains, made through the ownership table.
 pub struct Domains {
     general: Confinement,
@@ -231,7 +254,7 @@ pub struct Domains {
 
 /// Draws the border: who owns which page, and what each domain's stage 2 maps.
 pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
-    let denied = Denied::new(&found.machine, &BOARD, &found.storage);
+    let denied = Denied::new(&found.machine, &BOARD, found.storage.iter().map(|(_, device)| device));
     let ownership = ownership(plan).unwrap_or_else(|error| stop(format_args!("memory ownership: {error:?}")));
     let pa_range = cpu::pa_range();
     let bits = stage2::vtcr::ipa_bits(pa_range);
@@ -264,8 +287,9 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
     }
     let shared = Region::new(pages::shared_address() as u64, PAGE).expect("a page");
     secure.memory(&shared, Attributes::SHARED_RAM);
-    let storage = found.storage.registers.hull(PAGE);
-    secure.device(&storage, storage.base(), Attributes::DEVICE);
+    for page in found.storage_pages() {
+        secure.device(&page, page.base(), Attributes::DEVICE);
+    }
     if let Some(bank) = &found.anchor {
         secure.device(bank, bank.base(), Attributes::DEVICE);
     }
@@ -357,7 +381,7 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
     });
     assign_sources(found, &vgic, interrupts.lines());
     let mut lines = [None; IRQ_LINES];
-    lines[0] = Some(found.storage.interrupt.intid);
+    found.storage.iter().for_each(|(place, device)| lines[*place] = Some(device.interrupt.intid));
     System {
         cores,
         vgic,
@@ -411,7 +435,9 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
     for intid in [timers.virtual_.intid, timers.physical.intid, PMU] {
         vgic.assign(intid, Source::Hardware);
     }
-    vgic.assign(found.storage.interrupt.intid, Source::None);
+    for (_, device) in &found.storage {
+        vgic.assign(device.interrupt.intid, Source::None);
+    }
     vgic.assign(found.console.interrupt.intid, Source::Virtual);
     for index in 0..abi::DEVICES as u32 {
         vgic.assign(BOARD.channel.first_intid + index, Source::Virtual);
@@ -419,6 +445,14 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
 }
 
 impl Found {
+    /// The pages of the storage controllers, each once: they may share one.
+    fn storage_pages(&self) -> Vec<Region> {
+        let mut pages: Vec<Region> = self.storage.iter().map(|(_, device)| device.registers.hull(PAGE)).collect();
+        pages.sort_unstable_by_key(Region::base);
+        pages.dedup();
+        pages
+    }
+
     /// Index of the core that boots.
     pub fn boot_index(&self) -> usize {
         self.machine
@@ -431,7 +465,8 @@ impl Found {
 
 /// The interrupts that EL2 and the secure domain have, routed to this core.
 pub fn claim_interrupts(core: &Core, found: &Found) {
-    for interrupt in [found.storage.interrupt, found.console.interrupt] {
+    let disks = found.storage.iter().map(|(_, device)| device.interrupt);
+    for interrupt in disks.chain([found.console.interrupt]) {
         core.interrupts.set_edge(core.index, interrupt.intid, interrupt.trigger == Trigger::Edge);
         core.interrupts.claim(interrupt.intid, core.index);
     }
@@ -511,7 +546,9 @@ pub fn describe(failure: Failure) -> &'static str {
 pub fn report(found: &Found, plan: &MemoryPlan) {
     log!("{} core(s), {} MiB of memory", found.machine.cpus.len(), found.machine.memory_bytes() >> 20);
     log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
-    log!("storage: {} at {}", found.storage.path, found.storage.registers);
+    for (place, device) in &found.storage {
+        log!("disk {place}: {} at {}", device.path, device.registers);
+    }
     if let Some(bank) = &found.anchor {
         log!("anchor: flash at {bank}");
     }

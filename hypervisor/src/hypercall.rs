@@ -19,6 +19,7 @@ pub fn handle(core: &mut Core, frame: &mut Frame) -> Option<Leave> {
     match function {
         Function::Wait => {
             frame.x[0] = 0;
+            core.system.secure_state.set_alarm(frame.x[1]);
             return (!core.system.shared.pending()).then_some(Leave::Idle);
         }
         Function::Fail => return Some(fail(core, Failure::from_code(frame.x[1]))),
@@ -51,6 +52,7 @@ fn command(core: &mut Core, function: Function, x: &[u64; 31]) -> Result<(), Err
             return system.devices[index(x[1])?].lock().set_config(offset, x[3] as u32);
         }
         Function::Interrupt => devices::signal(core, index(x[1])?, |device, page| device.raise_used(page)),
+        Function::ConfigChanged => devices::signal(core, index(x[1])?, |device, page| device.raise_config(page)),
         Function::NeedsReset => devices::signal(core, index(x[1])?, |device, page| device.needs_reset(page)),
         Function::ResetDone => return devices::reset_done(core, index(x[1])?),
         Function::IrqDone => {

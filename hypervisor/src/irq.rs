@@ -22,7 +22,7 @@ pub enum Claim {
     Served,
     /// The secure domain has an event.
     Secure,
-    /// The secure domain's timer has fired.
+    /// The timer that EL2 keeps for the secure domain has fired.
     Slice,
     /// The general domain must look: an interrupt of its own, or a kick.
     General(Acknowledged),
@@ -84,7 +84,7 @@ pub fn serve(core: &mut Core) {
     match take(core) {
         Claim::Served => {}
         Claim::Secure => secure::serve(core),
-        Claim::Slice => secure::serve_guaranteed(core),
+        Claim::Slice => secure::timer_fired(core),
         Claim::General(interrupt) => deliver(core, interrupt),
     }
 }

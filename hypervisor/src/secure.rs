@@ -15,13 +15,16 @@
 //! Either the lock was free for the first, or the second sees the event. A domain that was stopped in the middle of its work gets
 //! the next idle moment of any core, and at the latest a slice of its own when the timer of the core that stopped it fires.
 //!
+//! A domain that waits may name a time. Every core that has visited it since then keeps its timer for it, so that it does not matter
+//! which of them goes off; the first that fires raises [`Event::TIME`], the others find nothing to do.
+//!
 //! Nothing here waits, and one call of [`serve`] lasts at most one slice.
 
-use core::sync::atomic::{AtomicBool, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use aarch64::time;
 use abi::Event;
-use abi::hypercall::Failure;
+use abi::hypercall::{Failure, NO_DEADLINE};
 use el2::context::Confinement;
 use el2::gic::Acknowledged;
 use el2::guest::{self, Trap};
@@ -45,8 +48,10 @@ pub struct SecureDomain {
 }
 
 /// How the domain stands, for those who do not have its lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
+    /// When it wants [`Event::TIME`], in ticks of the counter, or [`NO_DEADLINE`].
+    alarm: AtomicU64,
     /// It was stopped in the middle of its work.
     preempted: AtomicBool,
     /// It has attached its devices: the general domain may start.
@@ -57,7 +62,29 @@ pub struct State {
     stopped: AtomicBool,
 }
 
+impl Default for State {
+    fn default() -> State {
+        State {
+            alarm: AtomicU64::new(NO_DEADLINE),
+            preempted: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            quiesced: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+        }
+    }
+}
+
 impl State {
+    /// It waits, and wants [`Event::TIME`] when the counter reaches `alarm`.
+    pub fn set_alarm(&self, alarm: u64) {
+        self.alarm.store(alarm, Ordering::SeqCst);
+    }
+
+    /// When the domain is to be woken though nothing happens, if it is.
+    fn alarm(&self) -> Option<u64> {
+        Some(self.alarm.load(Ordering::SeqCst)).filter(|alarm| *alarm != NO_DEADLINE && !self.is_stopped())
+    }
+
     /// Whether it has attached its devices.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -159,16 +186,34 @@ pub fn wanted(core: &Core) -> bool {
         && !system.secure_state.is_stopped()
 }
 
-/// If the domain has unfinished work, a slice of its own is due: one slice from when that was first seen. Visits in between do
-/// not put it off.
-pub fn wake_later(core: &mut Core) {
-    if !wanted(core) {
-        core.slice_due = None;
-        return;
+/// Whether the domain waits for a time.
+pub fn has_alarm(core: &Core) -> bool {
+    core.system.secure_state.alarm().is_some()
+}
+
+/// The timer of this core has fired: a slice of the domain's own is due, or the time that it named has come.
+pub fn timer_fired(core: &mut Core) {
+    let state = &core.system.secure_state;
+    if state.alarm().is_some_and(|alarm| alarm <= time::counter()) {
+        state.set_alarm(NO_DEADLINE);
+        core.system.shared.raise(Event::TIME);
     }
+    serve_guaranteed(core);
+}
+
+/// Sets this core's timer for what the domain may come to want. If it has unfinished work, a slice of its own is due: one slice from
+/// when that was first seen, and visits in between do not put it off. If it waits for a time, that is when it is due.
+pub fn wake_later(core: &mut Core) {
     let now = time::counter();
-    let due = *core.slice_due.get_or_insert(now + core.system.slice_ticks);
-    timer::start(due.saturating_sub(now).max(1));
+    let due = if wanted(core) {
+        Some(*core.slice_due.get_or_insert(now + core.system.slice_ticks))
+    } else {
+        core.slice_due = None;
+        core.system.secure_state.alarm()
+    };
+    if let Some(due) = due {
+        timer::start(due.saturating_sub(now).max(1));
+    }
 }
 
 /// Swaps the domain in, runs it for at most `ticks`, swaps it out.
@@ -267,6 +312,7 @@ pub fn start(core: &mut Core) {
     if core.system.secure_state.is_stopped() {
         boot::stop_for(Failure::Panic);
     }
+    wake_later(core);
 }
 
 /// Before power goes: has the domain bring everything it has acknowledged to stable storage, with a deadline. True if it did.

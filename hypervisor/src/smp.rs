@@ -54,7 +54,7 @@ pub fn stop(core: &mut Core) -> ! {
 static LEAVING: Mutex<()> = Mutex::new(());
 
 /// Gives what this core has for others to one that stays: the interrupts of the secure domain and of the console, and the
-/// secure domain's unfinished work. If none is on, the next one that comes takes them (`secondary`).
+/// secure domain's unfinished work, and the time that it waits for. If none is on, the next one that comes takes them (`secondary`).
 fn pass_on(core: &mut Core) {
     let system = core.system;
     let one_at_a_time = LEAVING.lock();
@@ -62,7 +62,7 @@ fn pass_on(core: &mut Core) {
     let heir = (0..system.cores).find(|index| system.psci.power(*index) == Power::On);
     if let Some(heir) = heir {
         irq::route_lines(core, heir);
-        if secure::wanted(core) {
+        if secure::wanted(core) || secure::has_alarm(core) {
             core.interrupts.send_sgi(irq::KICK, heir);
         }
     }
@@ -92,5 +92,6 @@ pub extern "C" fn secondary(index: usize) -> ! {
         irq::route_lines(&core, index);
     }
     boot::load_vcpu(&mut core, start.entry, start.context);
+    secure::wake_later(&mut core);
     run::run(&mut core)
 }

@@ -12,25 +12,23 @@ use el1::hypercall::{interrupt, irq_done, needs_reset, quiesced, reset_done, wai
 use virtio::QueueConfig;
 use volume::service::Outcome;
 
+use crate::disks::Lines;
 use crate::log::log;
 use crate::start::Served;
 
-/// The physical disk and its interrupt line.
-const DISK: usize = 0;
-const DISK_LINE: usize = 0;
 /// `DRIVER_OK` (virtio 1.2, section 2.1).
 const DRIVER_OK: u32 = 1 << 2;
 
 /// Serves for ever.
-pub fn run(mut server: Served, shared: &SharedPage, memory: &GuestWindow) -> ! {
+pub fn run(mut server: Served, lines: &Lines, shared: &SharedPage, memory: &GuestWindow) -> ! {
     let mut again = false;
     loop {
         if !again {
-            wait();
+            wait(server.wake_at().map(ticks));
         }
         let events = shared.take();
         let mut round = Round::default();
-        let mut resume = again && events.is_empty();
+        let mut resume = again && events.is_empty() || events.contains(Event::TIME);
         for (device, view) in shared.devices.iter().enumerate().take(server.devices()) {
             if events.contains(Event::status(device)) {
                 round.add(status_changed(&mut server, device, view, memory));
@@ -40,12 +38,15 @@ pub fn run(mut server: Served, shared: &SharedPage, memory: &GuestWindow) -> ! {
                 resume = true;
             }
         }
-        if events.contains(Event::irq(DISK_LINE)) {
-            round.add(server.on_disk_interrupt(DISK, now_ms(), memory));
-            irq_done(DISK_LINE);
-        } else if resume {
+        for (disk, _) in lines.fired(events) {
+            server.pool_mut().acknowledge(disk);
+            resume = true;
+        }
+        if resume {
             round.add(server.resume(now_ms(), memory));
         }
+        // Only now: until it is done a line stays quiet, so one round serves what completes meanwhile.
+        lines.fired(events).for_each(|(_, line)| irq_done(line));
         if events.contains(Event::SHUTDOWN) {
             round.add(server.quiesce(now_ms(), memory));
         }
@@ -53,8 +54,18 @@ pub fn run(mut server: Served, shared: &SharedPage, memory: &GuestWindow) -> ! {
     }
 }
 
+/// The clock of the pool.
 fn now_ms() -> u64 {
-    time::counter() / (time::frequency_hz() / 1000).max(1)
+    time::counter() / ticks_per_ms()
+}
+
+/// When the counter reaches the time `ms` of that clock.
+fn ticks(ms: u64) -> u64 {
+    ms.saturating_mul(ticks_per_ms())
+}
+
+fn ticks_per_ms() -> u64 {
+    (time::frequency_hz() / 1000).max(1)
 }
 
 /// The driver is ready, or wants its device reset.

@@ -1,4 +1,4 @@
-//! The secure domain: owns the disk, seals every block of it, and serves it to the general domain as a virtual one.
+//! The secure domain: owns the disks, seals every block of them, and serves volumes on them to the general domain as virtual disks.
 //!
 //! `start` brings it up, `event_loop` is what it does ever after.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -20,6 +20,7 @@ macro_rules! firmware {
 firmware! {
     extern crate alloc;
 
+    mod disks;
     mod event_loop;
     mod log;
     mod start;
@@ -40,11 +41,11 @@ firmware! {
         start::self_test();
         let root = start::root_key(&tree);
         let anchor = start::anchor(&tree, &root);
-        let disk = start::disk(&tree, memory.dma);
-        let mut server = start::pool(disk, anchor, &root, &tree, memory.shared);
+        let disks = disks::bring_up(&tree, memory.dma, memory.shared);
+        let (mut server, lines) = start::pool(disks, anchor, &root, &tree, memory.shared);
         start::offer(&mut server);
         // The heap stays open for what commands and failures need for a moment; serving takes nothing of it, which a test of `volume` holds.
-        event_loop::run(server, memory.shared, &memory.general)
+        event_loop::run(server, &lines, memory.shared, &memory.general)
     }
 
     /// Any exception is a defect of ours: nothing here may fault.

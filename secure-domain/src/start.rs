@@ -1,36 +1,31 @@
 //! From EL2's entry to a volume that is offered, step by step. What cannot go on says why and gives up; the disk has not been
 //! written to then.
 
-use alloc::{boxed::Box, vec, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
 use aarch64::heap::BootHeap;
 use aarch64::image::{self, sections};
 use aarch64::stage1::{El1Tables, Kind};
 use aarch64::sysreg::data_independent_timing;
-use aarch64::time;
+use abi::SharedPage;
 use abi::hypercall::Failure;
-use abi::{Event, SharedPage};
 use anchor::flash::DevelopmentAnchor;
 use anchor::{MonotonicStore, Record, Snapshot};
-use block::BlockDevice as _;
-use block::virtio_blk::VirtioBlk;
 use crypto::drbg::HmacDrbgSha256;
 use crypto::module::{Module, Profile};
 use crypto::selftest::Image;
 use el1::guest_memory::GuestWindow;
-use el1::hypercall::{attach, fail, irq_done, ready, version, wait};
+use el1::hypercall::{attach, fail, ready, version};
 use el1::memory::{self, DeviceRegisters, DmaRegion};
 use keystore::RootKey;
-use machine::Region;
 use machine::secure_tree::{self, SecureTree};
+use machine::{Region, board};
 use volume::service::Server;
 use volume::{Options, Policy, Random, RandomFailed, mount};
 
+use crate::disks::{Disk, Disks, Lines};
 use crate::log::log;
-
-/// The disk that this build drives.
-pub type Disk = VirtioBlk<DeviceRegisters, DmaRegion>;
 
 /// The anchor that this build drives.
 pub type Anchor = DevelopmentAnchor<DeviceRegisters>;
@@ -38,16 +33,10 @@ pub type Anchor = DevelopmentAnchor<DeviceRegisters>;
 /// What is served.
 pub type Served = Server<Disk, Prompt<Anchor>>;
 
-/// How the pool is mounted: 16 MiB of its hash tree in memory, and nothing that was flushed may ever be rolled back.
-const OPTIONS: Options = Options { policy: Policy::Strict, cache_blocks: 4096, reservation: 1 << 32, read_only: false };
-
-/// Bytes of the heap: page tables, the cache of the hash tree, request slots. It hands out blocks of powers of two, on boundaries of their
-/// size, so it takes twice the cache to be sure of it.
-const HEAP_BYTES: usize = 36 << 20;
+/// Bytes of the heap besides the cache of the hash tree: page tables, request slots, the maps of volumes and extents.
+const HEAP_BYTES: usize = 8 << 20;
 /// Bytes of the DMA region: rings and buffers.
 const DMA_BYTES: usize = 16 << 20;
-/// How long the disk may take for one request of the mount, in microseconds.
-const DISK_PATIENCE_US: u64 = 10_000_000;
 /// Largest queue that is offered.
 const QUEUE_SIZE: u16 = 256;
 /// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.2, section 6): the driver uses its platform's DMA interface, as a confined device needs.
@@ -74,7 +63,7 @@ pub struct Memory {
     pub shared: &'static SharedPage,
     /// The general domain's memory.
     pub general: GuestWindow,
-    /// Memory that the disk reads and writes.
+    /// Memory that the disks read and write.
     pub dma: DmaRegion,
 }
 
@@ -82,11 +71,16 @@ fn range(region: &Region) -> Range<usize> {
     region.base() as usize..region.end() as usize
 }
 
+/// The heap hands out blocks of powers of two, on boundaries of their size, so it takes twice the cache to be sure of it.
+fn heap_bytes(pool: &board::Pool) -> usize {
+    2 * ((pool.cache_mib as usize) << 20) + HEAP_BYTES
+}
+
 /// Divides the memory behind the image and replaces the boot mapping by one that is W^X.
 pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     let image = sections();
     let own = range(&tree.memory);
-    let heap_range = image.data.end..image.data.end + HEAP_BYTES;
+    let heap_range = image.data.end..image.data.end + heap_bytes(&tree.pool);
     let dma = heap_range.end..heap_range.end + DMA_BYTES;
     if dma.end > own.end {
         log!("memory of {} bytes is too small: image, heap and buffers need {}", own.len(), dma.end - own.start);
@@ -100,7 +94,7 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     let general = tree.general.iter().map(range);
     tables.map(&el1::boot::guard_page(), Kind::Hole).expect("a page of the image can be unmapped");
     let mapped = data.into_iter().chain(general).try_for_each(|data| tables.map(&data, Kind::Data));
-    let devices = [&tree.storage.registers].into_iter().chain(&tree.anchor);
+    let devices = tree.storage.iter().map(|storage| &storage.registers).chain(&tree.anchor);
     let mapped = mapped.and_then(|()| devices.map(range).try_for_each(|device| tables.map(&device, Kind::Device)));
     if let Err(error) = mapped {
         log!("stage 1: {error}");
@@ -138,18 +132,6 @@ pub fn self_test() {
         None => "no PSTATE.DIT on this core",
     };
     log!("{} {}: self-tests passed, profile {}, {timing}", status.name, status.version, status.profile);
-}
-
-/// Brings the disk up.
-pub fn disk(tree: &SecureTree<'static>, dma: DmaRegion) -> Disk {
-    // SAFETY: mapped as Device memory; EL2 gives the controller to no one else.
-    let registers = unsafe { DeviceRegisters::new(&range(&tree.storage.registers)) };
-    let disk = VirtioBlk::new(registers, dma).unwrap_or_else(|error| {
-        log!("disk at {:#x}: {error}", tree.storage.registers.base());
-        fail(Failure::Disk)
-    });
-    log!("disk: {} MiB", disk.blocks() >> 8);
-    disk
 }
 
 /// Brings the anchor up.
@@ -192,21 +174,29 @@ fn random(tree: &SecureTree<'static>) -> Random {
     })
 }
 
-/// Mounts the pool on the disk.
-pub fn pool(disk: Disk, anchor: Prompt<Anchor>, root: &RootKey, tree: &SecureTree<'static>, shared: &SharedPage) -> Served {
-    let deadline = time::counter() + time::ticks(DISK_PATIENCE_US);
-    let line = tree.storage.irq_line as usize;
-    let idle = || {
-        wait();
-        if shared.take().contains(Event::irq(line)) {
-            irq_done(line);
-        }
-        time::counter() < deadline
+/// How the pool is mounted.
+fn options(pool: &board::Pool) -> Options {
+    let policy = match pool.window_ms {
+        None => Policy::Strict,
+        Some(window_ms) => Policy::Bulk { window_ms: window_ms.into() },
     };
-    match mount(vec![disk], anchor, root, random(tree), &OPTIONS, idle) {
+    let cache_blocks = (pool.cache_mib as usize) << 8;
+    Options { policy, cache_blocks, reservation: 1 << 32, read_only: false }
+}
+
+/// Mounts the pool on the disks.
+pub fn pool(
+    disks: Disks,
+    anchor: Prompt<Anchor>,
+    root: &RootKey,
+    tree: &SecureTree<'static>,
+    shared: &SharedPage,
+) -> (Served, Lines) {
+    let Disks { members, lines } = disks;
+    match mount(members, anchor, root, random(tree), &options(&tree.pool), lines.patience(shared)) {
         Ok((pool, recovery)) => {
             log!("{recovery}");
-            Server::new(pool)
+            (Server::new(pool), lines)
         }
         Err(error) => {
             log!("{error}");

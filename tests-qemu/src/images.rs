@@ -129,7 +129,7 @@ impl Images {
             anchor: anchor.is_file().then_some(anchor),
             initrd: Some(self.bundle(Linux::V6_1)),
             append: boot::arguments(None),
-            disk: Some(Disk { file: disk.to_owned(), serial: Some(SERIAL.into()) }),
+            disks: vec![Disk { place: 0, file: disk.to_owned(), serial: Some(SERIAL.into()) }],
             ..Machine::new(&self.hypervisor())
         }
     }

@@ -1,6 +1,6 @@
 //! QEMU's command line for a machine with or without Haechi. Facts about QEMU's `virt` board that shaped it:
-//! virtio-mmio slots are 0x200 bytes apart from 0x0a000000 and QEMU fills them from the highest, so the disk is put into
-//! slot 31 by name; virtio 1.x over mmio wants `force-legacy=false`.
+//! virtio-mmio slots are 0x200 bytes apart from 0x0a000000 and QEMU fills them from the highest, so each disk is put by name into the
+//! slot that the board files state: 31, 30, ...; virtio 1.x over mmio wants `force-legacy=false`.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,9 +22,14 @@ pub enum Gic {
     V3,
 }
 
+/// The slot of the first disk; the others are below it.
+const FIRST_SLOT: usize = 31;
+
 /// A disk of the machine.
 #[derive(Debug, Clone)]
 pub struct Disk {
+    /// Its place among the `[[storage]]` of the board, from 0.
+    pub place: usize,
     /// Raw image, written in place.
     pub file: PathBuf,
     /// What the guest reads with GET_ID, if anything (20 bytes at most).
@@ -50,14 +55,21 @@ pub struct Machine {
     pub initrd: Option<PathBuf>,
     /// Kernel arguments of Linux.
     pub append: String,
-    /// The physical disk.
-    pub disk: Option<Disk>,
+    /// The physical disks.
+    pub disks: Vec<Disk>,
     /// File behind the second flash bank, for the development anchor.
     pub anchor: Option<PathBuf>,
     /// Wait for a debugger on TCP port 1234 before the first instruction.
     pub gdb: bool,
     /// Further arguments, taken as they are.
     pub extra: Vec<String>,
+}
+
+impl Disk {
+    /// Disks in these files, without serials, as the first, the second and so on of the board.
+    pub fn all(files: &[PathBuf]) -> Vec<Disk> {
+        files.iter().enumerate().map(|(place, file)| Disk { place, file: file.clone(), serial: None }).collect()
+    }
 }
 
 impl Machine {
@@ -72,7 +84,7 @@ impl Machine {
             kernel: kernel.to_owned(),
             initrd: None,
             append: String::new(),
-            disk: None,
+            disks: Vec::new(),
             anchor: None,
             gdb: false,
             extra: Vec::new(),
@@ -93,10 +105,11 @@ impl Machine {
         if !self.append.is_empty() {
             qemu.arg("-append").arg(&self.append);
         }
-        if let Some(disk) = &self.disk {
-            qemu.arg("-drive").arg(format!("if=none,id=disk0,format=raw,file={}", option(&disk.file)));
-            let serial = disk.serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
-            qemu.arg("-device").arg(format!("virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.31{serial}"));
+        for Disk { place, file, serial } in &self.disks {
+            qemu.arg("-drive").arg(format!("if=none,id=disk{place},format=raw,file={}", option(file)));
+            let serial = serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
+            let bus = FIRST_SLOT - place;
+            qemu.arg("-device").arg(format!("virtio-blk-device,drive=disk{place},bus=virtio-mmio-bus.{bus}{serial}"));
         }
         if let Some(anchor) = &self.anchor {
             qemu.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", option(anchor)));
@@ -148,7 +161,7 @@ mod tests {
     #[test]
     fn comma_in_a_file_name_is_no_option() {
         let mut machine = Machine::new(Path::new("k"));
-        machine.disk = Some(Disk { file: "a,b.img".into(), serial: None });
+        machine.disks = Disk::all(&["a,b.img".into()]);
         assert!(process::shown(&machine.command()).contains("file=a,,b.img"));
     }
 

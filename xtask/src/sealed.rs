@@ -2,10 +2,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::slice;
 
-use anyhow::{Context, Result, bail, ensure};
-use board_configs::Board;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use block::gpt::{self, Guid, Selector};
+use board_configs::{Board, Storage};
 use crypto::Suite;
 use keystore::RootKey;
 use volume::record::geometry::{Geometry, RING_BLOCKS};
@@ -19,6 +21,7 @@ mod file_flash;
 mod host_pool;
 
 use file_disk::FileDisk;
+use host_pool::Member;
 pub use host_pool::{Access, HostPool};
 
 /// The suite of a volume when none is asked for.
@@ -66,7 +69,8 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
 /// When a file cannot be written, or the disk would be too small.
 pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Result<Summary> {
     let (_, volume_blocks) = layout(1, Some(disk_bytes))?;
-    make(disk, disk_bytes, volume_blocks, suite, board, |_, _| Ok(()))?;
+    let disk = disk.to_owned();
+    make(&New::on_one(&disk, disk_bytes, volume_blocks, suite), board, |_, _| Ok(()))?;
     Ok(Summary { sealed: 0, zero: volume_blocks })
 }
 
@@ -81,7 +85,8 @@ pub fn seal(plain: &Path, disk: &Path, disk_bytes: Option<u64>, suite: Suite, bo
     let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
     let mut summary = Summary { sealed: 0, zero: 0 };
     let disk_bytes = disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64);
-    make(disk, disk_bytes, volume_blocks, suite, board, |pool, volume| {
+    let disk = disk.to_owned();
+    make(&New::on_one(&disk, disk_bytes, volume_blocks, suite), board, |pool, volume| {
         let progress = |done| bar.set_position(done * BLOCK_BYTES as u64);
         summary.sealed = pool.write(volume, image.blocks, |block, out| image.read(block, out), progress)?;
         summary.zero = image.blocks - summary.sealed;
@@ -91,27 +96,49 @@ pub fn seal(plain: &Path, disk: &Path, disk_bytes: Option<u64>, suite: Suite, bo
     Ok(summary)
 }
 
-/// Makes a disk beside the one that is there, lets `fill` write its volume, and puts both files in place.
-fn make(
-    disk: &Path,
+/// What a new pool is to be.
+struct New<'a> {
+    disks: &'a [PathBuf],
     disk_bytes: u64,
     volume_blocks: u64,
+    layout: Layout,
     suite: Suite,
-    board: &Board,
-    fill: impl FnOnce(&mut HostPool, u32) -> Result<()>,
-) -> Result<()> {
+}
+
+impl<'a> New<'a> {
+    fn on_one(disk: &'a PathBuf, disk_bytes: u64, volume_blocks: u64, suite: Suite) -> Self {
+        Self { disks: slice::from_ref(disk), disk_bytes, volume_blocks, layout: Layout::Linear, suite }
+    }
+}
+
+/// Makes disks beside those that are there, lets `fill` write the volume [`VOLUME`] on them, and puts all files in place.
+fn make(new: &New<'_>, board: &Board, fill: impl FnOnce(&mut HostPool, u32) -> Result<()>) -> Result<()> {
     let root = root_key(board)?;
-    let beside = disk.with_extension("new");
-    let file = FileDisk::create(&beside, disk_bytes)?;
-    let flash = anchor::create(&beside)?;
-    let mut pool = HostPool::format(vec![file], &flash, &root, &FormatOptions::default())?;
+    let beside: Vec<_> = new.disks.iter().map(|disk| disk.with_extension("new")).collect();
+    let flash = anchor::create(&beside[0])?;
+    let mut members = Vec::with_capacity(beside.len());
+    for (file, storage) in beside.iter().zip(&board.storage) {
+        members.push(member(FileDisk::create(file, new.disk_bytes)?, storage)?);
+    }
+    let mut pool = HostPool::format(members, &flash, &root, &FormatOptions::default())?;
     let name = Name::new(VOLUME).context("the name is one")?;
-    pool.command(Command::Create { name, layout: Layout::Linear, blocks: volume_blocks, suite })?;
+    pool.command(Command::Create { name, layout: new.layout, blocks: new.volume_blocks, suite: new.suite })?;
     let volume = pool.volume(VOLUME)?.number;
     fill(&mut pool, volume)?;
     pool.close()?;
-    fs::rename(&beside, disk).with_context(|| format!("{} cannot be replaced", disk.display()))?;
-    fs::rename(&flash, anchor::beside(disk)).with_context(|| format!("{} cannot be renamed", flash.display()))
+    for (beside, disk) in beside.iter().zip(new.disks) {
+        fs::rename(beside, disk).with_context(|| format!("{} cannot be replaced", disk.display()))?;
+    }
+    fs::rename(&flash, anchor::beside(&new.disks[0])).with_context(|| format!("{} cannot be renamed", flash.display()))
+}
+
+/// The member of a pool that a board has on a disk.
+fn member(disk: FileDisk, storage: &Storage) -> Result<Member> {
+    let selector = storage
+        .partition
+        .as_ref()
+        .map(|partition| Selector { kind: partition.kind_bytes().map(Guid), name: partition.name.as_deref() });
+    gpt::open(disk, selector.as_ref(), || true).map_err(|error| anyhow!("{error}"))
 }
 
 /// Seals the root filesystem, grown to fill its volume, into a new disk file of `disk_bytes`.
@@ -132,6 +159,41 @@ pub fn seal_filesystem(rootfs: &Path, sealed: &Path, disk_bytes: Option<u64>, bo
     Ok(summary)
 }
 
+/// Seals the root filesystem into the volume [`VOLUME`] as the board wants it, on new disk files: each large enough for all volumes
+/// that the board wants, or of `disk_bytes`.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_system(rootfs: &Path, disks: &[PathBuf], disk_bytes: Option<u64>, board: &Board) -> Result<Summary> {
+    let image = Plain::open(rootfs)?;
+    let wanted = board.volumes.iter().find(|volume| volume.name == VOLUME);
+    let volume_blocks = wanted.map_or(0, |volume| volume.size_mib << 8).max(image.blocks);
+    let others: u64 = board.volumes.iter().filter(|it| it.name != VOLUME).map(|it| it.size_mib << 8).sum();
+    let need = disk_blocks(volume_blocks + others).context("there is no disk large enough for this board's volumes")?;
+    let new = New {
+        disks,
+        disk_bytes: disk_bytes.unwrap_or(need * BLOCK_BYTES as u64),
+        volume_blocks,
+        layout: wanted.map_or(Layout::Linear, |volume| layout_of(volume.layout, disks.len())),
+        suite: wanted.map_or(Ok(DEFAULT_SUITE), |volume| suite(&volume.suite))?,
+    };
+    let mut sealed = 0;
+    make(&new, board, |pool, volume| {
+        sealed = pool.write(volume, image.blocks, |block, out| image.read(block, out), |_| ())?;
+        Ok(())
+    })?;
+    Ok(Summary { sealed, zero: volume_blocks - sealed })
+}
+
+/// A layout of a board file, on so many disks.
+fn layout_of(layout: board_configs::Layout, disks: usize) -> Layout {
+    match layout {
+        board_configs::Layout::Linear => Layout::Linear,
+        board_configs::Layout::Striped => Layout::Striped(disks as u8),
+        board_configs::Layout::Mirrored => Layout::Mirrored,
+    }
+}
+
 /// Makes an ext4 image longer, file and filesystem.
 ///
 /// # Errors
@@ -141,19 +203,35 @@ pub fn grow_filesystem(image: &Path, len_bytes: u64) -> Result<()> {
     process::capture(process::command("resize2fs").arg("-f").arg(image)).map(drop)
 }
 
-/// Mounts a disk with the anchor beside it.
+/// Mounts a pool of one disk with the anchor beside it.
+///
+/// # Errors
+/// As [`mount_all`].
+pub fn mount(disk: &Path, board: &Board, access: Access) -> Result<(HostPool, Recovery)> {
+    mount_all(&[disk.to_owned()], board, access)
+}
+
+/// Mounts the pool on `disks`, which are the board's in its order, with the anchor beside the first.
 ///
 /// # Errors
 /// One sentence about why the board's secure domain would not.
-pub fn mount(disk: &Path, board: &Board, access: Access) -> Result<(HostPool, Recovery)> {
+pub fn mount_all(disks: &[PathBuf], board: &Board, access: Access) -> Result<(HostPool, Recovery)> {
     let root = root_key(board)?;
-    let flash = anchor::beside(disk);
+    let (count, names) =
+        (board.storage.len(), || disks.iter().map(|disk| disk.display().to_string()).collect::<Vec<_>>().join(" and "));
+    ensure!((1..=count).contains(&disks.len()), "board {} has {count} disk(s), not {}", board.name, disks.len());
+    let flash = anchor::beside(&disks[0]);
     let mount = || {
-        ensure!(claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
+        let mut members = Vec::with_capacity(disks.len());
+        for (disk, storage) in disks.iter().zip(&board.storage) {
+            let whole = storage.partition.is_none();
+            ensure!(!whole || claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
+            members.push(member(FileDisk::open(disk, access == Access::ReadWrite)?, storage)?);
+        }
         ensure!(flash.is_file(), "its anchor {} is missing", flash.display());
-        HostPool::mount(&[disk], &flash, &root, access)
+        HostPool::mount(members, &flash, &root, access)
     };
-    mount().with_context(|| format!("{} is not a disk that board {} can serve", disk.display(), board.name))
+    mount().with_context(|| format!("{} is not a disk that board {} can serve", names(), board.name))
 }
 
 /// The block of the disk that holds a block of the volume [`VOLUME`].
@@ -170,8 +248,8 @@ pub fn locate(disk: &Path, block: u64, board: &Board) -> Result<u64> {
 ///
 /// # Errors
 /// When the disk cannot be served, has no such volume, or a block of it is not what was sealed.
-pub fn unseal(disk: &Path, plain: &Path, volume: &str, board: &Board) -> Result<()> {
-    let (mut pool, _) = mount(disk, board, Access::ReadOnly)?;
+pub fn unseal(disks: &[PathBuf], plain: &Path, volume: &str, board: &Board) -> Result<()> {
+    let (mut pool, _) = mount_all(disks, board, Access::ReadOnly)?;
     let volume = pool.volume(volume)?;
     let file = File::create(plain).with_context(|| format!("{} cannot be written", plain.display()))?;
     file.set_len(volume.blocks * BLOCK_BYTES as u64)?;
@@ -200,7 +278,15 @@ fn claims_to_be_ours(disk: &Path) -> Result<bool> {
 /// # Errors
 /// When it is not a disk that can be served.
 pub fn check(disk: &Path, board: &Board) -> Result<Check> {
-    let (mut pool, _) = mount(disk, board, Access::ReadOnly)?;
+    check_all(&[disk.to_owned()], board)
+}
+
+/// As [`check`], of a pool of these disks.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_all(disks: &[PathBuf], board: &Board) -> Result<Check> {
+    let (mut pool, _) = mount_all(disks, board, Access::ReadOnly)?;
     let mut found = Check::default();
     for volume in pool.pool().volumes().collect::<Vec<_>>() {
         pool.read(volume.number, volume.blocks, |block, bytes| match bytes {

@@ -9,13 +9,17 @@ const BASE: u32 = 0xC600_0000;
 /// Text bytes that one [`Function::Log`] carries, in `x2..x7`.
 pub const LOG_BYTES: usize = 48;
 
+/// In `x1` of [`Function::Wait`]: the passing of time wakes nobody.
+pub const NO_DEADLINE: u64 = u64::MAX;
+
 /// What the secure domain may ask of EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Function {
     /// Returns [`crate::VERSION`] of the hypervisor.
     Version = BASE,
-    /// Sleeps until an event is set; returns at once if one is. Events stay in the shared page for the caller to take.
+    /// Sleeps until an event is set; returns at once if one is. Events stay in the shared page for the caller to take. `x1` = value
+    /// of the physical counter at which to set [`crate::Event::TIME`] ([`NO_DEADLINE`]: never); it replaces that of the last call.
     Wait = BASE + 1,
     /// Initialisation is done and every device that will be served is attached: the general domain may start.
     Ready = BASE + 2,
@@ -38,11 +42,13 @@ pub enum Function {
     Fail = BASE + 10,
     /// Device `x1` cannot go on and needs a reset by its driver (virtio 1.2, section 2.1.2).
     NeedsReset = BASE + 11,
+    /// Configuration change notification to the driver of device `x1`: its words have been set.
+    ConfigChanged = BASE + 12,
 }
 
 impl Function {
     /// Every function, in order of its identifier.
-    pub const ALL: [Function; 12] = [
+    pub const ALL: [Function; 13] = [
         Function::Version,
         Function::Wait,
         Function::Ready,
@@ -55,6 +61,7 @@ impl Function {
         Function::Quiesced,
         Function::Fail,
         Function::NeedsReset,
+        Function::ConfigChanged,
     ];
 
     /// The function that `w0` names, if it is one.

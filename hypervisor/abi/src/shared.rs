@@ -16,6 +16,9 @@ impl Event {
     /// Save everything and answer with `Quiesced`: the machine is about to go off or reset.
     pub const SHUTDOWN: Event = Event(1 << 32);
 
+    /// The time that the last `Wait` named has come.
+    pub const TIME: Event = Event(1 << 33);
+
     /// A queue of device `index` was notified: see [`DeviceView::doorbells`].
     pub const fn doorbell(index: usize) -> Event {
         Event(1 << index)
@@ -150,7 +153,8 @@ mod tests {
 
     #[test]
     fn events_do_not_overlap() {
-        let mut seen = Event::SHUTDOWN.0;
+        let mut seen = Event::SHUTDOWN.0 | Event::TIME.0;
+        assert_ne!(Event::SHUTDOWN, Event::TIME);
         for index in 0..8 {
             for event in [Event::doorbell(index), Event::status(index), Event::irq(index)] {
                 assert_eq!(seen & event.0, 0);

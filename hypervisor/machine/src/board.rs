@@ -2,6 +2,11 @@
 
 use crate::Region;
 
+/// Disks that one board drives at most.
+pub const MAX_DISKS: usize = 4;
+/// Volumes that a board can want.
+pub const MAX_VOLUMES: usize = 8;
+
 /// A board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Board {
@@ -9,8 +14,12 @@ pub struct Board {
     pub name: &'static str,
     /// A UART that can be written before the device tree has been read.
     pub early_console: Option<EarlyConsole>,
-    /// The storage controller, which belongs to the secure domain.
-    pub storage: StorageController,
+    /// The storage controllers, which belong to the secure domain: one for each disk, 1 to [`MAX_DISKS`].
+    pub storage: &'static [StorageController],
+    /// How the pool on the disks is mounted.
+    pub pool: Pool,
+    /// The volumes that the pool shall have, at most [`MAX_VOLUMES`].
+    pub volumes: &'static [Volume<'static>],
     /// The flash bank in which the secure domain keeps its development anchor.
     pub anchor: Option<AnchorFlash>,
     /// Memory of the secure domain in bytes; a multiple of 2 MiB.
@@ -34,13 +43,73 @@ pub enum EarlyConsole {
     Pl011(u64),
 }
 
-/// How to find the storage controller in the device tree.
+/// How to find a storage controller in the device tree, and the pool's member on its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageController {
     /// A string of its node's `compatible`.
     pub compatible: &'static str,
     /// Physical address of its first register.
     pub base: u64,
+    /// The partition that is the member; without it the whole disk is.
+    pub partition: Option<Partition<'static>>,
+}
+
+/// How to find a partition in a disk's table: by its type, its name, or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition<'a> {
+    /// Its type GUID as the table holds it.
+    pub kind: Option<[u8; 16]>,
+    /// Its name.
+    pub name: Option<&'a str>,
+}
+
+/// How the pool is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The freshness anchor may lag by as many milliseconds; `None`: it advances at every flush.
+    pub window_ms: Option<u32>,
+    /// Memory for the hash tree in MiB.
+    pub cache_mib: u32,
+}
+
+/// A volume that the pool shall have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its size in MiB, at least.
+    pub size_mib: u64,
+    /// How it lies on the disks.
+    pub layout: Layout,
+    /// The suite that seals it, such as `aria-256-gcm`.
+    pub suite: &'a str,
+    /// The generation of its key, at least.
+    pub key_generation: u16,
+}
+
+/// How a volume lies on the disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Wherever there is room.
+    Linear,
+    /// In rows over all disks.
+    Striped,
+    /// Twice, on two disks.
+    Mirrored,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 3] = [Layout::Linear, Layout::Striped, Layout::Mirrored];
+
+    /// Its name in board files and trees.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Layout::Linear => "linear",
+            Layout::Striped => "striped",
+            Layout::Mirrored => "mirrored",
+        }
+    }
 }
 
 /// A flash bank and how to find it in the device tree.

@@ -10,7 +10,9 @@
 //!     general-domain-memory { reg = <...> <...>; };                         the windows into the general domain's memory
 //!     shared-page@4bfff000 { reg = <...>; };                                abi::SharedPage
 //!     kept-page@4fffd000 { reg = <...>; };                                  its own memory that survives its restart
-//!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };
+//!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };      one for each disk
+//!     pool { haechi,cache-mib = <16>; };                                    and how it is mounted
+//!     volume@0 { haechi,name = "system"; ... };                             one for each volume that is wanted
 //!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one
 //!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes]; };
 //! };
@@ -18,16 +20,20 @@
 //!
 //! Every address is the secure domain's intermediate physical address; the general domain's memory appears at its own addresses.
 
+mod storage;
+
 use core::fmt;
 
 use arrayvec::ArrayVec;
 use fdt::{Fdt, node::FdtNode};
 
+use crate::board::{MAX_DISKS, MAX_VOLUMES, Pool, Volume};
 use crate::{MAX_BANKS, Region};
+
+pub use storage::Storage;
 
 const COMPATIBLE: &str = "haechi,secure-domain";
 const ANCHOR: &str = "/anchor";
-const IRQ_LINE: &str = "haechi,irq-line";
 const MEASUREMENT: &str = "haechi,measurement";
 const TEST_HUK: &str = "haechi,test-huk";
 
@@ -48,8 +54,12 @@ pub struct SecureTree<'a> {
     pub shared_page: u64,
     /// Address of the page behind its memory that is not scrubbed when it is started again.
     pub kept_page: u64,
-    /// The storage controller.
-    pub storage: Storage<'a>,
+    /// The storage controllers, in the board's order. Those that the machine lacks are left out.
+    pub storage: ArrayVec<Storage<'a>, MAX_DISKS>,
+    /// How the pool on the disks is mounted.
+    pub pool: Pool,
+    /// The volumes that the pool shall have.
+    pub volumes: ArrayVec<Volume<'a>, MAX_VOLUMES>,
     /// The flash bank for its development anchor, if the machine has one.
     pub anchor: Option<Region>,
     /// A seed for its random number generator, if the boot loader gave one.
@@ -58,17 +68,6 @@ pub struct SecureTree<'a> {
     pub measurement: [u8; 32],
     /// A hardware unique key that everybody knows, on a test board.
     pub test_huk: Option<[u8; 32]>,
-}
-
-/// The storage controller as the secure domain sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Storage<'a> {
-    /// What it is.
-    pub compatible: &'a str,
-    /// Its registers.
-    pub registers: Region,
-    /// Its line in `abi::Event::irq`.
-    pub irq_line: u32,
 }
 
 /// Why the tree does not tell what it should.
@@ -112,7 +111,9 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
         general: general(&tree)?,
         shared_page: first_region(&tree, "/shared-page")?.base(),
         kept_page: first_region(&tree, "/kept-page")?.base(),
-        storage: storage(&tree)?,
+        storage: storage::read(root)?,
+        pool: storage::read_pool(root)?,
+        volumes: storage::read_volumes(root)?,
         anchor: tree.find_node(ANCHOR).map(|_| first_region(&tree, ANCHOR)).transpose()?,
         rng_seed: optional_key(chosen, "rng-seed")?,
         measurement: optional_key(chosen, MEASUREMENT)?.ok_or(Error::Property("/chosen", MEASUREMENT))?,
@@ -123,10 +124,13 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
 fn regions<'a>(tree: &Fdt<'a>, path: &'static str) -> Result<impl Iterator<Item = Option<Region>> + 'a, Error> {
     let node = tree.find_node(path).ok_or(Error::NoNode(path))?;
     let reg = node.property("reg").ok_or(Error::Property(path, "reg"))?;
-    Ok(reg.value.chunks(16).map(|entry| {
-        let number = |at: usize| entry.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        Region::new(number(0)?, number(8)?)
-    }))
+    Ok(reg.value.chunks(16).map(region))
+}
+
+/// One entry of a `reg`.
+fn region(entry: &[u8]) -> Option<Region> {
+    let number = |at: usize| entry.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    Region::new(number(0)?, number(8)?)
 }
 
 fn first_region(tree: &Fdt<'_>, path: &'static str) -> Result<Region, Error> {
@@ -141,18 +145,6 @@ fn general(tree: &Fdt<'_>) -> Result<ArrayVec<Region, MAX_WINDOWS>, Error> {
         pushed.and_then(Result::ok).ok_or(Error::Property(PATH, "reg"))?;
     }
     Ok(windows)
-}
-
-fn storage<'a>(tree: &Fdt<'a>) -> Result<Storage<'a>, Error> {
-    const PATH: &str = "/storage";
-    let node = tree.find_node(PATH).ok_or(Error::NoNode(PATH))?;
-    let compatible = node.property("compatible").and_then(|property| property.as_str());
-    let irq_line = node.property(IRQ_LINE).and_then(|property| property.value.try_into().ok()).map(u32::from_be_bytes);
-    Ok(Storage {
-        compatible: compatible.ok_or(Error::Property(PATH, "compatible"))?,
-        registers: first_region(tree, PATH)?,
-        irq_line: irq_line.ok_or(Error::Property(PATH, IRQ_LINE))?,
-    })
 }
 
 fn optional_key(chosen: FdtNode<'_, '_>, name: &'static str) -> Result<Option<[u8; 32]>, Error> {
@@ -181,9 +173,7 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
             add(root, &format!("{name}@{address:x}"), &[page]);
         }
     }
-    let storage = add(root, &format!("storage@{:x}", what.storage.registers.base()), &[what.storage.registers]);
-    set(storage, "compatible", what.storage.compatible);
-    set(storage, IRQ_LINE, what.storage.irq_line);
+    storage::write(root, what);
     if let Some(bank) = what.anchor {
         set(add(root, &format!("anchor@{:x}", bank.base()), &[bank]), "compatible", "cfi-flash");
     }

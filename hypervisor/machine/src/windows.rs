@@ -17,17 +17,18 @@ pub struct Denied(Vec<Region>);
 
 impl Denied {
     /// All that `machine` and `board` name: the GIC with its MSI frames, system MMUs, the firmware configuration device, the
-    /// storage controller, the anchor, the console, the window of the virtual devices, and the board's own list. Of these the
+    /// storage controllers, the anchor, the console, the window of the virtual devices, and the board's own list. Of these the
     /// general domain sees the GIC, the console and the virtual devices, by emulation.
-    pub fn new(machine: &Machine, board: &Board, storage: &Device) -> Denied {
+    pub fn new<'a>(machine: &Machine, board: &Board, storage: impl IntoIterator<Item = &'a Device>) -> Denied {
         let mut pages = gic_frames(machine);
         pages.extend_from_slice(&machine.msi);
         pages.extend_from_slice(&machine.smmu);
         pages.extend_from_slice(&machine.firmware_configuration);
         pages.extend_from_slice(board.denied);
         pages.extend(board.channel.region());
-        pages.push(storage.registers);
-        // Whether or not the machine has one.
+        pages.extend(storage.into_iter().map(|controller| controller.registers));
+        // Whether or not the machine has them.
+        pages.extend(board.storage.iter().filter_map(|controller| Region::new(controller.base, 1)));
         pages.extend(board.anchor.map(|anchor| anchor.registers));
         pages.extend(machine.console.as_ref().map(|console| console.registers));
         Denied(region::union(pages.into_iter().map(|region| region.hull(PAGE)).collect()))

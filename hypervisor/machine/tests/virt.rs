@@ -9,7 +9,10 @@ use dtoolkit::{
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, MemoryPlan,
     PlanError, Region, Trigger,
-    board::{AnchorFlash, ChannelWindow, EarlyConsole, StorageController},
+    board::{
+        AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, StorageController,
+        Volume,
+    },
     device_windows,
     general_tree::{self, General, VirtualDevice},
     secure_tree::{self, SecureTree, Storage},
@@ -33,10 +36,18 @@ const ANCHOR: AnchorFlash =
 /// A range that only the board denies; nothing is there.
 const DENIED_HOLE: Region = Region::new(0x0920_0000, 0x1000).unwrap();
 
+/// The last two slots of virtio-mmio, which share a page.
+const FIRST: StorageController = StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00, partition: None };
+const SECOND: StorageController = StorageController { base: 0x0A00_3C00, ..FIRST };
+const DATA: Volume<'static> =
+    Volume { name: "data", size_mib: 64, layout: Layout::Mirrored, suite: "seed-128-gcm", key_generation: 2 };
+
 const BOARD: Board = Board {
     name: "qemu-virt",
     early_console: Some(EarlyConsole::Pl011(0x0900_0000)),
-    storage: StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00 },
+    storage: &[FIRST, SECOND],
+    pool: Pool { window_ms: None, cache_mib: 16 },
+    volumes: &[DATA],
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
@@ -74,10 +85,16 @@ struct Booted {
 
 fn boot(dtb: &[u8]) -> Booted {
     let machine = Machine::read(dtb).unwrap();
-    let storage = machine.storage(dtb, &BOARD.storage).unwrap();
+    let storage = machine.storage(dtb, &FIRST).unwrap();
     let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
-    let denied = Denied::new(&machine, &BOARD, &storage);
+    let denied = Denied::new(&machine, &BOARD, [&storage]);
     Booted { machine, storage, plan, denied }
+}
+
+const PARTITION: Partition<'static> = Partition { kind: Some([7; 16]), name: Some("pool") };
+
+fn storage(base: u64) -> Storage<'static> {
+    Storage { compatible: "virtio,mmio", registers: region(base, 0x200), irq_line: 0, partition: None }
 }
 
 fn virtual_device() -> VirtualDevice {
@@ -222,10 +239,19 @@ fn nodes_without_end_are_refused() {
 #[test]
 fn a_storage_controller_that_is_not_there_is_named() {
     let machine = Machine::read(GIC3).unwrap();
-    let find =
-        |compatible, base| machine.storage(GIC3, &StorageController { compatible, base }).unwrap_err().to_string();
+    let find = |compatible, base| {
+        machine.storage(GIC3, &StorageController { compatible, base, partition: None }).unwrap_err().to_string()
+    };
     assert!(find("virtio,mmio", 0x0A00_4000).contains("'virtio,mmio' at 0xa004000"));
     assert!(find("generic-sdhci", 0x0A00_3E00).contains("'generic-sdhci' at 0xa003e00"));
+}
+
+#[test]
+fn the_place_of_a_disk_that_is_not_there_is_denied_all_the_same() {
+    const MISSING: StorageController = StorageController { base: 0x0A10_0E00, ..FIRST };
+    let machine = Machine::read(GIC3).unwrap();
+    let denied = Denied::new(&machine, &Board { storage: &[FIRST, MISSING], ..BOARD }, &[]);
+    assert!([FIRST, MISSING].iter().all(|disk| denied.touches(&region(disk.base, 0x200))));
 }
 
 #[test]
@@ -533,8 +559,7 @@ fn the_general_domain_is_told_all_that_it_has() {
         assert_eq!(machine.psci, Conduit::Smc);
         assert_eq!(machine.initrd, booted.plan.initrd);
         assert!(!machine.gic.has_msi);
-        let channel =
-            machine.storage(&tree, &StorageController { compatible: "virtio,mmio", base: 0x0B00_0000 }).unwrap();
+        let channel = machine.storage(&tree, &StorageController { base: 0x0B00_0000, ..FIRST }).unwrap();
         assert_eq!(channel.interrupt, virtual_device().interrupt);
         let fdt = Fdt::new(&tree).unwrap();
         for path in ["/pcie@10000000", "/pl031@9010000", "/pl061@9030000", "/cpus/cpu-map", "/timer", "/apb-pclk"] {
@@ -593,7 +618,9 @@ fn secure<'a>(booted: &Booted) -> SecureTree<'a> {
         general: booted.plan.general.iter().copied().collect(),
         shared_page: 0x0B10_0000,
         kept_page: booted.plan.secure_kept.base(),
-        storage: Storage { compatible: "virtio,mmio", registers: booted.storage.registers, irq_line: 0 },
+        storage: [storage(booted.storage.registers.base())].into_iter().collect(),
+        pool: BOARD.pool,
+        volumes: BOARD.volumes.iter().copied().collect(),
         anchor: Some(ANCHOR.registers),
         rng_seed: booted.machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0x5A; 32],
@@ -626,8 +653,32 @@ fn the_secure_domain_may_have_no_anchor_no_seed_and_no_test_key() {
 }
 
 #[test]
-fn the_largest_secure_tree_fits_its_place() {
+fn the_secure_domain_reads_every_disk_and_volume() {
     let mut told = secure(&boot(GIC3));
+    told.storage.push(Storage { irq_line: 1, partition: Some(PARTITION), ..storage(SECOND.base) });
+    let by_name = Partition { kind: None, ..PARTITION };
+    told.storage.push(Storage { irq_line: 3, partition: Some(by_name), ..storage(0x0A00_0000) });
+    told.pool = Pool { window_ms: Some(60_000), cache_mib: 4 };
+    for (name, layout) in [("one", Layout::Linear), ("two words", Layout::Striped)] {
+        told.volumes.push(Volume { name, layout, size_mib: 1 << 40, key_generation: u16::MAX, ..DATA });
+    }
+    assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
+}
+
+#[test]
+fn a_tree_without_a_disk_is_refused_by_the_secure_domain() {
+    let told = SecureTree { storage: Default::default(), ..secure(&boot(LOW)) };
+    let refusal = secure_tree::read(&secure_tree::write(&told)).unwrap_err().to_string();
+    assert!(refusal.contains("has no node storage"), "{refusal}");
+}
+
+#[test]
+fn the_largest_secure_tree_fits_its_place() {
+    let name = "n".repeat(63);
+    let mut told = secure(&boot(GIC3));
+    let partition = Some(Partition { kind: PARTITION.kind, name: Some(&name[..36]) });
+    told.storage = (0..MAX_DISKS as u64).map(|disk| Storage { partition, ..storage(disk << 12) }).collect();
+    told.volumes = (0..MAX_VOLUMES).map(|_| Volume { name: &name, ..DATA }).collect();
     told.general = (0..secure_tree::MAX_WINDOWS as u64).map(|index| region(index << 32, 4096)).collect();
     let bytes = secure_tree::write(&told);
     assert!(bytes.len() as u64 <= boot(GIC3).plan.secure_tree.size());
@@ -639,9 +690,9 @@ fn the_largest_secure_tree_fits_its_place() {
 /// The whole boot flow on bytes that may be anything.
 fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let machine = Machine::read(dtb)?;
-    let storage = machine.storage(dtb, &BOARD.storage)?;
+    let storage = machine.storage(dtb, &FIRST)?;
     let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
-    let denied = Denied::new(&machine, &BOARD, &storage);
+    let denied = Denied::new(&machine, &BOARD, [&storage]);
     assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
     let general = General { plan: &plan, denied: &denied, devices: &[virtual_device()], bootargs: None };
     let tree = general_tree::write(dtb, &machine, &general)?;

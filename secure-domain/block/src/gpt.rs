@@ -8,6 +8,7 @@
 //! begin, the two primary ones first. A primary and a stale one of the other kind cannot both be whole, for the header of one
 //! lies in the entries of the other.
 
+mod choose;
 mod crc;
 mod entry;
 mod guid;
@@ -22,6 +23,7 @@ use crate::{BLOCK_BYTES, BlockDevice};
 use crc::crc32;
 use header::Header;
 
+pub use choose::{Selector, open};
 pub use entry::{Entry, Name};
 pub use guid::Guid;
 
@@ -32,7 +34,7 @@ pub const HAECHI_MEMBER: Guid =
 /// The longest array of entries that is read, in bytes: 1,024 entries of the usual size.
 pub const MAX_ARRAY_BYTES: usize = 128 << 10;
 
-/// Why there is no partition table to go by.
+/// Why there is no partition table to go by, or no partition to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// No header was found in any place.
@@ -73,6 +75,20 @@ pub enum Error {
     },
     /// The disk did not answer in time.
     Silent,
+    /// No partition is the one that is looked for.
+    NoPartition,
+    /// Two partitions are: these entries, and maybe more.
+    Ambiguous {
+        /// Indices of the entries.
+        entries: [usize; 2],
+    },
+    /// The partition does not begin and end with a block of 4 KiB.
+    Unaligned {
+        /// Index of its entry.
+        entry: usize,
+    },
+    /// The disk has no blocks.
+    Empty,
 }
 
 impl core::fmt::Display for Error {
@@ -90,6 +106,12 @@ impl core::fmt::Display for Error {
             Error::Duplicate { entry } => write!(f, "partition entry {entry} has the GUID of another"),
             Error::Disk { block, error } => write!(f, "partition table, block {block}: {error}"),
             Error::Silent => write!(f, "the disk does not answer while its partition table is read"),
+            Error::NoPartition => write!(f, "the partition table has no such partition"),
+            Error::Ambiguous { entries: [one, other] } => {
+                write!(f, "partition entries {one} and {other} are both such as are looked for")
+            }
+            Error::Unaligned { entry } => write!(f, "partition entry {entry} is not made of blocks of 4 KiB"),
+            Error::Empty => write!(f, "the disk has no blocks"),
         }
     }
 }

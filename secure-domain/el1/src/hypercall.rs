@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::fmt;
 
 use abi::Function;
-use abi::hypercall::{Failure, LOG_BYTES};
+use abi::hypercall::{Failure, LOG_BYTES, NO_DEADLINE};
 
 /// Calls `function`; returns `x0` (0 or an error) and `x1`.
 ///
@@ -38,9 +38,9 @@ pub fn version() -> u64 {
     call(Function::Version, [0; 7]).1
 }
 
-/// Sleeps until an event is set.
-pub fn wait() {
-    command(Function::Wait, [0; 5]);
+/// Sleeps until an event is set; [`abi::Event::TIME`] is when the physical counter reaches `deadline`.
+pub fn wait(deadline: Option<u64>) {
+    command(Function::Wait, [deadline.unwrap_or(NO_DEADLINE), 0, 0, 0, 0]);
 }
 
 /// Initialisation is done: the general domain may start.
@@ -48,11 +48,16 @@ pub fn ready() {
     command(Function::Ready, [0; 5]);
 }
 
-/// Sets the configuration space of device `index`, then offers it.
-pub fn attach(index: usize, device_id: u32, features: u64, queues: usize, queue_size: u16, config: &[u32]) {
+/// Sets the configuration space of device `index`.
+pub fn set_config(index: usize, config: &[u32]) {
     for (word, value) in config.iter().enumerate() {
         command(Function::Config, [index as u64, 4 * word as u64, u64::from(*value), 0, 0]);
     }
+}
+
+/// Sets the configuration space of device `index`, then offers it.
+pub fn attach(index: usize, device_id: u32, features: u64, queues: usize, queue_size: u16, config: &[u32]) {
+    set_config(index, config);
     command(Function::Attach, [index as u64, device_id.into(), features, queues as u64, queue_size.into()]);
 }
 
@@ -70,6 +75,11 @@ pub fn reset_done(index: usize) {
 /// Device `index` cannot go on without a reset by its driver.
 pub fn needs_reset(index: usize) {
     command(Function::NeedsReset, [index as u64, 0, 0, 0, 0]);
+}
+
+/// Configuration change notification to the driver of device `index`, whose words [`set_config`] has set.
+pub fn config_changed(index: usize) {
+    command(Function::ConfigChanged, [index as u64, 0, 0, 0, 0]);
 }
 
 /// The interrupt of `line` has been served.

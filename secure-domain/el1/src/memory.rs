@@ -8,6 +8,8 @@ use core::slice;
 use aarch64::mmio::Mmio;
 use abi::SharedPage;
 
+const PAGE: usize = 4096;
+
 /// The page that EL2 shares.
 ///
 /// # Safety
@@ -26,7 +28,7 @@ pub unsafe fn bytes(range: Range<usize>) -> &'static [u8] {
     unsafe { slice::from_raw_parts(with_exposed_provenance(range.start), range.len()) }
 }
 
-/// Registers of the storage controller, or of the anchor's flash.
+/// Registers of a storage controller, or of the anchor's flash.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceRegisters(Mmio);
 
@@ -51,7 +53,7 @@ impl block::Registers for DeviceRegisters {
     }
 }
 
-/// Memory that this domain shares with the storage controller, identity-mapped and cache-coherent.
+/// Memory that this domain shares with a storage controller, identity-mapped and cache-coherent.
 #[derive(Debug)]
 pub struct DmaRegion {
     start: usize,
@@ -65,6 +67,13 @@ impl DmaRegion {
     /// The range must be mapped read-write as Normal memory at its physical address and be used by nobody else.
     pub unsafe fn new(range: Range<usize>) -> DmaRegion {
         DmaRegion { start: range.start, len: range.len() }
+    }
+
+    /// Divides the region into `parts` (at least one) of whole pages, as large as each other.
+    pub fn divide(self, parts: usize) -> impl Iterator<Item = DmaRegion> {
+        let DmaRegion { start, len } = self;
+        let each = len / parts & !(PAGE - 1);
+        (0..parts).map(move |part| DmaRegion { start: start + part * each, len: each })
     }
 
     /// The address of `width` bytes at `offset`; stops loudly outside the region, which only our own code can ask for.

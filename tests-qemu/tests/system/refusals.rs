@@ -88,8 +88,8 @@ fn bundle() -> Vec<(&'static str, Alone)> {
 fn disk() -> Vec<(&'static str, Alone)> {
     vec![
         alone("that_is_missing", |images, place| {
-            let says = ["disk at 0xa003e00", "empty", "stopped"];
-            refused(images, place, |machine| machine.disk = None, &says)
+            let says = ["disk 0 at 0xa003e00", "empty", "no disk can be driven", "stopped"];
+            refused(images, place, |machine| machine.disks.clear(), &says)
         }),
         alone("that_is_plain", |images, place| {
             let plain = place.copy(&images.small_plain, "plain.img")?;

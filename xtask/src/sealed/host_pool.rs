@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anchor::flash::DevelopmentAnchor;
 use anyhow::{Context, Result, bail, ensure};
-use block::BLOCK_BYTES;
+use block::{BLOCK_BYTES, Partition};
 use keystore::RootKey;
 use volume::{
     Command, Event, Fault, FormatOptions, Operation, Options, Policy, Pool, Random, RandomFailed, Recovery, Status,
@@ -22,9 +22,12 @@ const DEPTH: usize = 32;
 /// How often the engine may be asked to go on for one answer. Files answer at once, so it needs a few thousand at most.
 const PATIENCE: usize = 1 << 24;
 
+/// A member of a pool: a partition of an image, or all of it.
+pub(super) type Member = Partition<FileDisk>;
+
 /// A mounted pool.
 pub struct HostPool {
-    pool: Pool<FileDisk, DevelopmentAnchor<FileFlash>>,
+    pool: Pool<Member, DevelopmentAnchor<FileFlash>>,
     slots: Slots,
 }
 
@@ -72,27 +75,31 @@ impl HostPool {
     ///
     /// # Errors
     /// Why a disk is none that a pool can be made of.
-    pub fn format(disks: Vec<FileDisk>, anchor: &Path, root: &RootKey, new: &FormatOptions) -> Result<Self> {
+    pub(super) fn format(members: Vec<Member>, anchor: &Path, root: &RootKey, new: &FormatOptions) -> Result<Self> {
         let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, true)?, &root.anchor_key())?;
-        let pool = volume::format(disks, anchor, root, random(), new, &options(Access::ReadWrite), || true);
+        let pool = volume::format(members, anchor, root, random(), new, &options(Access::ReadWrite), || true);
         Ok(Self { pool: pool.map_err(|error| anyhow::anyhow!("{error}"))?, slots: Slots::new() })
     }
 
-    /// Mounts the pool on `disks`.
+    /// Mounts the pool on `members`.
     ///
     /// # Errors
     /// Why it is none that the holder of the root key and the anchor can believe.
-    pub fn mount(disks: &[&Path], anchor: &Path, root: &RootKey, access: Access) -> Result<(Self, Recovery)> {
-        let writable = access == Access::ReadWrite;
-        let disks = disks.iter().map(|disk| FileDisk::open(disk, writable)).collect::<Result<_>>()?;
-        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, writable)?, &root.anchor_key())?;
-        let mounted = volume::mount(disks, anchor, root, random(), &options(access), || true);
+    pub(super) fn mount(
+        members: Vec<Member>,
+        anchor: &Path,
+        root: &RootKey,
+        access: Access,
+    ) -> Result<(Self, Recovery)> {
+        let anchor = FileFlash::open(anchor, access == Access::ReadWrite)?;
+        let anchor = DevelopmentAnchor::new(anchor, &root.anchor_key())?;
+        let mounted = volume::mount(members, anchor, root, random(), &options(access), || true);
         let (pool, recovery) = mounted.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok((Self { pool, slots: Slots::new() }, recovery))
     }
 
     /// The engine.
-    pub fn pool(&self) -> &Pool<FileDisk, DevelopmentAnchor<FileFlash>> {
+    pub fn pool(&self) -> &Pool<Partition<FileDisk>, DevelopmentAnchor<FileFlash>> {
         &self.pool
     }
 

@@ -1,5 +1,6 @@
 //! `./x disk`: sealed disks made and looked at on the host.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::slice;
 
 use anyhow::{Result, ensure};
 use board_configs::Board;
@@ -18,6 +19,9 @@ pub struct Arguments {
     /// Board whose key is used: a name in board-configs/boards, or a file
     #[arg(long, value_name = "NAME|FILE", global = true)]
     board: Option<String>,
+    /// The board's next disk, in a pool of several; may be given again
+    #[arg(long, value_name = "DISK", global = true)]
+    with: Vec<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -83,6 +87,7 @@ fn parse_suite(name: &str) -> Result<Suite, String> {
 /// When a file cannot be read or written; from `check` also when a block is bad.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (_, board) = board::find(arguments.board.as_deref())?;
+    let all = |disk: &PathBuf| [slice::from_ref(disk), &arguments.with].concat();
     match &arguments.action {
         Action::Create { disk, size, suite } => sealed::create(disk, *size, *suite, &board).map(drop),
         Action::Seal { plain, disk, size, suite } => {
@@ -90,15 +95,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             println!("{}: {} blocks sealed, {} left unwritten", disk.display(), done.sealed, done.zero);
             Ok(())
         }
-        Action::Unseal { disk, plain, volume } => sealed::unseal(disk, plain, volume, &board),
-        Action::Info { disk } => info(disk, &board),
-        Action::Check { disk } => check(disk, &board),
-        Action::Scrub { disk } => scrub(disk, &board),
+        Action::Unseal { disk, plain, volume } => sealed::unseal(&all(disk), plain, volume, &board),
+        Action::Info { disk } => info(&all(disk), &board),
+        Action::Check { disk } => check(&all(disk), &board),
+        Action::Scrub { disk } => scrub(&all(disk), &board),
     }
 }
 
-fn info(disk: &Path, board: &Board) -> Result<()> {
-    let (pool, recovery) = sealed::mount(disk, board, Access::ReadOnly)?;
+fn info(disks: &[PathBuf], board: &Board) -> Result<()> {
+    let (pool, recovery) = sealed::mount_all(disks, board, Access::ReadOnly)?;
     let superblock = pool.pool().superblock();
     println!("mounted {} times, checkpoint {}", superblock.incarnation, superblock.checkpoint);
     for volume in pool.pool().volumes() {
@@ -118,21 +123,21 @@ fn info(disk: &Path, board: &Board) -> Result<()> {
     Ok(())
 }
 
-fn check(disk: &Path, board: &Board) -> Result<()> {
-    let found = sealed::check(disk, board)?;
-    println!("{}: {} blocks good, {} bad", disk.display(), found.good, found.bad);
+fn check(disks: &[PathBuf], board: &Board) -> Result<()> {
+    let found = sealed::check_all(disks, board)?;
+    println!("{}: {} blocks good, {} bad", disks[0].display(), found.good, found.bad);
     ensure!(found.bad == 0, "the first bad blocks are {:?}", found.first_bad);
     Ok(())
 }
 
-fn scrub(disk: &Path, board: &Board) -> Result<()> {
-    let (mut pool, recovery) = sealed::mount(disk, board, Access::ReadWrite)?;
+fn scrub(disks: &[PathBuf], board: &Board) -> Result<()> {
+    let (mut pool, recovery) = sealed::mount_all(disks, board, Access::ReadWrite)?;
     println!("{recovery}");
     pool.command(Command::Scrub)?;
     let events = pool.events();
     events.iter().for_each(|event| println!("{event}"));
     pool.close()?;
-    ensure!(events.is_empty(), "{} holds what was not sealed there", disk.display());
-    println!("{}: everything is what was sealed", disk.display());
+    ensure!(events.is_empty(), "{} holds what was not sealed there", disks[0].display());
+    println!("{}: everything is what was sealed", disks[0].display());
     Ok(())
 }

@@ -22,10 +22,11 @@ pub struct Arguments {
     /// More kernel arguments, after `console=ttyAMA0 root=/dev/vda rw`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     append: Option<String>,
-    /// Physical disk, already sealed; kept between runs, with its anchor in DISK.anchor [default: target/haechi/disk.img]
-    #[arg(long, value_name = "FILE")]
-    disk: Option<PathBuf>,
-    /// Make the default disk anew, with this size (such as 1G)
+    /// Physical disk, already sealed; kept between runs, with its anchor in DISK.anchor; given again for each further disk of
+    /// the board [default: target/haechi/disk.img]
+    #[arg(long, value_name = "FILE", action = ArgAction::Append)]
+    disk: Vec<PathBuf>,
+    /// Make the default disk anew, with this size (such as 1G); on a board with several disks each of them
     #[arg(long, value_name = "SIZE", value_parser = super::parse_size, conflicts_with = "disk")]
     fresh_disk: Option<u64>,
     /// Cores
@@ -89,8 +90,8 @@ fn check(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.kernel {
         kernel::load(file)?;
     }
-    for (what, file) in [("initrd", &arguments.initrd), ("disk", &arguments.disk)] {
-        let Some(file) = file else { continue };
+    let disks = arguments.disk.iter().map(|file| ("disk", file));
+    for (what, file) in arguments.initrd.iter().map(|file| ("initrd", file)).chain(disks) {
         let meta = fs::metadata(file).with_context(|| format!("the {what} {} cannot be read", file.display()))?;
         if !meta.is_file() || meta.len() == 0 {
             bail!("the {what} {} is not a file with something in it", file.display());
@@ -103,7 +104,10 @@ fn check(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let (_, board) = board::find(arguments.board.as_deref())?;
-    arguments.disk.as_ref().map_or(Ok(()), |disk| sealed::mount(disk, &board, Access::ReadOnly).map(drop))
+    if arguments.disk.is_empty() {
+        return Ok(());
+    }
+    sealed::mount_all(&arguments.disk, &board, Access::ReadOnly).map(drop)
 }
 
 const DEFAULT_CPU: &str = "cortex-a72";
@@ -125,20 +129,29 @@ fn machine(arguments: &Arguments) -> Machine {
 /// Names the files a run would use, without making them.
 fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let out = paths::artefacts();
-    let (kernel, initrd, disk) = match arguments.no_hypervisor {
-        true => (arguments.kernel.clone().unwrap_or(out.join("linux-6.1")), "initrd.img", "plain.img"),
+    let (kernel, initrd, disks) = match arguments.no_hypervisor {
+        true => (arguments.kernel.clone().unwrap_or(out.join("linux-6.1")), "initrd.img", vec![out.join("plain.img")]),
         false => {
-            let (board, _) = board::find(arguments.board.as_deref())?;
-            (firmware::image_directory(&board).join("haechi.img"), "boot.bundle", "disk.img")
+            let (file, board) = board::find(arguments.board.as_deref())?;
+            (firmware::image_directory(&file).join("haechi.img"), "boot.bundle", disk_files(&file, &board))
         }
     };
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
     machine.kernel = kernel;
     machine.initrd = Some(given.unwrap_or(out.join(initrd)));
-    let disk = arguments.disk.clone().unwrap_or(out.join(disk));
-    machine.anchor = (!arguments.no_hypervisor).then(|| anchor::beside(&disk));
-    machine.disk = Some(Disk { file: disk, serial: None });
+    let disks = if arguments.disk.is_empty() { disks } else { arguments.disk.clone() };
+    machine.anchor = (!arguments.no_hypervisor).then(|| anchor::beside(&disks[0]));
+    machine.disks = Disk::all(&disks);
     Ok(())
+}
+
+/// The default disks of a board: `disk.img`, or `disk0.img` and so on in the board's own directory.
+fn disk_files(board_file: &Path, board: &Board) -> Vec<PathBuf> {
+    let directory = firmware::image_directory(board_file);
+    match board.storage.len() {
+        1 => vec![paths::artefacts().join("disk.img")],
+        count => (0..count).map(|disk| directory.join(format!("disk{disk}.img"))).collect(),
+    }
 }
 
 fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
@@ -149,25 +162,27 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let initrd = arguments.initrd.as_deref().unwrap_or(&images.initrd);
     machine.initrd = Some(boot::pack(&made, linux, Some(initrd))?);
     machine.kernel = made.hypervisor;
-    let disk = match &arguments.disk {
-        Some(disk) => disk.clone(),
-        None => sealed_disk(&images.rootfs, arguments.fresh_disk, &board)?,
-    };
-    machine.anchor = Some(anchor::beside(&disk));
-    machine.disk = Some(Disk { file: disk, serial: None });
+    let mut disks = arguments.disk.clone();
+    if disks.is_empty() {
+        disks = disk_files(&board_file, &board);
+        seal_disks(&disks, &images.rootfs, arguments.fresh_disk, &board)?;
+    }
+    machine.anchor = Some(anchor::beside(&disks[0]));
+    machine.disks = Disk::all(&disks);
     Ok(())
 }
 
-/// The default disk: the root filesystem, sealed once and kept between runs.
-fn sealed_disk(rootfs: &Path, fresh_bytes: Option<u64>, board: &Board) -> Result<PathBuf> {
-    let disk = paths::artefacts().join("disk.img");
-    if fresh_bytes.is_none() && disk.is_file() {
-        sealed::mount(&disk, board, Access::ReadOnly).context("`--fresh-disk SIZE` makes a new one")?;
-        return Ok(disk);
+/// The default disks: the root filesystem, sealed once and kept between runs.
+fn seal_disks(disks: &[PathBuf], rootfs: &Path, fresh_bytes: Option<u64>, board: &Board) -> Result<()> {
+    if fresh_bytes.is_none() && disks[0].is_file() {
+        let mounted = sealed::mount_all(disks, board, Access::ReadOnly);
+        return mounted.map(drop).context("`--fresh-disk SIZE` makes a new one");
     }
-    progress::note(&format!("Sealing the root filesystem into {}", paths::shown(&disk)));
-    sealed::seal_filesystem(rootfs, &disk, fresh_bytes, board)?;
-    Ok(disk)
+    progress::note(&format!("Sealing the root filesystem into {}", paths::shown(&disks[0])));
+    match disks {
+        [disk] => sealed::seal_filesystem(rootfs, disk, fresh_bytes, board).map(drop),
+        _ => sealed::seal_system(rootfs, disks, fresh_bytes, board).map(drop),
+    }
 }
 
 fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
@@ -175,11 +190,11 @@ fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> 
     let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
     machine.kernel = linux.to_owned();
     machine.initrd = Some(arguments.initrd.clone().unwrap_or(images.initrd));
-    let disk = match &arguments.disk {
-        Some(disk) => disk.clone(),
-        None => plain_disk(&images.rootfs, arguments.fresh_disk)?,
-    };
-    machine.disk = Some(Disk { file: disk, serial: None });
+    let mut disks = arguments.disk.clone();
+    if disks.is_empty() {
+        disks.push(plain_disk(&images.rootfs, arguments.fresh_disk)?);
+    }
+    machine.disks = Disk::all(&disks);
     Ok(())
 }
 

@@ -234,3 +234,54 @@ proptest! {
         }
     }
 }
+
+/// The name that `array_of` gives, as a selector has it.
+fn called(name: &str) -> Selector<'_> {
+    Selector { kind: None, name: Some(name) }
+}
+
+const MEMBERS: Selector<'static> = Selector { kind: Some(HAECHI_MEMBER), name: None };
+
+#[test]
+fn a_partition_that_is_not_there_is_not_guessed() {
+    let table = Disk::new(512, &[(40, 47), (48, 55)]).read().unwrap();
+    assert_eq!(table.choose(&called("p2")), Err(Error::NoPartition));
+    assert_eq!(table.choose(&called("p")), Err(Error::NoPartition));
+    assert_eq!(table.choose(&called("p0 ")), Err(Error::NoPartition));
+    assert_eq!(table.choose(&called("")), Err(Error::NoPartition));
+    let other = Selector { kind: Some(Guid([7; 16])), name: Some("p0") };
+    assert_eq!(table.choose(&other), Err(Error::NoPartition));
+}
+
+#[test]
+fn of_two_partitions_that_fit_none_is_taken() {
+    let table = Disk::new(512, &[(40, 47), (48, 55), (56, 63)]).read().unwrap();
+    assert_eq!(table.choose(&MEMBERS), Err(Error::Ambiguous { entries: [0, 1] }));
+}
+
+#[test]
+fn a_partition_without_whole_blocks_is_refused() {
+    let table = Disk::new(512, &[(41, 48), (56, 62)]).read().unwrap();
+    assert_eq!(table.choose(&called("p0")), Err(Error::Unaligned { entry: 0 }));
+    assert_eq!(table.choose(&called("p1")), Err(Error::Unaligned { entry: 1 }));
+}
+
+#[test]
+fn the_partition_that_fits_is_taken() {
+    let table = Disk::new(512, &[(40, 47), (48, 63)]).read().unwrap();
+    assert_eq!(table.choose(&called("p1")), Ok(6..8));
+    assert_eq!(table.choose(&Selector { name: Some("p0"), ..MEMBERS }), Ok(5..6));
+    let alone = Disk::new(4096, &[(20, 29)]).read().unwrap();
+    assert_eq!(alone.choose(&MEMBERS), Ok(20..30));
+}
+
+#[test]
+fn a_disk_is_opened_as_the_partition_that_is_named_or_as_a_whole() {
+    let disk = Disk::new(512, &[(40, 47), (48, 63)]);
+    let ram = |disk: &Disk| RamDisk::new(disk.image.clone(), 4, 7);
+    assert_eq!(open(ram(&disk), Some(&called("p1")), || false).unwrap().blocks(), 2);
+    assert_eq!(open(ram(&disk), None, || false).unwrap().blocks(), BLOCKS as u64);
+    let damaged = disk.with(56, &[0; 16]).with(88, &[0; 4]);
+    assert_eq!(open(ram(&damaged), Some(&called("p1")), || false).err(), Some(Error::ArrayChecksum));
+    assert_eq!(open(RamDisk::new(Vec::new(), 4, 7), None, || false).err(), Some(Error::Empty));
+}

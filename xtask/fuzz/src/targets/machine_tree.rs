@@ -2,16 +2,22 @@
 
 use machine::{
     Denied, KernelSize, Loaded, Machine, MemoryPlan, Region,
-    board::{Board, ChannelWindow, StorageController},
+    board::{Board, ChannelWindow, Layout, Partition, Pool, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
 };
 
+const VOLUME: Volume<'static> =
+    Volume { name: "data", size_mib: 1 << 40, layout: Layout::Striped, suite: "aria-256-gcm", key_generation: 3 };
+const PARTITION: Partition<'static> = Partition { kind: Some([7; 16]), name: Some("pool") };
+
 const BOARD: Board = Board {
     name: "fuzz",
     early_console: None,
-    storage: StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00 },
+    storage: &[StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00, partition: None }],
+    pool: Pool { window_ms: Some(1000), cache_mib: 16 },
+    volumes: &[VOLUME],
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
@@ -24,9 +30,9 @@ const BOARD: Board = Board {
 /// Boots from `data` as far as it goes.
 pub fn run(data: &[u8]) {
     let Ok(machine) = Machine::read(data) else { return };
-    let Ok(storage) = machine.storage(data, &BOARD.storage) else { return };
+    let Ok(storage) = machine.storage(data, &BOARD.storage[0]) else { return };
     let Some(plan) = plan(&machine) else { return };
-    let denied = Denied::new(&machine, &BOARD, &storage);
+    let denied = Denied::new(&machine, &BOARD, [&storage]);
     check(&machine, &plan, &denied);
     let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
@@ -37,7 +43,16 @@ pub fn run(data: &[u8]) {
         general: plan.general.iter().copied().collect(),
         shared_page: 0x1000,
         kept_page: plan.secure_kept.base(),
-        storage: Storage { compatible: "virtio,mmio", registers: storage.registers, irq_line: 0 },
+        storage: [Storage {
+            compatible: "virtio,mmio",
+            registers: storage.registers,
+            irq_line: 0,
+            partition: Some(PARTITION),
+        }]
+        .into_iter()
+        .collect(),
+        pool: BOARD.pool,
+        volumes: BOARD.volumes.iter().copied().collect(),
         rng_seed: machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0; 32],
         test_huk: None,

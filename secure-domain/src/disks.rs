@@ -1,0 +1,79 @@
+//! The physical disks: brought up one by one, each with its own part of the DMA memory. One that does not come up is left out; whether
+//! the pool can do without it is for the mount to say.
+
+use alloc::vec::Vec;
+use core::fmt::Display;
+
+use aarch64::time;
+use abi::hypercall::Failure;
+use abi::{Event, SharedPage};
+use block::gpt::{self, Guid, Selector};
+use block::virtio_blk::VirtioBlk;
+use block::{BlockDevice as _, Partition};
+use el1::hypercall::{fail, irq_done, wait};
+use el1::memory::{DeviceRegisters, DmaRegion};
+use machine::secure_tree::{SecureTree, Storage};
+
+use crate::log::log;
+
+/// The pool's member on a disk: a partition, or all of it.
+pub type Disk = Partition<VirtioBlk<DeviceRegisters, DmaRegion>>;
+
+/// How long the disks may take before the pool serves, in microseconds.
+const PATIENCE_US: u64 = 10_000_000;
+
+/// The disks that came up.
+pub struct Disks {
+    /// As they are given to the mount.
+    pub members: Vec<Disk>,
+    /// Their interrupt lines.
+    pub lines: Lines,
+}
+
+/// The interrupt line of each disk, in the order in which the disks were given to the mount.
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// The disks, as the mount counts them, whose interrupts are among `events`, with their lines.
+    pub fn fired(&self, events: Event) -> impl Iterator<Item = (usize, usize)> {
+        self.0.iter().copied().enumerate().filter(move |(_, line)| events.contains(Event::irq(*line)))
+    }
+
+    /// A function that sleeps until an event, takes the disks' interrupts, and says whether there is time left.
+    pub fn patience(&self, shared: &SharedPage) -> impl FnMut() -> bool {
+        let deadline = time::counter() + time::ticks(PATIENCE_US);
+        move || {
+            wait(None);
+            self.fired(shared.take()).for_each(|(_, line)| irq_done(line));
+            time::counter() < deadline
+        }
+    }
+}
+
+/// Brings the disks up; without any there is nothing to serve.
+pub fn bring_up(tree: &SecureTree<'static>, dma: DmaRegion, shared: &SharedPage) -> Disks {
+    let mut disks = Disks { members: Vec::new(), lines: Lines(Vec::new()) };
+    for (storage, dma) in tree.storage.iter().zip(dma.divide(tree.storage.len())) {
+        let Some(disk) = bring_up_one(storage, dma, shared) else { continue };
+        log!("disk {}: {} MiB", storage.irq_line, disk.blocks() >> 8);
+        disks.members.push(disk);
+        disks.lines.0.push(storage.irq_line as usize);
+    }
+    if disks.members.is_empty() {
+        log!("no disk can be driven");
+        fail(Failure::Disk);
+    }
+    disks
+}
+
+/// One disk, or why not on the console.
+fn bring_up_one(storage: &Storage<'static>, dma: DmaRegion, shared: &SharedPage) -> Option<Disk> {
+    let (number, registers) = (storage.irq_line, storage.registers);
+    // SAFETY: mapped as Device memory; EL2 gives the controller to no one else.
+    let access = unsafe { DeviceRegisters::new(&(registers.base() as usize..registers.end() as usize)) };
+    let refused = |error: &dyn Display| log!("disk {number} at {:#x}: {error}", registers.base());
+    let disk = VirtioBlk::new(access, dma).inspect_err(|error| refused(error)).ok()?;
+    let selector = storage.partition.map(|it| Selector { kind: it.kind.map(Guid), name: it.name });
+    let line = Lines([number as usize].into());
+    gpt::open(disk, selector.as_ref(), line.patience(shared)).inspect_err(|error| refused(error)).ok()
+}
