@@ -23,6 +23,7 @@ pub(crate) fn check(stem: &str, board: &Board) -> Result<(), String> {
     check_sizes(board)?;
     check_channel(board)?;
     check_huk(board)?;
+    check_drills(board)?;
     storage::check(board)?;
     volumes::check(board)?;
     check_windows(board)
@@ -62,6 +63,14 @@ fn check_sizes(board: &Board) -> Result<(), String> {
     if !SLICE_US.contains(&board.slice_us) {
         let (least, most) = (SLICE_US.start(), SLICE_US.end());
         return Err(format!("slice_us is {}, which is not between {least} and {most}", board.slice_us));
+    }
+    Ok(())
+}
+
+/// Who can crash a part of the system at will must not do so on a product.
+fn check_drills(board: &Board) -> Result<(), String> {
+    if board.crash_drills && board.huk.is_none() {
+        return Err("crash_drills is for test boards, and this one has no test key [huk]".into());
     }
     Ok(())
 }

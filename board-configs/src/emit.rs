@@ -24,6 +24,7 @@ pub fn emit(board: &Board) -> String {
     field("denied", denied(board));
     field("test_huk", format!("{:?}", board.huk.as_ref().and_then(crate::Huk::bytes)));
     field("slice_us", board.slice_us.to_string());
+    field("crash_drills", board.crash_drills.to_string());
     text.push_str("};\n");
     text
 }

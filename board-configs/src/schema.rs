@@ -16,6 +16,9 @@ pub struct Board {
     pub el2_heap_bytes: u64,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
+    /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
+    #[serde(default)]
+    pub crash_drills: bool,
     /// A UART that can be written before the device tree has been read.
     pub early_console: Option<EarlyConsole>,
     /// The storage controllers, which belong to the secure domain: one for each disk, 1 to 4.

@@ -18,8 +18,8 @@ use el2::context::Confinement;
 use el2::gic::{Hardware, Interrupts};
 use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
-use el2::memory::{BootMemory, NoDeviceTree};
-use el2::{context, pages, tables};
+use el2::memory::{BootMemory, DomainMemory, NoDeviceTree};
+use el2::{context, pages, storage, tables};
 use machine::board::StorageController;
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
@@ -35,6 +35,7 @@ use vgic::{Config, Source, Version, Vgic};
 use crate::board::BOARD;
 use crate::log::{CONSOLE, log, set_raw};
 use crate::panic::stop;
+use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
 use crate::{cpu, mmio, secure};
 
@@ -125,6 +126,7 @@ pub fn device_ranges(found: &Found) -> Vec<Range<usize>> {
         }
     };
     regions.push(found.console.registers);
+    regions.extend(found.storage_pages());
     regions.into_iter().map(|region| range(&region.hull(PAGE))).collect()
 }
 
@@ -208,23 +210,25 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
         initrd: modules.initrd,
         kernel: KernelSize { text_offset: kernel.text_offset, image_size: kernel.image_size },
         secure_bytes: BOARD.secure_memory_bytes,
+        secure_image_bytes: modules.secure_domain.bytes.size(),
     };
     MemoryPlan::make(&found.machine, &loaded).unwrap_or_else(|error| stop(format_args!("memory: {error}")))
 }
 
 /// Puts the secure domain's image and tree and the general domain's kernel where the plan says. The rest of their places is
-/// zeroed: memory changes its owner here.
-pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut BootMemory) {
+/// zeroed: memory changes its owner here. Returns what the secure domain can be started again from.
+pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut BootMemory) -> Origin {
     let needed = modules.secure_domain.header.image_size;
-    if needed > plan.secure_tree.base() - plan.secure.base() {
+    if needed > plan.secure_kept.base() - plan.secure.base() {
         stop(format_args!("secure domain: its image needs {needed} bytes and has {}", plan.secure.size()));
     }
     memory.fill_from(&range(&plan.kernel), &range(&modules.kernel.bytes));
     memory.fill_from(&range(&plan.secure), &range(&modules.secure_domain.bytes));
     let tree = secure_tree::write(&SecureTree {
-        memory: Region::between(plan.secure.base(), plan.secure_tree.base()).expect("room for the image"),
+        memory: Region::between(plan.secure.base(), plan.secure_kept.base()).expect("room for the image"),
         general: plan.general.clone(),
         shared_page: pages::shared_address() as u64,
+        kept_page: plan.secure_kept.base(),
         storage: found.storage.iter().map(told).collect(),
         pool: BOARD.pool,
         volumes: BOARD.volumes.iter().copied().collect(),
@@ -238,6 +242,54 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
     }
     memory.fill(&range(&plan.secure_tree), &tree);
     aarch64::cache::invalidate_instructions();
+    keep_pristine(found, modules, plan, memory, &tree)
+}
+
+/// Makes the copy from which the secure domain is started again.
+fn keep_pristine(
+    found: &Found,
+    modules: &Modules,
+    plan: &MemoryPlan,
+    memory: &mut BootMemory,
+    tree: &[u8],
+) -> Origin {
+    let image = &modules.secure_domain.bytes;
+    let pristine = range(&plan.pristine);
+    let copy = pristine.start..pristine.start + image.size() as usize;
+    let tree_place = pristine.end - secure_tree::PLACE_BYTES as usize..pristine.end;
+    memory.fill_from(&copy, &range(image));
+    memory.fill(&tree_place, tree);
+    let secure = range(&plan.secure);
+    Origin {
+        image: copy,
+        tree: tree_place.start..tree_place.start + tree.len(),
+        seed: found.machine.seeds.as_ref().and_then(|seeds| {
+            let offset = tree.windows(seeds.secure.len()).position(|bytes| bytes == seeds.secure)?;
+            Some((offset, seeds.restart.clone()))
+        }),
+        measurement: modules.measurement,
+        scrubbed: [
+            secure.start..plan.secure_kept.base() as usize,
+            plan.secure_tree.base() as usize..secure.end,
+        ],
+        disks: stoppable(found, memory),
+    }
+}
+
+/// The registers of the secure domain's disks, if EL2 knows how to stop each of them.
+fn stoppable(found: &Found, memory: &BootMemory) -> Option<Vec<Mmio>> {
+    let stoppable = |(place, device): &(usize, Device)| {
+        (BOARD.storage[*place].compatible == storage::COMPATIBLE).then(|| memory.device(&range(&device.registers)))
+    };
+    found.storage.iter().map(stoppable).collect()
+}
+
+/// Ends EL2's access to memory, but for what a restart of the secure domain needs.
+pub fn close_memory(memory: BootMemory, plan: &MemoryPlan) -> DomainMemory {
+    // SAFETY: the ownership table gives the copy to EL2; `restart` uses the value under the lock of the secure domain, when the
+    // domain runs on no core and its disks are stopped.
+    let closed = unsafe { memory.close(range(&plan.pristine), range(&plan.secure)) };
+    closed.unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")))
 }
 
 /// What the secure domain is told of a storage controller.
@@ -340,6 +392,7 @@ impl Border<'_> {
 fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipError> {
     let mut ownership = Ownership::new();
     ownership.assign(PhysAddr(plan.el2.base()), plan.el2.size(), Owner::Hypervisor)?;
+    ownership.assign(PhysAddr(plan.pristine.base()), plan.pristine.size(), Owner::Hypervisor)?;
     ownership.assign(PhysAddr(plan.secure.base()), plan.secure.size(), Owner::Secure)?;
     for bank in &plan.general {
         ownership.assign(PhysAddr(bank.base()), bank.size(), Owner::General)?;
@@ -367,7 +420,7 @@ pub fn interrupts(found: &Found, memory: &BootMemory) -> Interrupts {
 }
 
 /// Everything that runs shares, put together.
-pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: Interrupts) -> System {
+pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: Interrupts, origin: Origin) -> System {
     let cores = found.machine.cpus.len();
     let (version, distributor, redistributors) = match &found.machine.gic.frames {
         Frames::V2 { distributor, .. } => (Version::V2, *distributor, None),
@@ -400,7 +453,12 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
         lines,
         devices: core::array::from_fn(|index| Mutex::new(crate::devices::VirtualDevice::new(index))),
         shared: pages::shared(),
-        secure: Mutex::new(secure::SecureDomain::new(plan.secure.base(), plan.secure_tree.base(), domains.secure)),
+        secure: Mutex::new(secure::SecureDomain::new(
+            plan.secure.base(),
+            plan.secure_tree.base(),
+            domains.secure,
+            Restart::new(origin),
+        )),
         secure_state: secure::State::default(),
         slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
         general: domains.general,

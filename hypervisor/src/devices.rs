@@ -98,6 +98,28 @@ pub fn reset_done(core: &mut Core, index: usize) -> Result<(), hypercall::Error>
     if device.reset_done(page) { Ok(()) } else { Err(hypercall::Error::Denied) }
 }
 
+/// The secure domain has crashed and will be back: a reset under way completes, and later ones need nobody. All else waits.
+pub fn backend_absent(core: &mut Core) {
+    for index in 0..core.system.devices.len() {
+        signal(core, index, |device, page| {
+            device.backend_stopped(page);
+            device.line()
+        });
+    }
+}
+
+/// The secure domain is back, and learns which drivers wait for it. A device that it does not offer any more is lost.
+pub fn backend_returned(core: &mut Core) {
+    let system = core.system;
+    for (index, view) in system.shared.devices.iter().enumerate() {
+        signal(core, index, |device, page| {
+            device.publish(view);
+            if device.is_attached() && !device.is_backend_present() { device.needs_reset(page) } else { device.line() }
+        });
+        system.shared.raise(Event::status(index));
+    }
+}
+
 /// The secure domain has stopped for good: every driver is told that its device needs a reset, and resets complete at once.
 pub fn backend_stopped(core: &mut Core) {
     for index in 0..core.system.devices.len() {

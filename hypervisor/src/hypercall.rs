@@ -35,7 +35,7 @@ fn command(core: &mut Core, function: Function, x: &[u64; 31]) -> Result<(), Err
     let system = core.system;
     match function {
         Function::Version | Function::Wait | Function::Fail => {}
-        Function::Ready => system.secure_state.set_ready(),
+        Function::Ready => secure::ready(core),
         Function::Quiesced => system.secure_state.set_quiesced(),
         Function::Log => return log_text(x),
         Function::Attach => {
@@ -51,7 +51,10 @@ fn command(core: &mut Core, function: Function, x: &[u64; 31]) -> Result<(), Err
             let offset = usize::try_from(x[2]).map_err(|_| Error::InvalidParameter)?;
             return system.devices[index(x[1])?].lock().set_config(offset, x[3] as u32);
         }
-        Function::Interrupt => devices::signal(core, index(x[1])?, |device, page| device.raise_used(page)),
+        Function::Interrupt => {
+            system.secure_state.lives.answered();
+            devices::signal(core, index(x[1])?, |device, page| device.raise_used(page));
+        }
         Function::ConfigChanged => devices::signal(core, index(x[1])?, |device, page| device.raise_config(page)),
         Function::NeedsReset => devices::signal(core, index(x[1])?, |device, page| device.needs_reset(page)),
         Function::ResetDone => return devices::reset_done(core, index(x[1])?),
@@ -78,12 +81,12 @@ fn log_text(x: &[u64; 31]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The domain cannot serve. Before the general domain runs there is nothing to go on with; later its devices are lost.
+/// The domain cannot serve. Before the general domain runs there is nothing to go on with; later this life has ended.
 fn fail(core: &Core, failure: Failure) -> Leave {
     CONSOLE.lock().flush(Speaker::Secure);
     if !core.system.secure_state.is_ready() {
         boot::stop_for(failure);
     }
-    log!("the secure domain is stopped: {}", boot::describe(failure));
-    secure::stop(core)
+    log!("the secure domain has crashed: {}", boot::describe(failure));
+    Leave::Crashed
 }

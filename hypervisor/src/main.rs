@@ -27,6 +27,7 @@ firmware! {
     mod log;
     mod mmio;
     mod panic;
+    mod restart;
     mod run;
     mod secure;
     mod smp;
@@ -79,10 +80,10 @@ firmware! {
         // Who gets what.
         let plan = boot::plan(&found, &modules);
         boot::report(&found, &plan);
-        boot::load(&found, &modules, &plan, &mut memory);
+        let origin = boot::load(&found, &modules, &plan, &mut memory);
         let (domains, denied) = boot::domains(&found, &plan);
         let interrupts = boot::interrupts(&found, &memory);
-        let system = system::publish(boot::system(&found, &plan, domains, interrupts));
+        let system = system::publish(boot::system(&found, &plan, domains, interrupts, origin));
 
         // The secure domain first: it must hold the disk before anybody asks for it.
         let mut core = Core::new(system, found.boot_index());
@@ -92,7 +93,7 @@ firmware! {
 
         // Then the general domain, which from here on is all that EL2 serves.
         boot::general_tree(&core, &found, &tree, &plan, &denied, &mut memory);
-        memory.close().unwrap_or_else(|error| panic::stop(format_args!("stage 1 of EL2: {error}")));
+        secure::allow_restart(&core, boot::close_memory(memory, &plan));
         HEAP.close();
         boot::load_vcpu(&mut core, plan.kernel.base(), plan.general_tree.base());
         run::run(&mut core)

@@ -20,7 +20,7 @@
 //!
 //! Nothing here waits, and one call of [`serve`] lasts at most one slice.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use aarch64::time;
 use abi::Event;
@@ -28,6 +28,7 @@ use abi::hypercall::{Failure, NO_DEADLINE};
 use el2::context::Confinement;
 use el2::gic::Acknowledged;
 use el2::guest::{self, Trap};
+use el2::memory::DomainMemory;
 use el2::{context, firmware, timer};
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
@@ -35,6 +36,7 @@ use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
 
 use crate::irq::{self, Claim};
 use crate::log::log;
+use crate::restart::{self, Lives, Restart};
 use crate::system::Core;
 use crate::{boot, cpu, devices, hypercall};
 
@@ -45,6 +47,12 @@ pub struct SecureDomain {
     vectors: VectorState,
     confinement: Confinement,
     identification: IdRegisters,
+    entry: u64,
+    tree: u64,
+    /// Ticks that it has run since it last had nothing to do.
+    busy: u64,
+    /// What brings up its next life.
+    pub restart: Restart,
 }
 
 /// How the domain stands, for those who do not have its lock.
@@ -60,6 +68,12 @@ pub struct State {
     quiesced: AtomicBool,
     /// It will not run again.
     stopped: AtomicBool,
+    /// It is to save everything, and has not said yet that it has.
+    quiescing: AtomicBool,
+    /// A [`Drill`] that it has to go through.
+    drill: AtomicU8,
+    /// Its lives.
+    pub lives: Lives,
 }
 
 impl Default for State {
@@ -70,8 +84,20 @@ impl Default for State {
             ready: AtomicBool::new(false),
             quiesced: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            quiescing: AtomicBool::new(false),
+            drill: AtomicU8::new(0),
+            lives: Lives::default(),
         }
     }
+}
+
+/// A crash on demand, on boards whose file allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drill {
+    /// It jumps to where it has no memory, and its own handler gives up.
+    Crash = 1,
+    /// The same, and its handler is gone too: it faults for ever and says nothing.
+    Hang = 2,
 }
 
 impl State {
@@ -95,14 +121,16 @@ impl State {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// It has attached its devices.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Release);
-    }
-
     /// Everything it has acknowledged is on stable storage.
     pub fn set_quiesced(&self) {
+        self.quiescing.store(false, Ordering::Relaxed);
         self.quiesced.store(true, Ordering::Release);
+    }
+
+    /// The next visit begins with `drill`.
+    pub fn demand(&self, drill: Drill) {
+        self.drill.store(drill as u8, Ordering::Relaxed);
+        self.preempted.store(true, Ordering::Release);
     }
 }
 
@@ -113,6 +141,8 @@ pub enum Leave {
     Idle,
     /// Its slice is over.
     Slice,
+    /// Its life has ended.
+    Crashed,
     /// The general domain must look at this interrupt, which [`irq::take`] has taken.
     Interrupt(Acknowledged),
     /// It has stopped for good.
@@ -121,16 +151,40 @@ pub enum Leave {
 
 /// Longest time that a shutdown waits for the domain to save everything, in microseconds.
 const QUIESCE_US: u64 = 5_000_000;
+/// Longest time that the domain may run without ever having nothing to do, in microseconds: beyond it, it hangs. The longest
+/// that it has to compute in one piece, the self-tests of its crypto engine, are a small part of that on an emulator.
+const WATCHDOG_US: u64 = 10_000_000;
 
 impl SecureDomain {
     /// A domain that will enter its image at `entry` with the address of its tree.
-    pub fn new(entry: u64, tree: u64, confinement: Confinement) -> SecureDomain {
+    pub fn new(entry: u64, tree: u64, confinement: Confinement, restart: Restart) -> SecureDomain {
         SecureDomain {
             frame: cpu::data_independent_timing(Frame::reset(entry, tree)),
             el1: El1State::reset(),
             vectors: VectorState::default(),
             confinement,
             identification: cpu::identification(Domain::Secure),
+            entry,
+            tree,
+            busy: 0,
+            restart,
+        }
+    }
+
+    /// The vCPU as it was before its first instruction.
+    pub fn reset(&mut self) {
+        self.frame = cpu::data_independent_timing(Frame::reset(self.entry, self.tree));
+        self.el1 = El1State::reset();
+        self.vectors = VectorState::default();
+        self.busy = 0;
+    }
+
+    /// Makes the next instruction the domain's last.
+    fn suffer(&mut self, drill: u8) {
+        log!("drill: the secure domain is made to {}", if drill == Drill::Hang as u8 { "hang" } else { "crash" });
+        self.frame.elr = 0;
+        if drill == Drill::Hang as u8 {
+            self.el1.vbar_el1 = 0;
         }
     }
 }
@@ -150,13 +204,20 @@ pub fn serve(core: &mut Core) {
         if system.secure_state.is_stopped() {
             break;
         }
-        let leave = visit(core, &mut domain, left);
+        let mut leave = if domain.restart.is_under_way() {
+            restart::advance(core, &mut domain, deadline)
+        } else {
+            visit(core, &mut domain, left)
+        };
+        if leave == Leave::Crashed {
+            leave = restart::begin(core, &mut domain);
+        }
         drop(domain);
         // Orders the release of the lock before the next look at the events: see the essay above.
         fence(Ordering::SeqCst);
         match leave {
             Leave::Idle => {}
-            Leave::Slice => break,
+            Leave::Slice | Leave::Crashed => break,
             Leave::Interrupt(interrupt) => {
                 irq::deliver(core, interrupt);
                 break;
@@ -219,6 +280,10 @@ pub fn wake_later(core: &mut Core) {
 /// Swaps the domain in, runs it for at most `ticks`, swaps it out.
 fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let system = core.system;
+    let drill = system.secure_state.drill.swap(0, Ordering::Relaxed);
+    if drill != 0 {
+        domain.suffer(drill);
+    }
     context::save(&mut core.el1);
     core.interrupts.close();
     let counters = context::stop_counters(core.has_pmu);
@@ -227,7 +292,9 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     system.secure_state.preempted.store(false, Ordering::Relaxed);
     timer::start(ticks);
 
+    let began = time::counter();
     let leave = run(core, domain);
+    let leave = watch(core, domain, leave, time::counter() - began);
 
     timer::stop();
     if !matches!(leave, Leave::Idle) {
@@ -245,13 +312,23 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     leave
 }
 
+/// Notices a domain that never comes to have nothing to do. It has run for `ticks` and leaves for the reason `leave`.
+fn watch(core: &Core, domain: &mut SecureDomain, leave: Leave, ticks: u64) -> Leave {
+    let rests = leave == Leave::Idle && !core.system.shared.pending();
+    domain.busy = if rests { 0 } else { domain.busy + ticks };
+    if domain.busy > time::ticks(WATCHDOG_US) && leave == Leave::Slice {
+        return crash(&domain.frame, format_args!("it hangs"));
+    }
+    leave
+}
+
 /// Runs the domain until it gives the core back. Bounded by its slice.
 fn run(core: &mut Core, domain: &mut SecureDomain) -> Leave {
     loop {
         let leave = match guest::enter(&mut domain.frame) {
             Trap::Synchronous => exit(core, domain),
             Trap::Interrupt => interrupt(core),
-            Trap::SError => Some(crash(core, &domain.frame, format_args!("an SError"))),
+            Trap::SError => Some(crash(&domain.frame, format_args!("an SError"))),
         };
         if let Some(leave) = leave {
             return leave;
@@ -282,17 +359,37 @@ fn exit(core: &mut Core, domain: &mut SecureDomain) -> Option<Leave> {
                 frame.advance(4);
                 None
             }
-            _ => Some(crash(core, frame, format_args!("{access:?}"))),
+            _ => Some(crash(frame, format_args!("{access:?}"))),
         },
         // It has no other reason to come here: a defect of its own.
-        exit => Some(crash(core, frame, format_args!("{exit:?}"))),
+        exit => Some(crash(frame, format_args!("{exit:?}"))),
     }
 }
 
-/// Ends the domain: what it did cannot be continued from.
-fn crash(core: &Core, frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
-    log!("the secure domain is stopped: {what} at {:#x}", frame.elr);
-    stop(core)
+/// Ends the domain's life: what it did cannot be continued from.
+fn crash(frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
+    log!("the secure domain has crashed: {what} at {:#x}", frame.elr);
+    Leave::Crashed
+}
+
+/// The domain has attached its devices. After a restart, its drivers have been waiting.
+pub fn ready(core: &mut Core) {
+    let state = &core.system.secure_state;
+    if !state.is_ready() {
+        state.ready.store(true, Ordering::Release);
+        return;
+    }
+    let (number, took_us) = state.lives.ready();
+    log!("the secure domain serves again after {took_us} us, restart {number}");
+    devices::backend_returned(core);
+    if state.quiescing.load(Ordering::Relaxed) {
+        core.system.shared.raise(Event::SHUTDOWN);
+    }
+}
+
+/// Boot is over: from here on the domain is started again in `memory` when it has crashed.
+pub fn allow_restart(core: &Core, memory: DomainMemory) {
+    core.system.secure.lock().restart.allow(memory);
 }
 
 /// Ends the domain; its devices ask for a reset that nobody will complete, and the general domain goes on without them.
@@ -320,6 +417,7 @@ pub fn quiesce(core: &mut Core) -> bool {
     let system = core.system;
     let quiesced = |core: &Core| core.system.secure_state.quiesced.load(Ordering::Acquire);
     let deadline = time::counter() + time::ticks(QUIESCE_US);
+    system.secure_state.quiescing.store(true, Ordering::Relaxed);
     system.shared.raise(Event::SHUTDOWN);
     while !quiesced(core) && !system.secure_state.is_stopped() && time::counter() < deadline {
         serve_guaranteed(core);

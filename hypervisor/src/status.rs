@@ -4,7 +4,9 @@ use core::fmt::Write;
 
 use console::{Command, Speaker};
 
+use crate::board::BOARD;
 use crate::log::Console;
+use crate::secure::Drill;
 use crate::system::Core;
 
 struct Lines<'a>(&'a mut Console);
@@ -21,18 +23,30 @@ pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let mut out = Lines(console);
     // Writing to the console cannot fail.
     let _ = match command {
-        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, Ctrl-] sends Ctrl-]"),
+        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, c and f crash and freeze the secure domain, Ctrl-] sends Ctrl-]"),
         Command::Status => status(core, &mut out),
+        Command::Crash => demand(core, &mut out, Drill::Crash),
+        Command::Freeze => demand(core, &mut out, Drill::Hang),
     };
+}
+
+/// Breaks the secure domain on purpose, where the board file allows it.
+fn demand(core: &Core, out: &mut Lines<'_>, drill: Drill) -> core::fmt::Result {
+    if !BOARD.crash_drills {
+        return writeln!(out, "this board allows no drills (`crash_drills` of its board file)");
+    }
+    core.system.secure_state.demand(drill);
+    Ok(())
 }
 
 fn status(core: &Core, out: &mut Lines<'_>) -> core::fmt::Result {
     let system = core.system;
     let secure = &system.secure_state;
     writeln!(out, "core {} of {} answers", core.index, system.cores)?;
+    let (restarts, longest_us) = secure.lives.count();
     writeln!(
         out,
-        "secure domain: {}, events {:#x}",
+        "secure domain: {}, events {:#x}, {restarts} restarts, the longest took {longest_us} us",
         if secure.is_stopped() { "stopped" } else { "running" },
         system.shared.events.load(core::sync::atomic::Ordering::Relaxed)
     )?;

@@ -10,7 +10,7 @@ use abi::{DeviceView, Event, SharedPage};
 use el1::guest_memory::GuestWindow;
 use el1::hypercall::{interrupt, irq_done, needs_reset, quiesced, reset_done, wait};
 use virtio::QueueConfig;
-use volume::service::Outcome;
+use volume::service::{Outcome, Setup};
 
 use crate::disks::Lines;
 use crate::log::log;
@@ -18,6 +18,8 @@ use crate::start::Served;
 
 /// `DRIVER_OK` (virtio 1.2, section 2.1).
 const DRIVER_OK: u32 = 1 << 2;
+/// `DEVICE_NEEDS_RESET`.
+const NEEDS_RESET: u32 = 1 << 6;
 
 /// Serves for ever.
 pub fn run(mut server: Served, lines: &Lines, shared: &SharedPage, memory: &GuestWindow) -> ! {
@@ -70,19 +72,26 @@ fn ticks_per_ms() -> u64 {
 
 /// The driver is ready, or wants its device reset.
 fn status_changed(server: &mut Served, device: usize, view: &DeviceView, memory: &GuestWindow) -> Outcome {
-    if view.status.load(Ordering::Acquire) & DRIVER_OK == 0 {
+    let status = view.status.load(Ordering::Acquire);
+    if status & DRIVER_OK == 0 {
         server.reset(device);
         reset_done(device);
         return Outcome::default();
     }
+    if status & NEEDS_RESET != 0 {
+        // A life of this domain before found the ring malformed.
+        return Outcome::default();
+    }
     let queue = &view.queues[0];
-    let config = QueueConfig {
+    let queue = QueueConfig {
         size: queue.size.load(Ordering::Relaxed),
         descriptor_table: queue.descriptor_table.load(Ordering::Relaxed),
         available_ring: queue.available_ring.load(Ordering::Relaxed),
         used_ring: queue.used_ring.load(Ordering::Relaxed),
     };
-    server.start(device, now_ms(), memory, config, view.driver_features.load(Ordering::Relaxed))
+    let features = view.driver_features.load(Ordering::Relaxed);
+    let generation = view.generation.load(Ordering::Relaxed);
+    server.start(device, now_ms(), memory, &Setup { queue, features, generation })
 }
 
 /// What the parts of one round ask for together.

@@ -43,7 +43,7 @@ firmware! {
         let anchor = start::anchor(&tree, &root);
         let disks = disks::bring_up(&tree, memory.dma, memory.shared);
         let (mut server, lines) = start::pool(disks, anchor, &root, &tree, memory.shared);
-        start::offer(&mut server);
+        start::offer(&mut server, memory.ledgers);
         // The heap stays open for what commands and failures need for a moment; serving takes nothing of it, which a test of `volume` holds.
         event_loop::run(server, &lines, memory.shared, &memory.general)
     }

@@ -21,6 +21,7 @@ use el1::memory::{self, DeviceRegisters, DmaRegion};
 use keystore::RootKey;
 use machine::secure_tree::{self, SecureTree};
 use machine::{Region, board};
+use virtio::Ledger;
 use volume::service::Server;
 use volume::{Options, Policy, Random, RandomFailed, mount};
 
@@ -65,6 +66,8 @@ pub struct Memory {
     pub general: GuestWindow,
     /// Memory that the disks read and write.
     pub dma: DmaRegion,
+    /// What the life of this domain before has left of each device's queue; all zeros in the first.
+    pub ledgers: &'static [Ledger; abi::DEVICES],
 }
 
 fn range(region: &Region) -> Range<usize> {
@@ -90,7 +93,9 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     unsafe { heap.init(heap_range.start, heap_range.len()) };
     let mut tables = El1Tables::new(&image).expect("an image can be mapped");
     let shared = tree.shared_page as usize;
-    let data = [heap_range.start..own.end + secure_tree::PLACE_BYTES as usize, shared..shared + 4096];
+    // The kept page and the tree lie behind this domain's memory.
+    let tree_end = tree.kept_page as usize + 4096 + secure_tree::PLACE_BYTES as usize;
+    let data = [heap_range.start..tree_end, shared..shared + 4096];
     let general = tree.general.iter().map(range);
     tables.map(&el1::boot::guard_page(), Kind::Hole).expect("a page of the image can be unmapped");
     let mapped = data.into_iter().chain(general).try_for_each(|data| tables.map(&data, Kind::Data));
@@ -109,6 +114,7 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
             shared: memory::shared_page(tree.shared_page),
             general: GuestWindow::new(tree.general.iter().map(|bank| bank.base()..bank.end())),
             dma: DmaRegion::new(dma),
+            ledgers: memory::kept_page(tree.kept_page),
         }
     }
 }
@@ -210,10 +216,10 @@ pub fn pool(
 }
 
 /// Offers each volume as a virtual disk, in the order of the catalog, as many as EL2 has devices for.
-pub fn offer(server: &mut Served) {
-    let volumes: Vec<_> = server.pool().volumes().take(abi::DEVICES).collect();
-    for volume in volumes {
-        let Some(device) = server.offer(volume.number) else { break };
+pub fn offer(server: &mut Served, ledgers: &'static [Ledger; abi::DEVICES]) {
+    let volumes: Vec<_> = server.pool().volumes().collect();
+    for (volume, ledger) in volumes.into_iter().zip(ledgers) {
+        let Some(device) = server.offer(volume.number, ledger) else { break };
         log!("virtual disk {device}: `{}`, {} MiB, {}", volume.name, volume.blocks >> 8, volume.suite.name());
         let features = Served::features() | ACCESS_PLATFORM;
         attach(device, virtio::blk::DEVICE_ID, features, 1, QUEUE_SIZE, &server.config(device));

@@ -19,3 +19,8 @@ pub fn frequency_hz() -> u64 {
 pub fn ticks(microseconds: u64) -> u64 {
     frequency_hz().saturating_mul(microseconds) / 1_000_000
 }
+
+/// The microseconds of `ticks` of the counter.
+pub fn microseconds(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000 / u128::from(frequency_hz().max(1))) as u64
+}

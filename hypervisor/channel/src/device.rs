@@ -252,6 +252,11 @@ impl Device {
         self.phase == Phase::Resetting
     }
 
+    /// Whether the backend that has offered the device is there, and has not stopped since.
+    pub fn is_backend_present(&self) -> bool {
+        self.backend_present
+    }
+
     /// Whether a backend has offered the device.
     pub fn is_attached(&self) -> bool {
         self.offer.is_some()

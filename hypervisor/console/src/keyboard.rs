@@ -10,6 +10,10 @@ pub enum Command {
     Help,
     /// Show the state of cores, domains and devices.
     Status,
+    /// Make the secure domain crash.
+    Crash,
+    /// Make the secure domain hang.
+    Freeze,
 }
 
 /// What a key means.
@@ -24,7 +28,7 @@ pub enum Input {
     Command(Command),
 }
 
-/// Recognises the escape key: Ctrl-] then `h` for help, `s` for the status, Ctrl-] for a literal Ctrl-].
+/// Recognises the escape key: Ctrl-] then `h` for help, `s` for the status, `c` and `f` for drills, Ctrl-] for a literal Ctrl-].
 #[derive(Clone, Debug, Default)]
 pub struct Keyboard {
     escaped: bool,
@@ -45,6 +49,8 @@ impl Keyboard {
         match byte {
             ESCAPE => Input::General(ESCAPE),
             b's' => Input::Command(Command::Status),
+            b'c' => Input::Command(Command::Crash),
+            b'f' => Input::Command(Command::Freeze),
             _ => Input::Command(Command::Help),
         }
     }
@@ -73,7 +79,14 @@ mod tests {
     #[test]
     fn commands_follow_the_escape_key() {
         let mut keyboard = Keyboard::new();
-        for (key, command) in [(b'h', Command::Help), (b's', Command::Status), (b'?', Command::Help)] {
+        let commands = [
+            (b'h', Command::Help),
+            (b's', Command::Status),
+            (b'c', Command::Crash),
+            (b'f', Command::Freeze),
+            (b'?', Command::Help),
+        ];
+        for (key, command) in commands {
             assert_eq!(keyboard.key(ESCAPE), Input::Nothing);
             assert_eq!(keyboard.key(key), Input::Command(command));
             assert_eq!(keyboard.key(b'x'), Input::General(b'x'));

@@ -143,6 +143,13 @@ pub fn serror_pending() -> bool {
     read_sysreg!("isr_el1") & A != 0
 }
 
+/// Whether an interrupt waits for this core to take it.
+pub fn interrupt_pending() -> bool {
+    /// `ISR_EL1.I`.
+    const I: u64 = 1 << 7;
+    read_sysreg!("isr_el1") & I != 0
+}
+
 /// What a core needs once, before a domain runs on it: traps, its own identification registers for EL1, and no trap or lock of
 /// a newer extension that reset or firmware may have left.
 pub fn init_core(mpidr: u64, confinement: &Confinement) {

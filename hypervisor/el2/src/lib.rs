@@ -16,5 +16,6 @@ pub mod gic_v3;
 pub mod guest;
 pub mod memory;
 pub mod pages;
+pub mod storage;
 pub mod tables;
 pub mod timer;

@@ -2,7 +2,7 @@
 //!
 //! [`BootMemory`] is the only way to touch memory outside the image. It exists once, on the core that boots, between the
 //! final tables and the first instruction of a domain that could write the same bytes; slices that it lends end before it
-//! writes (the borrow checker sees to that), and [`BootMemory::close`] unmaps it all.
+//! writes (the borrow checker sees to that), and [`BootMemory::close`] unmaps all of it but what [`DomainMemory`] holds.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -146,12 +146,65 @@ impl BootMemory {
         self.fill(range, contents);
     }
 
-    /// Ends EL2's access to all memory outside its image.
-    pub fn close(mut self) -> Result<(), MapError> {
+    /// Ends EL2's access to all memory outside its image, but for that of a domain that it may start again and the copy that it
+    /// starts it from.
+    ///
+    /// # Safety
+    /// `pristine` must be EL2's alone from here on. Whoever uses the value sees to it that the domain in `domain` runs on no core
+    /// meanwhile, and that no device writes there.
+    pub unsafe fn close(mut self, pristine: Range<usize>, domain: Range<usize>) -> Result<DomainMemory, MapError> {
+        assert!(self.contains(&pristine) && self.contains(&domain), "what is kept is memory");
         self.memory.iter().try_for_each(|piece| self.tables.map(piece, Kind::Hole))?;
+        self.tables.map(&pristine, Kind::Rodata)?;
+        self.tables.map(&domain, Kind::Data)?;
         // The tables stay in use for good.
         core::mem::forget(self.tables);
-        Ok(())
+        Ok(DomainMemory { pristine, domain })
+    }
+}
+
+/// The memory of a domain that can be started again, and the read-only copy of what it is started from. What is written here is
+/// cleaned to the point of coherency: the domain's first instructions run with caches off.
+#[derive(Debug)]
+pub struct DomainMemory {
+    pristine: Range<usize>,
+    domain: Range<usize>,
+}
+
+impl DomainMemory {
+    /// The domain's bytes at `range`, which are to be written.
+    fn target(&mut self, range: &Range<usize>) -> &mut [u8] {
+        assert!(within(&self.domain, range), "{range:#x?} is not the domain's memory");
+        // SAFETY: mapped for good, written by nobody else while `self` is in use (the contract of `close`).
+        unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(range.start), range.len()) }
+    }
+
+    /// Fills `range` of the domain's memory with zeros.
+    pub fn zero(&mut self, range: &Range<usize>) {
+        self.target(range).fill(0);
+        aarch64::cache::clean_and_invalidate_to_poc(range.clone());
+    }
+
+    /// Writes `contents` to `at` of the domain's memory.
+    pub fn write(&mut self, at: usize, contents: &[u8]) {
+        let range = at..at + contents.len();
+        self.target(&range).copy_from_slice(contents);
+        aarch64::cache::clean_and_invalidate_to_poc(range);
+    }
+
+    /// Copies `source` of the pristine copy to `at` of the domain's memory.
+    pub fn load(&mut self, at: usize, source: &Range<usize>) {
+        assert!(within(&self.pristine, source), "{source:#x?} is not in the pristine copy");
+        // SAFETY: mapped for good, never written, and apart from the domain's memory.
+        let contents = unsafe { slice::from_raw_parts(with_exposed_provenance(source.start), source.len()) };
+        self.write(at, contents);
+    }
+
+    /// The domain's bytes at `range`.
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        assert!(within(&self.domain, range), "{range:#x?} is not the domain's memory");
+        // SAFETY: mapped for good, and written by nobody while `self` is borrowed.
+        unsafe { slice::from_raw_parts(with_exposed_provenance(range.start), range.len()) }
     }
 }
 

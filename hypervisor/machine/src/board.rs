@@ -34,6 +34,8 @@ pub struct Board {
     pub test_huk: Option<[u8; 32]>,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
+    /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
+    pub crash_drills: bool,
 }
 
 /// A UART that is known before the device tree is read.

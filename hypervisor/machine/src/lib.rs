@@ -51,7 +51,7 @@ pub use self::{
     gic::{Frames, Gic},
     plan::{KernelSize, Loaded, MemoryPlan, PlanError},
     read::{Conduit, Machine, Timers},
-    seed::Seeds,
+    seed::{Restart, Seeds},
     tree::tree_length,
     windows::{Denied, device_windows},
 };

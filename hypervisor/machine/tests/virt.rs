@@ -55,6 +55,7 @@ const BOARD: Board = Board {
     denied: &[DENIED_HOLE],
     test_huk: Some([0x42; 32]),
     slice_us: 1000,
+    crash_drills: false,
 };
 
 const KERNEL: KernelSize = KernelSize { text_offset: 0, image_size: 46 * MIB };

@@ -19,6 +19,17 @@ pub unsafe fn shared_page(address: u64) -> &'static SharedPage {
     unsafe { &*with_exposed_provenance(address as usize) }
 }
 
+/// The page that survives a restart of this domain, as a `T` of atomics for which all zeros is a value.
+///
+/// # Safety
+/// `address` must be the kept page that EL2's device tree names, mapped as Normal memory, and every life of this domain must
+/// take it for the same type, which any bytes are a value of.
+pub unsafe fn kept_page<T: Sync>(address: u64) -> &'static T {
+    const { assert!(size_of::<T>() <= PAGE && align_of::<T>() <= PAGE) };
+    // SAFETY: the caller's contract.
+    unsafe { &*with_exposed_provenance(address as usize) }
+}
+
 /// Bytes that EL2 placed in this domain's memory before it ran.
 ///
 /// # Safety

@@ -24,6 +24,7 @@ const BOARD: Board = Board {
     denied: &[],
     test_huk: None,
     slice_us: 1000,
+    crash_drills: false,
     anchor: None,
 };
 
