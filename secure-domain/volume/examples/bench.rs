@@ -62,6 +62,11 @@ impl BlockDevice for Memory {
         &mut self.buffers[range]
     }
 
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        let start = buffer.first() * BLOCK_BYTES;
+        Some(&mut self.buffers[start..start + blocks * BLOCK_BYTES])
+    }
+
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
         let range = self.range(&buffer);
         let at = block as usize * BLOCK_BYTES;
@@ -300,6 +305,9 @@ fn main() {
         println!("{}: sealing alone {:.0} MB/s", suite.name(), alone / 1e6);
         run(&mut pool, 2048, sequence(false));
         let mut compare = |name: &str, requests: u32, load: fn() -> Box<dyn FnMut() -> Operation>| {
+            if std::env::args().nth(2).is_some_and(|only| !name.starts_with(&only)) {
+                return;
+            }
             let (rate, amplification) = run(&mut pool, requests, load());
             let share = rate / plainly.run(requests, load()) * 100.0;
             println!("  {name:<20} {:>7.0} MB/s {share:>5.1} %  {amplification:.3} device bytes per byte", rate / 1e6);
