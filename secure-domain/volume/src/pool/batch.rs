@@ -121,7 +121,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Seals what the batch holds; runs that are sealed to their end go into the log.
     pub(super) fn seal_batch(&mut self, transfer: &mut impl Transfer) {
-        for (slot, version, count) in core::mem::take(&mut self.resealed) {
+        while let Some((slot, version, count)) = self.resealed.pop() {
             let (volume, epoch) = (self.volume(slot).record.number, self.volume(slot).sealer.epoch());
             (0..count).for_each(|index| transfer.sealed(volume, epoch, version + index));
         }
@@ -159,6 +159,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Opens what came from the disks, in batches, and hands on what is good.
     pub(super) fn open_reads(&mut self, transfer: &mut impl Transfer) {
+        if self.batch.reads.is_empty() {
+            return;
+        }
         let mut reads = core::mem::take(&mut self.batch.reads);
         for run in reads.drain(..) {
             self.open_run(run, transfer);
@@ -229,6 +232,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Opens what the batch holds and hands on what is good; runs that are through end.
     fn open_items(&mut self, transfer: &mut impl Transfer) {
+        if self.batch.len == 0 && self.batch.whole.is_empty() {
+            return;
+        }
         let len = core::mem::take(&mut self.batch.len);
         let mut good = [false; BATCH];
         let Pool { batch, runs, members, volumes, .. } = self;
