@@ -209,11 +209,11 @@ pub fn pool(
     }
 }
 
-/// Offers each volume as a virtual disk, in the order of the catalog, as many as EL2 has devices for.
-pub fn offer(server: &mut Served) {
-    let volumes: Vec<_> = server.pool().volumes().take(abi::DEVICES).collect();
-    for volume in volumes {
-        let Some(device) = server.offer(volume.number) else { break };
+/// Offers the volumes with these numbers as virtual disks, as many as EL2 has devices for.
+pub fn offer(server: &mut Served, order: &[u32]) {
+    for number in order.iter().take(abi::DEVICES) {
+        let Some(volume) = server.pool().volumes().find(|volume| volume.number == *number) else { continue };
+        let Some(device) = server.offer(*number) else { break };
         log!("virtual disk {device}: `{}`, {} MiB, {}", volume.name, volume.blocks >> 8, volume.suite.name());
         let features = Served::features() | ACCESS_PLATFORM;
         attach(device, virtio::blk::DEVICE_ID, features, 1, QUEUE_SIZE, &server.config(device));

@@ -188,6 +188,22 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         blk::config(self.devices[device].blocks)
     }
 
+    /// Whether a driver serves itself of the virtual disk of `volume`.
+    pub fn has_driver(&self, volume: u32) -> bool {
+        self.devices.iter().any(|device| device.volume == volume && device.queue.is_some())
+    }
+
+    /// Virtual disks whose volume has grown, one bit each, once: set their [`config`](Self::config) and notify their drivers.
+    pub fn take_grown(&mut self) -> u32 {
+        let mut grown = 0;
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            let Some(blocks) = self.pool.blocks(device.volume) else { continue };
+            grown |= u32::from(blocks != device.blocks) << index;
+            device.blocks = blocks;
+        }
+        grown
+    }
+
     /// The pool.
     pub fn pool(&self) -> &Pool<D, A> {
         &self.pool
