@@ -115,7 +115,9 @@ fn refuses_drills_on_a_board_that_has_no_test_key() {
     let without = &text[..text.find("[huk]").unwrap()];
     let sentence = parse(Path::new("qemu-virt.toml"), without).unwrap_err().to_string();
     assert!(sentence.ends_with("crash_drills is for test boards, and this one has no test key [huk]"), "{sentence}");
-    assert!(!parse(Path::new("qemu-virt.toml"), &without.replacen("crash_drills = true\n", "", 1)).unwrap().crash_drills);
+    assert!(
+        !parse(Path::new("qemu-virt.toml"), &without.replacen("crash_drills = true\n", "", 1)).unwrap().crash_drills
+    );
 }
 
 /// A second `[[storage]]`, to be put before the first.

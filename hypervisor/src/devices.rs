@@ -108,13 +108,14 @@ pub fn backend_absent(core: &mut Core) {
     }
 }
 
-/// The secure domain is back, and learns which drivers wait for it. A device that it does not offer any more is lost.
+/// The secure domain is back, and learns which drivers wait for it. Each is notified, since the last life may have died between
+/// showing a used buffer and saying so. A device that is not offered any more is lost.
 pub fn backend_returned(core: &mut Core) {
     let system = core.system;
     for (index, view) in system.shared.devices.iter().enumerate() {
         signal(core, index, |device, page| {
             device.publish(view);
-            if device.is_attached() && !device.is_backend_present() { device.needs_reset(page) } else { device.line() }
+            if device.is_backend_present() { device.raise_used(page) } else { device.needs_reset(page) }
         });
         system.shared.raise(Event::status(index));
     }

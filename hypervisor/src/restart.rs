@@ -13,7 +13,7 @@
 //!     enter     as at boot; when it is ready, it is told which drivers wait, and serves what the life before left
 //! ```
 //!
-//! A life that ends without having answered a request counts as a failure. After [`MAX_FAILURES`] in a row there is no
+//! A life that ends soon without having answered a request counts as a failure. After [`MAX_FAILURES`] in a row there is no
 //! other: the devices ask their drivers for a reset, which is how a broken disk looks (virtio 1.2, section 2.1.2).
 
 use alloc::vec::Vec;
@@ -32,8 +32,10 @@ use crate::log::log;
 use crate::secure::{Leave, SecureDomain, stop};
 use crate::system::Core;
 
-/// Lives in a row that may end without an answer.
+/// Lives in a row that may end soon and without an answer.
 const MAX_FAILURES: u32 = 5;
+/// A life that has lasted this long since it was ready has not failed, in microseconds.
+const SOON_US: u64 = 10_000_000;
 /// Bytes that are scrubbed, loaded or hashed between two looks at the clock and at interrupts.
 const CHUNK: usize = 64 << 10;
 
@@ -71,12 +73,14 @@ enum Step {
 /// How many lives there were, for those who do not have the domain's lock.
 #[derive(Debug, Default)]
 pub struct Lives {
-    /// Lives in a row that ended without an answer.
+    /// Lives in a row that ended soon and without an answer.
     failures: AtomicU32,
     /// Lives after the first that have become ready.
     restarts: AtomicU32,
     /// When the last one ended, in ticks of the counter.
     ended: AtomicU64,
+    /// When this one was ready.
+    ready: AtomicU64,
     /// Longest time from an end to the next life's being ready, in ticks.
     longest: AtomicU64,
 }
@@ -87,9 +91,21 @@ impl Lives {
         self.failures.store(0, Ordering::Relaxed);
     }
 
+    /// This life ends: whether there have been too many like it.
+    fn end(&self) -> bool {
+        let now = time::counter();
+        self.ended.store(now, Ordering::Relaxed);
+        if now - self.ready.load(Ordering::Relaxed) > time::ticks(SOON_US) {
+            self.answered();
+        }
+        self.failures.fetch_add(1, Ordering::Relaxed) >= MAX_FAILURES
+    }
+
     /// The next life is ready: how many there were, and the microseconds that it took.
     pub fn ready(&self) -> (u32, u64) {
-        let ticks = time::counter() - self.ended.load(Ordering::Relaxed);
+        let now = time::counter();
+        self.ready.store(now, Ordering::Relaxed);
+        let ticks = now - self.ended.load(Ordering::Relaxed);
         self.longest.fetch_max(ticks, Ordering::Relaxed);
         (self.restarts.fetch_add(1, Ordering::Relaxed) + 1, time::microseconds(ticks))
     }
@@ -188,13 +204,10 @@ fn tell(memory: &mut DomainMemory, origin: &mut Origin) {
 /// A life of the domain has ended. `Idle`: another one is on its way, and [`advance`] is what it needs.
 pub fn begin(core: &mut Core, domain: &mut SecureDomain) -> Leave {
     let system = core.system;
-    let lives = &system.secure_state.lives;
-    let failures = lives.failures.fetch_add(1, Ordering::Relaxed) + 1;
-    if failures > MAX_FAILURES || !domain.restart.begin() {
+    if system.secure_state.lives.end() || !domain.restart.begin() {
         log!("the secure domain is stopped for good");
         return stop(core);
     }
-    lives.ended.store(time::counter(), Ordering::Relaxed);
     // What the last life was to acknowledge comes from disks that are stopped now.
     system.lines.iter().flatten().for_each(|intid| core.interrupts.deactivate(*intid));
     system.secure_state.set_alarm(NO_DEADLINE);

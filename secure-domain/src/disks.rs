@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 use core::fmt::Display;
+use core::ops::Range;
 
 use aarch64::time;
 use abi::hypercall::Failure;
@@ -34,6 +35,11 @@ pub struct Disks {
 pub struct Lines(Vec<usize>);
 
 impl Lines {
+    /// The disks, as the mount counts them.
+    pub fn disks(&self) -> Range<usize> {
+        0..self.0.len()
+    }
+
     /// The disks, as the mount counts them, whose interrupts are among `events`, with their lines.
     pub fn fired(&self, events: Event) -> impl Iterator<Item = (usize, usize)> {
         self.0.iter().copied().enumerate().filter(move |(_, line)| events.contains(Event::irq(*line)))

@@ -14,6 +14,7 @@ use volume::service::{Outcome, Setup};
 
 use crate::disks::Lines;
 use crate::log::log;
+use crate::reconcile::Reconciler;
 use crate::start::Served;
 
 /// `DRIVER_OK` (virtio 1.2, section 2.1).
@@ -22,18 +23,26 @@ const DRIVER_OK: u32 = 1 << 2;
 const NEEDS_RESET: u32 = 1 << 6;
 
 /// Serves for ever.
-pub fn run(mut server: Served, lines: &Lines, shared: &SharedPage, memory: &GuestWindow) -> ! {
+pub fn run(
+    mut server: Served,
+    lines: &Lines,
+    mut reconciler: Reconciler,
+    shared: &SharedPage,
+    memory: &GuestWindow,
+) -> ! {
     let mut again = false;
     loop {
         if !again {
-            wait(server.wake_at().map(ticks));
+            let wake_at = [server.wake_at(), reconciler.wake_at()].into_iter().flatten().min();
+            wait(wake_at.map(ticks));
         }
         let events = shared.take();
         let mut round = Round::default();
-        let mut resume = again && events.is_empty() || events.contains(Event::TIME);
+        let mut resume = again || events.contains(Event::TIME);
         for (device, view) in shared.devices.iter().enumerate().take(server.devices()) {
             if events.contains(Event::status(device)) {
                 round.add(status_changed(&mut server, device, view, memory));
+                reconciler.look_soon();
             }
             if events.contains(Event::doorbell(device)) {
                 view.doorbells.swap(0, Ordering::Acquire);
@@ -50,14 +59,16 @@ pub fn run(mut server: Served, lines: &Lines, shared: &SharedPage, memory: &Gues
         // Only now: until it is done a line stays quiet, so one round serves what completes meanwhile.
         lines.fired(events).for_each(|(_, line)| irq_done(line));
         if events.contains(Event::SHUTDOWN) {
+            reconciler.stop();
             round.add(server.quiesce(now_ms(), memory));
         }
         again = round.finish(&mut server);
+        again |= reconciler.step(&mut server);
     }
 }
 
 /// The clock of the pool.
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     time::counter() / ticks_per_ms()
 }
 
@@ -129,6 +140,6 @@ impl Round {
 }
 
 /// The numbers of the bits that are set.
-fn bits(word: u32) -> impl Iterator<Item = usize> {
+pub fn bits(word: u32) -> impl Iterator<Item = usize> {
     (0..abi::DEVICES).filter(move |bit| word >> bit & 1 != 0)
 }

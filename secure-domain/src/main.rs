@@ -23,11 +23,13 @@ firmware! {
     mod disks;
     mod event_loop;
     mod log;
+    mod reconcile;
     mod start;
 
     use aarch64::heap::BootHeap;
 
     use crate::log::log;
+    use crate::reconcile::Reconciler;
 
     /// Memory for the time of start-up.
     #[global_allocator]
@@ -43,9 +45,12 @@ firmware! {
         let anchor = start::anchor(&tree, &root);
         let disks = disks::bring_up(&tree, memory.dma, memory.shared);
         let (mut server, lines) = start::pool(disks, anchor, &root, &tree, memory.shared);
-        start::offer(&mut server, memory.ledgers);
+        let mut reconciler = Reconciler::new(&tree);
+        reconciler.create_missing(&mut server, &lines, memory.shared, &memory.general);
+        let order = reconciler.order(&server);
+        start::offer(&mut server, &order, memory.ledgers);
         // The heap stays open for what commands and failures need for a moment; serving takes nothing of it, which a test of `volume` holds.
-        event_loop::run(server, &lines, memory.shared, &memory.general)
+        event_loop::run(server, &lines, reconciler, memory.shared, &memory.general)
     }
 
     /// Any exception is a defect of ours: nothing here may fault.

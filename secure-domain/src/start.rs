@@ -215,11 +215,11 @@ pub fn pool(
     }
 }
 
-/// Offers each volume as a virtual disk, in the order of the catalog, as many as EL2 has devices for.
-pub fn offer(server: &mut Served, ledgers: &'static [Ledger; abi::DEVICES]) {
-    let volumes: Vec<_> = server.pool().volumes().collect();
-    for (volume, ledger) in volumes.into_iter().zip(ledgers) {
-        let Some(device) = server.offer(volume.number, ledger) else { break };
+/// Offers the volumes with these numbers as virtual disks, as many as EL2 has devices for.
+pub fn offer(server: &mut Served, order: &[u32], ledgers: &'static [Ledger; abi::DEVICES]) {
+    for (number, ledger) in order.iter().zip(ledgers) {
+        let Some(volume) = server.pool().volumes().find(|volume| volume.number == *number) else { continue };
+        let Some(device) = server.offer(*number, ledger) else { break };
         log!("virtual disk {device}: `{}`, {} MiB, {}", volume.name, volume.blocks >> 8, volume.suite.name());
         let features = Served::features() | ACCESS_PLATFORM;
         attach(device, virtio::blk::DEVICE_ID, features, 1, QUEUE_SIZE, &server.config(device));

@@ -387,7 +387,8 @@ fn bytes_behind_the_tree_are_ignored() {
 fn every_byte_of_memory_has_one_owner() {
     for dtb in ALL {
         let Booted { machine, plan, .. } = boot(dtb);
-        let mut owners: Vec<Region> = plan.general.iter().copied().chain([plan.el2, plan.pristine, plan.secure]).collect();
+        let mut owners: Vec<Region> =
+            plan.general.iter().copied().chain([plan.el2, plan.pristine, plan.secure]).collect();
         owners.sort();
         assert!(owners.windows(2).all(|pair| pair[0].end() <= pair[1].base()), "{owners:?}");
         assert_eq!(owners.iter().map(Region::size).sum::<u64>(), machine.memory_bytes());

@@ -126,7 +126,8 @@ impl Queue {
     }
 
     /// The queue that another life of this device has left, or what is wrong with it. [`pop`](Self::pop) gives the chains that the
-    /// device had first, then new ones. The driver may wait for a notification that was never raised: raise one.
+    /// device had first, then new ones. The driver may wait for a notification that was never raised: whoever starts the device
+    /// again raises one.
     pub fn resume(
         config: QueueConfig,
         features: QueueFeatures,

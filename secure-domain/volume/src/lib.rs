@@ -21,6 +21,7 @@ pub mod seal;
 pub mod service;
 #[cfg(test)]
 mod tests;
+pub mod wanted;
 
 pub use block::BLOCK_BYTES;
 pub use error::{Error, Event};

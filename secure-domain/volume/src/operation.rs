@@ -95,6 +95,16 @@ pub enum Layout {
     Mirrored,
 }
 
+impl core::fmt::Display for Layout {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Layout::Linear => write!(f, "linear"),
+            Layout::Striped(columns) => write!(f, "striped over {columns} disks"),
+            Layout::Mirrored => write!(f, "mirrored"),
+        }
+    }
+}
+
 /// The name of a volume: 1 to 63 bytes of UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {

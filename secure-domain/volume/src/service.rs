@@ -214,6 +214,22 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         blk::config(self.devices[device].blocks)
     }
 
+    /// Whether a driver serves itself of the virtual disk of `volume`.
+    pub fn has_driver(&self, volume: u32) -> bool {
+        self.devices.iter().any(|device| device.volume == volume && device.queue.is_some())
+    }
+
+    /// Virtual disks whose volume has grown, one bit each, once: set their [`config`](Self::config) and notify their drivers.
+    pub fn take_grown(&mut self) -> u32 {
+        let mut grown = 0;
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            let Some(blocks) = self.pool.blocks(device.volume) else { continue };
+            grown |= u32::from(blocks != device.blocks) << index;
+            device.blocks = blocks;
+        }
+        grown
+    }
+
     /// The pool.
     pub fn pool(&self) -> &Pool<D, A> {
         &self.pool
@@ -231,8 +247,7 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
 
     /// The driver of `device` has set DRIVER_OK. Looks at the ring at once, because the driver may have rung before. Called again
     /// for a queue that is being served (another status bit changed), or before the reset that a malformed ring asked for, it
-    /// starts nothing. A queue that another life of this program has left is gone on with: what was under way is served again,
-    /// and the driver is notified in any case, since that life may have died before it could.
+    /// starts nothing. A queue that another life of this program has left is gone on with: what was under way is served again.
     pub fn start(&mut self, device: usize, now_ms: u64, memory: &impl GuestMemory, setup: &Setup) -> Outcome {
         let state = &self.devices[device];
         if state.broken || state.queue.as_ref().is_some_and(|queue| *queue.config() == setup.queue) {
@@ -242,12 +257,8 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         if self.phase == Phase::Quiet {
             self.phase = Phase::Serving;
         }
-        let continued = self.devices[device].ledger.continues(setup.generation);
         match self.devices[device].set_up(memory, setup) {
-            Ok(()) => {
-                let outcome = self.resume(now_ms, memory);
-                Outcome { interrupts: outcome.interrupts | u32::from(continued) << device, ..outcome }
-            }
+            Ok(()) => self.resume(now_ms, memory),
             Err(error) => self.fail(device, error),
         }
     }

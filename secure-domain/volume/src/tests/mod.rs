@@ -8,4 +8,5 @@ mod model;
 mod refusal;
 mod ring;
 mod serving;
+mod wanted;
 mod world;
