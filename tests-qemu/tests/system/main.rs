@@ -9,6 +9,7 @@ mod integrity;
 mod isolation;
 mod power;
 mod refusals;
+mod restart;
 mod secrecy;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let groups = [
         isolation::groups(),
         cores::groups(),
+        restart::groups(),
         disk::groups(),
         integrity::groups(),
         power::groups(),

@@ -98,6 +98,17 @@ windows() {
     done
 }
 
+# Crashes of the secure domain, which the host causes while fio writes.
+crashes() {
+    run warm-up write 128k 8 32M >/dev/null
+    run load randwrite 4k 32 64M >/dev/null &
+    for crash in 1 2 3 4 5 6 7 8 9 10; do
+        say crash
+        read -r _
+    done
+    wait
+}
+
 case $job in
     boot) ;;
     raw) rounds 256M 32M ;;
@@ -105,6 +116,7 @@ case $job in
     crypt-4k) encrypt "1 sector_size:4096" && rounds 32M 8M ;;
     sealed) rounds 16M 8M ;;
     requests) windows ;;
+    restart) crashes ;;
     *) die "no job $job" ;;
 esac
 say end

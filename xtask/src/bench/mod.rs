@@ -15,6 +15,7 @@ mod figures;
 mod guest;
 mod primitives;
 mod requests;
+mod restart;
 mod rig;
 mod trace;
 
@@ -29,6 +30,8 @@ pub enum Table {
     Disk,
     /// Where the instructions of a 4 KiB request go
     Requests,
+    /// Guest time in which the secure domain comes back after a crash
+    Restart,
     /// Memory of the firmware, source lines, `unsafe`
     Sizes,
     /// Ciphers and modes: beside OpenSSL on this machine; instructions and modelled cycles of the ARMv8 kernels
@@ -86,6 +89,7 @@ fn print_from_guests(table: Table, bench: &Bench) -> Result<()> {
         Table::Boot => boot::print(bench),
         Table::Disk => disk::print(bench),
         Table::Requests => requests::print(bench),
+        Table::Restart => restart::print(bench),
         Table::Sizes | Table::Crypto | Table::Timing => print_alone(table),
     }
 }

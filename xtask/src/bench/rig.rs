@@ -156,8 +156,13 @@ impl Guest {
 
     /// Types a line feed.
     pub(super) fn nod(&mut self) -> Result<()> {
+        self.press("\n")
+    }
+
+    /// Presses `keys`.
+    pub(super) fn press(&mut self, keys: &str) -> Result<()> {
         let input = self.input.as_mut().context("QEMU's input is piped")?;
-        input.write_all(b"\n").and_then(|()| input.flush()).context("QEMU takes no input any more")
+        input.write_all(keys.as_bytes()).and_then(|()| input.flush()).context("QEMU takes no input any more")
     }
 
     /// Gives commands to QEMU's monitor and waits until it has carried them out.
