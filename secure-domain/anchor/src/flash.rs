@@ -113,7 +113,7 @@ impl<R: Registers> DevelopmentAnchor<R> {
     /// # Errors
     /// [`Error::NoDevice`] if there is no flash of the kind that [`nor`] drives.
     pub fn new(registers: R, key: &[u8; 32]) -> Result<Self, Error> {
-        let nor = Nor::probe(registers)?;
+        let nor = Nor::probe(registers, slot::BLANK_WORD * 4)?;
         let slots = (nor.geometry().sector_bytes / SLOT_BYTES).min(MAX_SLOTS);
         if slots < 2 || nor.geometry().sectors < 2 {
             return Err(Error::NoDevice);

@@ -39,6 +39,12 @@ mod query {
     pub(super) const REGION_BLOCK_SIZE: usize = 0x2f;
 }
 
+/// What is written to chips of which nobody knows what they wait for: as a command it is [`READ_ARRAY`], as a confirmation it is
+/// wrong, and as data it leaves every bit as it is.
+const NOTHING: u32 = !0;
+/// Chips that wait for the words of a buffered program may have been told to wait for 2^16 of them.
+const PENDING_LOG2: u32 = 17;
+
 /// How often a chip is asked whether its write buffer is free. With nothing under way it is.
 const BUFFER_PATIENCE: usize = 1000;
 
@@ -62,15 +68,19 @@ pub struct Nor<R> {
 }
 
 impl<R: Registers> Nor<R> {
-    /// Asks the bank what it is.
+    /// Asks the bank what it is. `blank` is the offset in bytes of a word that holds ones, or need not hold anything: a driver
+    /// that died between the two halves of a command has left chips that take the next word for the other half.
     ///
     /// # Errors
     /// [`Error::NoDevice`] if it is no flash as described above with sectors of one size.
-    pub fn probe(mut registers: R) -> Result<Nor<R>, Error> {
-        registers.write(0, READ_ARRAY);
-        registers.write(query::COMMAND * 4, READ_QUERY);
-        let geometry = geometry(&registers);
-        registers.write(0, READ_ARRAY);
+    pub fn probe(mut registers: R, blank: usize) -> Result<Nor<R>, Error> {
+        let geometry = (0..=PENDING_LOG2).find_map(|log2| {
+            (0..1 << log2).for_each(|_| registers.write(blank, NOTHING));
+            registers.write(query::COMMAND * 4, READ_QUERY);
+            geometry(&registers)
+        });
+        registers.write(blank, CLEAR_STATUS);
+        registers.write(blank, READ_ARRAY);
         Ok(Nor { registers, geometry: geometry.ok_or(Error::NoDevice)?, busy: 0 })
     }
 
@@ -173,7 +183,10 @@ fn geometry(registers: &impl Registers) -> Option<Geometry> {
         && byte(query::REGIONS)? == 1
         && chip_sector.is_power_of_two()
         && buffer_log2 <= 16;
-    known.then_some(Geometry {
+    if !known {
+        return None;
+    }
+    Some(Geometry {
         sector_bytes: chip_sector * 2,
         sectors: pair(query::REGION_BLOCKS)? + 1,
         // A chip's buffer of 2^n bytes is 2^(n - 1) of its words.

@@ -22,6 +22,8 @@ const COUNTER: usize = 8;
 const RECORD: usize = 32;
 const MAC: usize = RECORD + RECORD_BYTES;
 const MAC_END: usize = MAC + 32;
+/// A word behind the MAC, which is all ones in every record and says nothing in any slot.
+pub(super) const BLANK_WORD: usize = SLOT_WORDS - 2;
 
 /// What the first and the last word of a slot say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -169,6 +169,60 @@ fn cut_off(flash: &SimulatedNor, operation: usize, cut: Cut, byte: u8) -> Option
     Some(flash)
 }
 
+/// Flash whose driver dies before it has written `left` more words; the flash keeps its power.
+struct Abandoned {
+    nor: SimulatedNor,
+    left: usize,
+    dead: bool,
+}
+
+impl Registers for Abandoned {
+    fn read(&self, offset: usize) -> u32 {
+        self.nor.read(offset)
+    }
+
+    fn write(&mut self, offset: usize, value: u32) {
+        match self.left.checked_sub(1) {
+            Some(left) if !self.dead => {
+                self.left = left;
+                self.nor.write(offset, value);
+            }
+            _ => self.dead = true,
+        }
+    }
+}
+
+/// Runs the advance from `counter` on until the driver dies; the flash as the next driver finds it, or `None` if it lived.
+fn abandon(flash: &SimulatedNor, writes: usize, counter: u8) -> Option<SimulatedNor> {
+    let mut anchor =
+        DevelopmentAnchor::new(Abandoned { nor: flash.clone(), left: usize::MAX, dead: false }, &KEY).unwrap();
+    anchor.read().unwrap();
+    anchor.registers().left = writes;
+    anchor.start(counter.into(), &record(counter + 1)).unwrap();
+    while !anchor.registers().dead {
+        let polled = anchor.poll();
+        if let (Some(result), false) = (polled, anchor.registers().dead) {
+            assert_eq!(result, Ok(u64::from(counter) + 1));
+            return None;
+        }
+    }
+    Some(anchor.registers().nor.clone())
+}
+
+#[test]
+fn a_driver_that_dies_between_any_two_words_leaves_flash_that_the_next_one_reads() {
+    for (buffered, counter) in [true, false].into_iter().flat_map(|it| (0..9).map(move |counter| (it, counter))) {
+        let flash = advanced(small(buffered), counter);
+        for writes in 0.. {
+            let Some(left) = abandon(&flash, writes, counter) else { break };
+            let mut anchor = open(&left);
+            let found = anchor.read().unwrap();
+            assert!([snapshot(counter), snapshot(counter + 1)].contains(&found), "{counter}, {writes} words");
+            advanced_further(anchor.registers(), &found);
+        }
+    }
+}
+
 const CUTS: [Cut; 5] = [Cut::Before, Cut::After, Cut::Torn(1), Cut::Torn(2), Cut::Torn(3)];
 
 /// Every operation of every advance over two changes of sector, each cut in five ways: old or new, never none; and then the
