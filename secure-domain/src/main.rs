@@ -43,7 +43,7 @@ firmware! {
         start::self_test();
         let root = start::root_key(&tree);
         let anchor = start::anchor(&tree, &root);
-        let disks = disks::bring_up(&tree, memory.dma, memory.shared);
+        let disks = disks::bring_up(&tree, memory.controllers, memory.dma, memory.shared);
         let (mut server, lines) = start::pool(disks, anchor, &root, &tree, memory.shared);
         let mut reconciler = Reconciler::new(&tree);
         reconciler.create_missing(&mut server, &lines, memory.shared, &memory.general);

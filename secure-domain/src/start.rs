@@ -65,6 +65,8 @@ pub struct Memory {
     pub general: GuestWindow,
     /// Memory that the disks read and write.
     pub dma: DmaRegion,
+    /// The registers of each storage controller.
+    pub controllers: Vec<DeviceRegisters>,
 }
 
 fn range(region: &Region) -> Range<usize> {
@@ -103,12 +105,13 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     // SAFETY: the image, its stack and its data are mapped, and all that the tree names.
     unsafe { tables.activate() };
     core::mem::forget(tables);
-    // SAFETY: each is mapped just now as its constructor asks, and the ranges are disjoint.
+    // SAFETY: each is mapped just now as its constructor asks, and the ranges are disjoint; EL2 gives the controllers to no one else.
     unsafe {
         Memory {
             shared: memory::shared_page(tree.shared_page),
             general: GuestWindow::new(tree.general.iter().map(|bank| bank.base()..bank.end())),
             dma: DmaRegion::new(dma),
+            controllers: tree.storage.iter().map(|it| DeviceRegisters::new(&range(&it.registers))).collect(),
         }
     }
 }
