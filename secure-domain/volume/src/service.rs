@@ -261,6 +261,13 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         self.resume(now_ms, memory)
     }
 
+    /// When to call [`resume`](Self::resume) if nothing else calls the server before: the time on the clock of `now_ms`, which may
+    /// have passed already. `None`: the passing of time changes nothing. The event loop asks after every call, arms its timer
+    /// for the answer, and disarms it for `None`; without it the anchor's window has no end while nobody asks for anything.
+    pub fn wake_at(&self) -> Option<u64> {
+        self.pool.next_deadline()
+    }
+
     /// The next answer to a command that was given to [`pool_mut`](Self::pool_mut).
     pub fn next_command(&mut self) -> Option<Done> {
         self.commands.pop_front()

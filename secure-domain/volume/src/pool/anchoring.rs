@@ -92,19 +92,28 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn wants_anchor(&self) -> bool {
-        let anchoring = &self.anchoring;
-        let waited_ms = self.now_ms.saturating_sub(anchoring.since_ms);
-        if anchoring.failed && waited_ms < RETRY_MS {
-            return false;
-        }
-        let due = match self.options.policy {
-            Policy::Strict => false,
-            Policy::Bulk { window_ms } => waited_ms >= window_ms,
-        };
-        let behind = self.log.durable() != anchoring.held.head;
+        self.anchor_due_ms().is_some_and(|due_ms| due_ms <= self.now_ms)
+    }
+
+    /// When time alone makes the anchor advance.
+    pub(super) fn anchor_deadline(&self) -> Option<u64> {
+        self.anchor_due_ms().filter(|_| self.anchoring.busy.is_none())
+    }
+
+    /// From when on the anchor is to be advanced, as things stand; `None`: there is no reason to.
+    fn anchor_due_ms(&self) -> Option<u64> {
+        let Anchoring { since_ms, failed, .. } = self.anchoring;
         let low = self.versions_left() < self.options.reservation / 2;
         let left = self.commands.wants_anchor() && self.secret_to_keep().is_some();
-        !anchoring.waiting.is_empty() || left || !self.stopped && (due && behind || low)
+        let due_ms = if !self.anchoring.waiting.is_empty() || left || !self.stopped && low {
+            Some(0)
+        } else {
+            let Policy::Bulk { window_ms } = self.options.policy else { return None };
+            let behind = self.log.durable().seq != self.anchoring.held.head.seq;
+            (behind && !self.stopped).then_some(since_ms.saturating_add(window_ms))
+        };
+        let earliest_ms = if failed { since_ms.saturating_add(RETRY_MS) } else { 0 };
+        due_ms.map(|due_ms| due_ms.max(earliest_ms))
     }
 
     /// What the anchor should hold now.

@@ -104,6 +104,8 @@ pub struct Pool<D, A> {
     stopped: bool,
     cache: Cache,
     volumes: Vec<Option<Volume>>,
+    /// Volumes that are being sealed anew.
+    old_epochs: usize,
     versions: Versions,
     requests: Requests,
     runs: Runs,
@@ -241,6 +243,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.give_up_if_stuck();
         }
         more
+    }
+
+    /// When [`advance`](Self::advance) is to be called though no disk, no anchor and no request gives a reason: the time on the
+    /// clock of its `now_ms`, which may have passed. `None`: the passing of time changes nothing. It holds until the next call
+    /// of any other function of the pool.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let deadlines = [self.anchor_deadline(), self.walker_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The next answer.

@@ -3,6 +3,7 @@
 mod crash;
 mod epochs;
 mod faults;
+mod idle;
 mod model;
 mod refusal;
 mod ring;
