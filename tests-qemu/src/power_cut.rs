@@ -118,10 +118,19 @@ impl Cuts<'_> {
         self.log.entries()
     }
 
-    /// Writes of the disk that the first `cut` entries leave open: complete, and not flushed.
-    pub fn open_at(&self, cut: usize) -> usize {
-        let open = self.entries()[durable(&self.entries()[..cut])..cut].iter();
-        open.filter(|entry| matches!(entry, Entry::Write { at, .. } if *at < self.rig.disk_bytes)).count()
+    /// Numbers of entries after which writes of the disk are open: complete, and not flushed.
+    pub fn places(&self) -> Vec<usize> {
+        let mut open = false;
+        let mut places = Vec::new();
+        for (index, entry) in self.entries().iter().enumerate() {
+            open = match entry {
+                Entry::Flush => false,
+                Entry::Write { at, .. } => open || *at < self.rig.disk_bytes,
+                Entry::Discard => open,
+            };
+            places.extend(open.then_some(index + 1));
+        }
+        places
     }
 
     /// Makes `disk`, and its anchor beside it, as a cut leaves them when the first `cut` entries are complete and the next one is under way.
@@ -248,8 +257,7 @@ mod tests {
     fn nothing_later_than_the_request_under_way_is_there() {
         let rig = rig("later");
         assert_eq!(rig.written().unwrap(), 5);
-        assert_eq!(rig.cuts().unwrap().open_at(3), 1);
-        assert_eq!(rig.cuts().unwrap().open_at(2), 0);
+        assert_eq!(rig.cuts().unwrap().places(), [1, 3, 4, 5]);
         for seed in 0..64 {
             let (disk, bank) = cut(&rig, 1, seed);
             assert!(disk[BLOCK..].iter().all(|byte| *byte == 0) && bank.iter().all(|byte| *byte == 0xff));

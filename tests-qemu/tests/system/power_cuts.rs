@@ -4,7 +4,6 @@
 //! One boot for each kind of disk works under a log of writes ([`tests_qemu::power_cut`] says why its cuts are real and why disk and
 //! anchor are cut at one moment); then the cuts are made on the host, mounted by the engine that the secure domain runs, and the
 //! filesystem inside is checked by its own tools.
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -99,20 +98,22 @@ fn work(images: &Images, place: &Place, rig: &Rig) -> Result<(Kept, usize)> {
 /// The cuts: where writes were open, most of them from `began` on, and at promises.
 fn choose(cuts: &Cuts<'_>, kept: &Kept, began: usize, seed: u64) -> Vec<Cut> {
     let mut rng = Rng::new(seed);
-    let mut chosen = Vec::new();
-    for (from, to, count) in [(0, began, EARLY_CUTS), (began, cuts.entries().len(), CUTS)] {
-        // Most places have open writes.
-        let places = (0..100 * count).map(|_| from + rng.index((to - from).max(1)));
-        let places: BTreeSet<usize> = places.filter(|at| cuts.open_at(*at) > 0).take(count).collect();
-        chosen.extend(places.iter().map(|at| (*at, Some(seed + *at as u64))));
-    }
+    let (early, open): (Vec<_>, Vec<_>) = cuts.places().into_iter().partition(|at| *at < began);
     let mut quiet: Vec<usize> = kept.times().into_iter().collect();
     let others = quiet.split_off(QUIET_PROMISES);
-    for (mut promises, count) in [quiet, others].into_iter().zip(PROMISE_CUTS) {
-        let draw = |_| (promises.swap_remove(rng.index(promises.len())), None);
-        chosen.extend((0..count).map(draw));
+    let mut chosen = Vec::new();
+    for (mut places, count) in [(early, EARLY_CUTS), (open, CUTS)] {
+        chosen.extend(draw(&mut rng, &mut places, count).map(|at| (at, Some(seed + at as u64))));
+    }
+    for (mut places, count) in [quiet, others].into_iter().zip(PROMISE_CUTS) {
+        chosen.extend(draw(&mut rng, &mut places, count).map(|at| (at, None)));
     }
     chosen
+}
+
+/// Takes some of the places, or all if there are no more.
+fn draw(rng: &mut Rng, places: &mut Vec<usize>, count: usize) -> impl Iterator<Item = usize> {
+    (0..count.min(places.len())).map(|_| places.swap_remove(rng.index(places.len())))
 }
 
 /// What a cut is judged by.
