@@ -145,7 +145,7 @@ fn mounted(images: &Images, disk: &Path, place: &Place) -> Result<Digests> {
     ensure!(recovery.bad == 0, "{recovery}");
     pool.close()?;
     let plain = place.file("plain.ext4");
-    sealed::unseal(disk, &plain, sealed::VOLUME, &images.board)?;
+    sealed::unseal(&[disk.to_owned()], &plain, sealed::VOLUME, &images.board)?;
     // 1: the journal was replayed, or files removed that were open when power failed (e2fsck(8), "EXIT CODE").
     ensure!(e2fsck("-p", &plain)? <= 1, "the filesystem is not as its journal promises");
     ensure!(e2fsck("-fn", &plain)? == 0, "the filesystem has faults after its journal was replayed");
