@@ -7,7 +7,7 @@ use std::{collections::VecDeque, hint::black_box, time::Instant};
 
 use anchor::ram::RamAnchor;
 use block::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Refused, pool};
-use crypto::{Aead, Suite};
+use crypto::{Suite, host};
 use keystore::RootKey;
 use volume::{Command, Fault, FormatOptions, Layout, Name, Operation, Options, Pool, Transfer, format, mount};
 
@@ -121,7 +121,7 @@ fn new_pool(suite: Suite) -> Pool<Memory, RamAnchor> {
         out.iter_mut().for_each(|byte| *byte = random(&mut seed) as u8);
         Ok(())
     });
-    let root = RootKey::from_huk(&[1; 32]);
+    let root = RootKey::from_huk(host::module(), &[1; 32]).unwrap();
     let new = FormatOptions { log_blocks: Some(16_384), torn_sectors: false };
     let mut pool = format(vec![memory], RamAnchor::new(), &root, draw, &new, &Options::default(), || true)
         .expect("a pool is made");
@@ -166,7 +166,7 @@ fn run(pool: &mut Pool<Memory, RamAnchor>, requests: u32, mut next: impl FnMut()
 
 fn seal_only(suite: Suite) -> f64 {
     let key = [3; 32];
-    let aead = Aead::new(suite, &key[..suite.key_len()]).expect("the key has the suite's length");
+    let aead = host::module().aead(suite, &key[..suite.key_len()]).expect("the key has the suite's length");
     let plain = vec![[0x5a; BLOCK_BYTES]; 16];
     let (mut sealed, mut tags) = (vec![[0; BLOCK_BYTES]; 16], [[0; 16]; 16]);
     let mut disk = vec![1; DISK_BLOCKS * BLOCK_BYTES];
@@ -198,7 +198,7 @@ fn recover(mut pool: Pool<Memory, RamAnchor>) -> (volume::Recovery, f64) {
         out.fill(9);
         Ok(())
     });
-    let root = RootKey::from_huk(&[1; 32]);
+    let root = RootKey::from_huk(host::module(), &[1; 32]).unwrap();
     let start = Instant::now();
     let mounted = mount(members.collect(), anchor, &root, draw, &Options::default(), || true);
     (mounted.expect("what was written mounts").1, start.elapsed().as_secs_f64())

@@ -7,7 +7,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use anchor::MonotonicStore;
 use block::BlockDevice;
-use crypto::aead::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
+use crypto::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
 
 use super::{
     Pool,
@@ -126,37 +126,44 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let (volume, epoch) = (self.volume(slot).record.number, self.volume(slot).sealer.epoch());
             (0..count).for_each(|index| transfer.sealed(volume, epoch, version + index));
         }
-        if self.batch.len != 0 {
-            self.seal_items();
+        if let Err(error) = self.seal_items() {
+            self.refused(error);
         }
         for at in 0..self.batch.whole.len() {
-            self.keep_promise(self.batch.whole[at]);
-            self.append_run(self.batch.whole[at]);
+            let run = self.batch.whole[at];
+            self.keep_promise(run);
+            if self.refusal().is_none() {
+                self.append_run(run);
+            } else {
+                self.fail(self.runs.get(run).request, Status::IoError);
+                self.end_run(run);
+            }
         }
         self.batch.whole.clear();
     }
 
-    fn seal_items(&mut self) {
+    fn seal_items(&mut self) -> Result<(), crypto::Error> {
         let Pool { batch, runs, members, volumes, .. } = self;
-        let len = core::mem::take(&mut batch.len);
-        batch.len = len;
         let only = batch.only_run();
-        batch.len = 0;
+        let len = core::mem::take(&mut batch.len);
+        if len == 0 {
+            return Ok(());
+        }
         let sealer = &volumes[batch.key.0].as_ref().expect("a volume with requests is not deleted").sealer;
         let (nonces, aads, plain) = (&batch.nonces[..len], &batch.aads[..len], &batch.plain[..len]);
         if let Some(Item { run, index }) = only {
             let state = runs.get_mut(run);
             let bytes = copy_bytes(members, state, 0);
             let target = &mut bytes.as_chunks_mut().0[index..index + len];
-            sealer.seal(nonces, aads, plain, target, &mut state.tags[index..index + len]);
+            sealer.seal(nonces, aads, plain, target, &mut state.tags[index..index + len])?;
             if state.copies == MAX_COPIES {
                 batch.sealed[..len].copy_from_slice(target);
                 copy_bytes(members, state, 1).as_chunks_mut().0[index..index + len]
                     .copy_from_slice(&batch.sealed[..len]);
             }
-            return;
+            return Ok(());
         }
-        sealer.seal(nonces, aads, plain, &mut batch.sealed[..len], &mut batch.tags[..len]);
+        sealer.seal(nonces, aads, plain, &mut batch.sealed[..len], &mut batch.tags[..len])?;
         for slot in 0..len {
             let Item { run, index } = batch.items[slot];
             let state = runs.get_mut(run);
@@ -165,6 +172,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 copy_bytes(members, state, copy).as_chunks_mut().0[index] = batch.sealed[slot];
             }
         }
+        Ok(())
     }
 
     /// Opens what came from the disks, in batches, and hands on what is good.
@@ -242,27 +250,34 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn open_items(&mut self, transfer: &mut impl Transfer) {
         let len = core::mem::take(&mut self.batch.len);
         let mut good = [false; BATCH];
-        let Pool { batch, volumes, .. } = self;
-        let sealer = volumes[batch.key.0].as_ref().and_then(|volume| volume.sealer_of(batch.key.1));
-        if let Some(sealer) = sealer.filter(|_| len != 0) {
-            let Batch { nonces, aads, sealed, plain, tags, .. } = batch;
-            sealer.open(
-                &nonces[..len],
-                &aads[..len],
-                &sealed[..len],
-                &mut plain[..len],
-                &tags[..len],
-                &mut good[..len],
-            );
-        }
-        for (slot, good) in good[..len].iter().enumerate() {
-            self.hand_on(slot, *good, transfer);
+        match self.open_batch(len, &mut good) {
+            Ok(()) => (0..len).for_each(|slot| self.hand_on(slot, good[slot], transfer)),
+            Err(error) => self.open_nothing(len, error),
         }
         let mut whole = core::mem::take(&mut self.batch.whole);
         for run in whole.drain(..) {
             self.finish_opened(run);
         }
         self.batch.whole = whole;
+    }
+
+    fn open_batch(&mut self, len: usize, good: &mut [bool; BATCH]) -> Result<(), crypto::Error> {
+        let Pool { batch, volumes, .. } = self;
+        let sealer = volumes[batch.key.0].as_ref().and_then(|volume| volume.sealer_of(batch.key.1));
+        let Some(sealer) = sealer.filter(|_| len != 0) else { return Ok(()) };
+        let Batch { nonces, aads, sealed, plain, tags, .. } = batch;
+        let plain = &mut plain[..len];
+        sealer.open(&nonces[..len], &aads[..len], &sealed[..len], plain, &tags[..len], &mut good[..len])
+    }
+
+    /// The crypto module refused: nothing is known about the blocks of the batch.
+    fn open_nothing(&mut self, len: usize, error: crypto::Error) {
+        self.refused(error);
+        for slot in 0..len {
+            let run = self.batch.items[slot].run;
+            self.runs.get_mut(run).spoiled = true;
+            self.fail(self.runs.get(run).request, Status::IoError);
+        }
     }
 
     /// All blocks of the run were opened, or could not be: what becomes of it depends on what it is for.
@@ -299,7 +314,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let plain = &mut copy_bytes(members, state, 0).as_chunks_mut().0[..count];
         batch.plain[..count].copy_from_slice(plain);
         let Batch { nonces, aads, plain, sealed, .. } = batch;
-        sealer.seal(&nonces[..count], &aads[..count], &plain[..count], &mut sealed[..count], &mut state.tags[..count]);
+        let (nonces, aads, plain, tags) = (&nonces[..count], &aads[..count], &plain[..count], &mut state.tags[..count]);
+        if let Err(error) = sealer.seal(nonces, aads, plain, &mut sealed[..count], tags) {
+            self.refused(error);
+            self.end_run(run);
+            return;
+        }
         for copy in 0..copies {
             copy_bytes(members, state, copy).as_chunks_mut().0[..count].copy_from_slice(&sealed[..count]);
         }
