@@ -189,14 +189,15 @@ pub fn seal(head: &Head, key: &MacKey, previous: &ChainMac, block: &mut [u8]) ->
 /// # Errors
 /// [`Error::State`] if the crypto module does not serve: then nothing is known about the record.
 pub fn open(key: &MacKey, previous: &LogPoint, block: &[u8]) -> Result<Option<(Head, LogPoint)>, Error> {
-    let Some(head) = claims(previous, block) else { return Ok(None) };
+    let follows = |head: &Head| Some(head.seq) == previous.seq.checked_add(1);
+    let Some(head) = claims(block).filter(follows) else { return Ok(None) };
     let mac = chain(key, &previous.mac, head.entries, block)?;
     let point = LogPoint { seq: head.seq, mac };
     Ok((mac == Reader(block).array(MAC_OFFSET)).then_some((head, point)))
 }
 
-/// What the head of the record says, if it can be one behind `previous`.
-fn claims(previous: &LogPoint, block: &[u8]) -> Option<Head> {
+/// What the record in `block` claims, its chain MAC not checked: for display, and for [`open`]. `None`: it is no record.
+pub fn claims(block: &[u8]) -> Option<Head> {
     let reader = Reader(block);
     let head = Head {
         entries: usize::from(block[4]),
@@ -207,8 +208,7 @@ fn claims(previous: &LogPoint, block: &[u8]) -> Option<Head> {
         covered: reader.u64(24),
     };
     let fits = head.entries <= MAX_ENTRIES && head.data_blocks <= head.entries;
-    let follows = head.seq == previous.seq.checked_add(1)? && head.covered < head.seq;
-    (block[..4] == MAGIC && fits && follows).then_some(head)
+    (block[..4] == MAGIC && fits && head.covered < head.seq).then_some(head)
 }
 
 /// Where entry `index` of a record lies in its block.
