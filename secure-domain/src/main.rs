@@ -40,8 +40,8 @@ firmware! {
     extern "C" fn main(device_tree: usize) -> ! {
         let tree = start::device_tree(device_tree);
         let memory = start::memory(&tree, &HEAP);
-        start::self_test();
-        let root = start::root_key(&tree);
+        let module = start::crypto_module();
+        let root = start::root_key(&tree, module);
         let anchor = start::anchor(&tree, &root);
         let disks = disks::bring_up(&tree, memory.controllers, memory.dma, memory.shared);
         let (mut server, lines) = start::pool(disks, anchor, &root, &tree, memory.shared);
