@@ -56,11 +56,17 @@ impl Lines {
     }
 }
 
-/// Brings the disks up; without any there is nothing to serve.
-pub fn bring_up(tree: &SecureTree<'static>, dma: DmaRegion, shared: &SharedPage) -> Disks {
+/// Brings the disks of `tree` up, each behind its registers of `controllers`; without any there is nothing to serve.
+pub fn bring_up(
+    tree: &SecureTree<'static>,
+    controllers: Vec<DeviceRegisters>,
+    dma: DmaRegion,
+    shared: &SharedPage,
+) -> Disks {
     let mut disks = Disks { members: Vec::new(), lines: Lines(Vec::new()) };
-    for (storage, dma) in tree.storage.iter().zip(dma.divide(tree.storage.len())) {
-        let Some(disk) = bring_up_one(storage, dma, shared) else { continue };
+    let memory = dma.divide(tree.storage.len());
+    for ((storage, registers), dma) in tree.storage.iter().zip(controllers).zip(memory) {
+        let Some(disk) = bring_up_one(storage, registers, dma, shared) else { continue };
         log!("disk {}: {} MiB", storage.irq_line, disk.blocks() >> 8);
         disks.members.push(disk);
         disks.lines.0.push(storage.irq_line as usize);
@@ -73,12 +79,15 @@ pub fn bring_up(tree: &SecureTree<'static>, dma: DmaRegion, shared: &SharedPage)
 }
 
 /// One disk, or why not on the console.
-fn bring_up_one(storage: &Storage<'static>, dma: DmaRegion, shared: &SharedPage) -> Option<Disk> {
-    let (number, registers) = (storage.irq_line, storage.registers);
-    // SAFETY: mapped as Device memory; EL2 gives the controller to no one else.
-    let access = unsafe { DeviceRegisters::new(&(registers.base() as usize..registers.end() as usize)) };
-    let refused = |error: &dyn Display| log!("disk {number} at {:#x}: {error}", registers.base());
-    let disk = VirtioBlk::new(access, dma).inspect_err(|error| refused(error)).ok()?;
+fn bring_up_one(
+    storage: &Storage<'static>,
+    registers: DeviceRegisters,
+    dma: DmaRegion,
+    shared: &SharedPage,
+) -> Option<Disk> {
+    let (number, base) = (storage.irq_line, storage.registers.base());
+    let refused = |error: &dyn Display| log!("disk {number} at {base:#x}: {error}");
+    let disk = VirtioBlk::new(registers, dma).inspect_err(|error| refused(error)).ok()?;
     let selector = storage.partition.map(|it| Selector { kind: it.kind.map(Guid), name: it.name });
     let line = Lines([number as usize].into());
     gpt::open(disk, selector.as_ref(), line.patience(shared)).inspect_err(|error| refused(error)).ok()

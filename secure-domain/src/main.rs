@@ -40,10 +40,10 @@ firmware! {
     extern "C" fn main(device_tree: usize) -> ! {
         let tree = start::device_tree(device_tree);
         let memory = start::memory(&tree, &HEAP);
-        start::self_test();
-        let root = start::root_key(&tree);
+        let module = start::crypto_module();
+        let root = start::root_key(&tree, module);
         let anchor = start::anchor(&tree, &root);
-        let disks = disks::bring_up(&tree, memory.dma, memory.shared);
+        let disks = disks::bring_up(&tree, memory.controllers, memory.dma, memory.shared);
         let (mut server, lines) = start::pool(disks, anchor, &root, &tree, memory.shared);
         let mut reconciler = Reconciler::new(&tree);
         reconciler.create_missing(&mut server, &lines, memory.shared, &memory.general);

@@ -7,7 +7,7 @@ use std::slice;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use block::gpt::{self, Guid, Selector};
-use board_configs::{Board, Storage};
+use board_configs::{Board, Partition};
 use crypto::Suite;
 use keystore::RootKey;
 use volume::record::geometry::{Geometry, RING_BLOCKS};
@@ -16,6 +16,7 @@ use volume::{BLOCK_BYTES, Command, FormatOptions, Layout, Name, Recovery};
 
 use crate::{anchor, process, progress, size};
 
+pub mod dump;
 mod file_disk;
 mod file_flash;
 mod host_pool;
@@ -60,17 +61,17 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     let huk = board.huk.as_ref().and_then(board_configs::Huk::bytes);
     let huk =
         huk.with_context(|| format!("board {} states no test key, so no disk can be sealed for it here", board.name))?;
-    Ok(RootKey::from_huk(&huk))
+    Ok(RootKey::from_huk(crypto::host::module(), &huk)?)
 }
 
 /// Makes a new disk file of `disk_bytes` with a new anchor, and on it the empty volume [`VOLUME`], as large as it can be.
 ///
 /// # Errors
 /// When a file cannot be written, or the disk would be too small.
-pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Result<Summary> {
+pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, format: &FormatOptions, board: &Board) -> Result<Summary> {
     let (_, volume_blocks) = layout(1, Some(disk_bytes))?;
     let disk = disk.to_owned();
-    make(&New::on_one(&disk, disk_bytes, volume_blocks, suite), board, |_, _| Ok(()))?;
+    make(&New::on_one(&disk, disk_bytes, volume_blocks, suite, format), board, |_, _| Ok(()))?;
     Ok(Summary { sealed: 0, zero: volume_blocks })
 }
 
@@ -79,14 +80,21 @@ pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Resu
 ///
 /// # Errors
 /// When a file cannot be read or written, or the disk would be too small for the image.
-pub fn seal(plain: &Path, disk: &Path, disk_bytes: Option<u64>, suite: Suite, board: &Board) -> Result<Summary> {
+pub fn seal(
+    plain: &Path,
+    disk: &Path,
+    disk_bytes: Option<u64>,
+    suite: Suite,
+    format: &FormatOptions,
+    board: &Board,
+) -> Result<Summary> {
     let image = Plain::open(plain)?;
     let (disk_blocks, volume_blocks) = layout(image.blocks, disk_bytes)?;
     let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
     let mut summary = Summary { sealed: 0, zero: 0 };
     let disk_bytes = disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64);
     let disk = disk.to_owned();
-    make(&New::on_one(&disk, disk_bytes, volume_blocks, suite), board, |pool, volume| {
+    make(&New::on_one(&disk, disk_bytes, volume_blocks, suite, format), board, |pool, volume| {
         let progress = |done| bar.set_position(done * BLOCK_BYTES as u64);
         summary.sealed = pool.write(volume, image.blocks, |block, out| image.read(block, out), progress)?;
         summary.zero = image.blocks - summary.sealed;
@@ -103,11 +111,12 @@ struct New<'a> {
     volume_blocks: u64,
     layout: Layout,
     suite: Suite,
+    format: &'a FormatOptions,
 }
 
 impl<'a> New<'a> {
-    fn on_one(disk: &'a PathBuf, disk_bytes: u64, volume_blocks: u64, suite: Suite) -> Self {
-        Self { disks: slice::from_ref(disk), disk_bytes, volume_blocks, layout: Layout::Linear, suite }
+    fn on_one(disk: &'a PathBuf, disk_bytes: u64, volume_blocks: u64, suite: Suite, format: &'a FormatOptions) -> Self {
+        Self { disks: slice::from_ref(disk), disk_bytes, volume_blocks, layout: Layout::Linear, suite, format }
     }
 }
 
@@ -118,9 +127,9 @@ fn make(new: &New<'_>, board: &Board, fill: impl FnOnce(&mut HostPool, u32) -> R
     let flash = anchor::create(&beside[0])?;
     let mut members = Vec::with_capacity(beside.len());
     for (file, storage) in beside.iter().zip(&board.storage) {
-        members.push(member(FileDisk::create(file, new.disk_bytes)?, storage)?);
+        members.push(member(FileDisk::create(file, new.disk_bytes)?, storage.partition.as_ref())?);
     }
-    let mut pool = HostPool::format(members, &flash, &root, &FormatOptions::default())?;
+    let mut pool = HostPool::format(members, &flash, &root, new.format)?;
     let name = Name::new(VOLUME).context("the name is one")?;
     pool.command(Command::Create { name, layout: new.layout, blocks: new.volume_blocks, suite: new.suite })?;
     let volume = pool.volume(VOLUME)?.number;
@@ -132,12 +141,9 @@ fn make(new: &New<'_>, board: &Board, fill: impl FnOnce(&mut HostPool, u32) -> R
     fs::rename(&flash, anchor::beside(&new.disks[0])).with_context(|| format!("{} cannot be renamed", flash.display()))
 }
 
-/// The member of a pool that a board has on a disk.
-fn member(disk: FileDisk, storage: &Storage) -> Result<Member> {
-    let selector = storage
-        .partition
-        .as_ref()
-        .map(|partition| Selector { kind: partition.kind_bytes().map(Guid), name: partition.name.as_deref() });
+/// A member of a pool: a partition of a disk, or all of it.
+fn member(disk: FileDisk, partition: Option<&Partition>) -> Result<Member> {
+    let selector = partition.map(|it| Selector { kind: it.kind_bytes().map(Guid), name: it.name.as_deref() });
     gpt::open(disk, selector.as_ref(), || true).map_err(|error| anyhow!("{error}"))
 }
 
@@ -149,12 +155,12 @@ pub fn seal_filesystem(rootfs: &Path, sealed: &Path, disk_bytes: Option<u64>, bo
     let blocks = Plain::open(rootfs)?.blocks;
     let (_, volume_blocks) = layout(blocks, disk_bytes)?;
     if volume_blocks == blocks {
-        return seal(rootfs, sealed, disk_bytes, DEFAULT_SUITE, board);
+        return seal(rootfs, sealed, disk_bytes, DEFAULT_SUITE, &FormatOptions::default(), board);
     }
     let grown = sealed.with_extension("plain");
     fs::copy(rootfs, &grown).with_context(|| format!("{} cannot be written", grown.display()))?;
     grow_filesystem(&grown, volume_blocks * BLOCK_BYTES as u64)?;
-    let summary = seal(&grown, sealed, disk_bytes, DEFAULT_SUITE, board)?;
+    let summary = seal(&grown, sealed, disk_bytes, DEFAULT_SUITE, &FormatOptions::default(), board)?;
     fs::remove_file(&grown)?;
     Ok(summary)
 }
@@ -176,6 +182,7 @@ pub fn seal_system(rootfs: &Path, disks: &[PathBuf], disk_bytes: Option<u64>, bo
         volume_blocks,
         layout: wanted.map_or(Layout::Linear, |volume| layout_of(volume.layout, disks.len())),
         suite: wanted.map_or(Ok(DEFAULT_SUITE), |volume| suite(&volume.suite))?,
+        format: &FormatOptions::default(),
     };
     let mut sealed = 0;
     make(&new, board, |pool, volume| {
@@ -224,9 +231,9 @@ pub fn mount_all(disks: &[PathBuf], board: &Board, access: Access) -> Result<(Ho
     let mount = || {
         let mut members = Vec::with_capacity(disks.len());
         for (disk, storage) in disks.iter().zip(&board.storage) {
-            let whole = storage.partition.is_none();
-            ensure!(!whole || claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
-            members.push(member(FileDisk::open(disk, access == Access::ReadWrite)?, storage)?);
+            let partition = storage.partition.as_ref();
+            ensure!(partition.is_some() || claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
+            members.push(member(FileDisk::open(disk, access == Access::ReadWrite)?, partition)?);
         }
         ensure!(flash.is_file(), "its anchor {} is missing", flash.display());
         HostPool::mount(members, &flash, &root, access)
@@ -400,7 +407,9 @@ mod tests {
     fn small_disk_is_refused_before_it_is_written() {
         let (plain, sealed) = (scratch("small-plain"), scratch("small-sealed"));
         fs::write(&plain, [1; 1 << 20]).unwrap();
-        let error = seal(&plain, &sealed, Some(1 << 20), DEFAULT_SUITE, &board()).unwrap_err().to_string();
+        let error = seal(&plain, &sealed, Some(1 << 20), DEFAULT_SUITE, &FormatOptions::default(), &board())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("too small"), "{error}");
         assert!(!sealed.exists());
     }
@@ -421,7 +430,7 @@ mod tests {
         fs::write(scratch("alone-plain"), [1; 1 << 16]).unwrap();
         let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
         assert!(error.contains("not a Haechi disk"), "{error}");
-        seal(&scratch("alone-plain"), &disk, None, DEFAULT_SUITE, &board()).unwrap();
+        seal(&scratch("alone-plain"), &disk, None, DEFAULT_SUITE, &FormatOptions::default(), &board()).unwrap();
         fs::remove_file(anchor::beside(&disk)).unwrap();
         let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
         assert!(error.contains("alone.anchor") && error.contains("missing"), "{error}");
@@ -431,7 +440,7 @@ mod tests {
     fn sealed_disk_opens_and_a_flipped_bit_is_found() {
         let (plain, sealed) = (scratch("plain"), scratch("sealed"));
         fs::write(&plain, b"planted pattern".repeat(10_000)).unwrap();
-        let summary = seal(&plain, &sealed, Some(8 << 20), DEFAULT_SUITE, &board()).unwrap();
+        let summary = seal(&plain, &sealed, Some(8 << 20), DEFAULT_SUITE, &FormatOptions::default(), &board()).unwrap();
         assert_eq!((summary.sealed, summary.zero), (37, 0));
         let mut bytes = fs::read(&sealed).unwrap();
         assert!(!bytes.windows(15).any(|window| window == b"planted pattern"));

@@ -83,7 +83,7 @@ impl DmaRegion {
     /// Divides the region into `parts` (at least one) of whole pages, as large as each other.
     pub fn divide(self, parts: usize) -> impl Iterator<Item = DmaRegion> {
         let DmaRegion { start, len } = self;
-        let each = len / parts & !(PAGE - 1);
+        let each = (len / parts) & !(PAGE - 1);
         (0..parts).map(move |part| DmaRegion { start: start + part * each, len: each })
     }
 

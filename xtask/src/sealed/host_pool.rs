@@ -76,7 +76,7 @@ impl HostPool {
     /// # Errors
     /// Why a disk is none that a pool can be made of.
     pub(super) fn format(members: Vec<Member>, anchor: &Path, root: &RootKey, new: &FormatOptions) -> Result<Self> {
-        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, true)?, &root.anchor_key())?;
+        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, true)?, root.anchor_key()?)?;
         let pool = volume::format(members, anchor, root, random(), new, &options(Access::ReadWrite), || true);
         Ok(Self { pool: pool.map_err(|error| anyhow::anyhow!("{error}"))?, slots: Slots::new() })
     }
@@ -92,7 +92,7 @@ impl HostPool {
         access: Access,
     ) -> Result<(Self, Recovery)> {
         let anchor = FileFlash::open(anchor, access == Access::ReadWrite)?;
-        let anchor = DevelopmentAnchor::new(anchor, &root.anchor_key())?;
+        let anchor = DevelopmentAnchor::new(anchor, root.anchor_key()?)?;
         let mounted = volume::mount(members, anchor, root, random(), &options(access), || true);
         let (pool, recovery) = mounted.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok((Self { pool, slots: Slots::new() }, recovery))

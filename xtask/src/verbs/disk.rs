@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use board_configs::Board;
 use clap::Subcommand;
 use crypto::Suite;
-use volume::Command;
+use volume::{Command, FormatOptions};
 
 use crate::sealed::Access;
-use crate::{board, sealed, size};
+use crate::{anchor, board, sealed, size};
 
 /// What can be asked of `./x disk`.
 #[derive(clap::Args, Debug)]
@@ -19,9 +19,6 @@ pub struct Arguments {
     /// Board whose key is used: a name in board-configs/boards, or a file
     #[arg(long, value_name = "NAME|FILE", global = true)]
     board: Option<String>,
-    /// The board's next disk, in a pool of several; may be given again
-    #[arg(long, value_name = "DISK", global = true)]
-    with: Vec<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -36,6 +33,9 @@ enum Action {
         /// Cipher, key length and mode
         #[arg(long, value_name = "NAME", default_value = "aria-256-gcm", value_parser = parse_suite)]
         suite: Suite,
+        /// The disk promises to write sectors of 512 bytes whole, and not blocks of 4 KiB
+        #[arg(long)]
+        torn_sectors: bool,
     },
     /// Seal a plain image into a new disk
     Seal {
@@ -49,6 +49,9 @@ enum Action {
         /// Cipher, key length and mode
         #[arg(long, value_name = "NAME", default_value = "aria-256-gcm", value_parser = parse_suite)]
         suite: Suite,
+        /// The disk promises to write sectors of 512 bytes whole, and not blocks of 4 KiB
+        #[arg(long)]
+        torn_sectors: bool,
     },
     /// Write the plain contents of a volume into a file
     Unseal {
@@ -59,21 +62,36 @@ enum Action {
         /// Name of the volume
         #[arg(long, default_value = sealed::VOLUME)]
         volume: String,
+        /// The next disk of its pool; may be given again
+        #[arg(long, value_name = "DISK")]
+        with: Vec<PathBuf>,
     },
-    /// Tell what a disk is, and what a mount would find
+    /// Tell what is on the disks, and what a mount would find
     Info {
-        /// The disk
-        disk: PathBuf,
+        /// The disks of the pool, in the order of the board
+        #[arg(required = true)]
+        disks: Vec<PathBuf>,
     },
-    /// Open every block of a disk, without writing to it, and tell which are not what was sealed
+    /// Open every block of every volume, without writing to it, and tell which are not what was sealed
     Check {
-        /// The disk
-        disk: PathBuf,
+        /// The disks of the pool, in the order of the board
+        #[arg(required = true)]
+        disks: Vec<PathBuf>,
     },
-    /// Mount a disk as the secure domain would, and verify everything that is kept on it, also what no block uses now
+    /// Print everything that is written on a disk, and what is wrong with it: superblocks, anchor, log, tree, catalog
+    Dump {
+        /// The disks of a pool, in any order; the anchor lies beside the first
+        #[arg(required = true)]
+        disks: Vec<PathBuf>,
+        /// Check no MAC: tell what is claimed, as whoever has no key would read it
+        #[arg(long)]
+        no_keys: bool,
+    },
+    /// Mount the disks as the secure domain would, and verify everything that is kept on them, also what no block uses now
     Scrub {
-        /// The disk
-        disk: PathBuf,
+        /// The disks of the pool, in the order of the board
+        #[arg(required = true)]
+        disks: Vec<PathBuf>,
     },
 }
 
@@ -87,19 +105,27 @@ fn parse_suite(name: &str) -> Result<Suite, String> {
 /// When a file cannot be read or written; from `check` also when a block is bad.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (_, board) = board::find(arguments.board.as_deref())?;
-    let all = |disk: &PathBuf| [slice::from_ref(disk), &arguments.with].concat();
     match &arguments.action {
-        Action::Create { disk, size, suite } => sealed::create(disk, *size, *suite, &board).map(drop),
-        Action::Seal { plain, disk, size, suite } => {
-            let done = sealed::seal(plain, disk, *size, *suite, &board)?;
+        Action::Create { disk, size, suite, torn_sectors } => {
+            sealed::create(disk, *size, *suite, &format(*torn_sectors), &board).map(drop)
+        }
+        Action::Seal { plain, disk, size, suite, torn_sectors } => {
+            let done = sealed::seal(plain, disk, *size, *suite, &format(*torn_sectors), &board)?;
             println!("{}: {} blocks sealed, {} left unwritten", disk.display(), done.sealed, done.zero);
             Ok(())
         }
-        Action::Unseal { disk, plain, volume } => sealed::unseal(&all(disk), plain, volume, &board),
-        Action::Info { disk } => info(&all(disk), &board),
-        Action::Check { disk } => check(&all(disk), &board),
-        Action::Scrub { disk } => scrub(&all(disk), &board),
+        Action::Unseal { disk, plain, volume, with } => {
+            sealed::unseal(&[slice::from_ref(disk), with].concat(), plain, volume, &board)
+        }
+        Action::Info { disks } => info(disks, &board),
+        Action::Check { disks } => check(disks, &board),
+        Action::Dump { disks, no_keys } => dump(disks, *no_keys, &board),
+        Action::Scrub { disks } => scrub(disks, &board),
     }
+}
+
+fn format(torn_sectors: bool) -> FormatOptions {
+    FormatOptions { torn_sectors, ..FormatOptions::default() }
 }
 
 fn info(disks: &[PathBuf], board: &Board) -> Result<()> {
@@ -127,6 +153,12 @@ fn check(disks: &[PathBuf], board: &Board) -> Result<()> {
     let found = sealed::check_all(disks, board)?;
     println!("{}: {} blocks good, {} bad", disks[0].display(), found.good, found.bad);
     ensure!(found.bad == 0, "the first bad blocks are {:?}", found.first_bad);
+    Ok(())
+}
+
+fn dump(disks: &[PathBuf], no_keys: bool, board: &Board) -> Result<()> {
+    let root = if no_keys { None } else { Some(sealed::root_key(board)?) };
+    print!("{}", sealed::dump::dump(disks, &anchor::beside(&disks[0]), root.as_ref())?);
     Ok(())
 }
 
