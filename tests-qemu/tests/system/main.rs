@@ -7,6 +7,7 @@ mod disk;
 mod door;
 mod integrity;
 mod isolation;
+mod pool;
 mod power;
 mod power_cuts;
 mod refusals;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         isolation::groups(),
         cores::groups(),
         disk::groups(),
+        pool::groups(),
         integrity::groups(),
         power::groups(),
         secrecy::groups(),
