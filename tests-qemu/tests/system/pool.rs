@@ -49,9 +49,9 @@ fn story(images: &Images, place: &Place) -> Result<()> {
 fn victim(images: &Images, pair: &Pair, disks: &[PathBuf]) -> Result<Vec<[u64; 2]>> {
     let (pool, _) = sealed::mount_all(disks, &pair.first.board, Access::ReadOnly)?;
     let volume = pool.volume(sealed::VOLUME)?.number;
-    let place = |block: u64, disk: usize| {
-        let copies = (0..2).filter_map(|copy| pool.pool().locate(volume, block, copy));
-        let (_, block) = copies.into_iter().find(|(given, _)| *given == disk).context("each disk has a copy")?;
+    let place = |block: u64, disk: usize| -> Result<u64> {
+        let mut copies = (0..2).filter_map(|copy| pool.pool().locate(volume, block, copy));
+        let (_, block) = copies.find(|(given, _)| *given == disk).context("each disk has a copy")?;
         Ok(block * BLOCK_BYTES)
     };
     images.victim.iter().map(|block| Ok([place(*block, 0)?, place(*block, 1)?])).collect()
