@@ -15,5 +15,6 @@ pub use emit::emit;
 pub use error::Error;
 pub use load::{directory, load, named, parse};
 pub use schema::{
-    Board, Channel, ConsoleKind, Denied, EarlyConsole, Huk, Layout, Partition, Policy, Pool, Storage, Volume,
+    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, Huk, Layout, Partition, Policy, Pool, Profile, Storage,
+    Volume,
 };

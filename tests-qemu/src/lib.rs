@@ -7,6 +7,7 @@ pub mod console;
 pub mod guest;
 pub mod images;
 pub mod kept;
+pub mod pair;
 pub mod place;
 pub mod power_cut;
 pub mod runner;

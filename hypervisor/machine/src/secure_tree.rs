@@ -14,7 +14,8 @@
 //!     pool { haechi,cache-mib = <16>; };                                    and how it is mounted
 //!     volume@0 { haechi,name = "system"; ... };                             one for each volume that is wanted
 //!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one
-//!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes]; };
+//!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes];
+//!              haechi,crypto-profile = "open"; };
 //! };
 //! ```
 //!
@@ -36,6 +37,7 @@ const COMPATIBLE: &str = "haechi,secure-domain";
 const ANCHOR: &str = "/anchor";
 const MEASUREMENT: &str = "haechi,measurement";
 const TEST_HUK: &str = "haechi,test-huk";
+const CRYPTO_PROFILE: &str = "haechi,crypto-profile";
 
 /// Bytes of the place that the tree has at the end of the secure domain's memory.
 pub const PLACE_BYTES: u64 = 2 * crate::PAGE;
@@ -68,6 +70,8 @@ pub struct SecureTree<'a> {
     pub measurement: [u8; 32],
     /// A hardware unique key that everybody knows, on a test board.
     pub test_huk: Option<[u8; 32]>,
+    /// Name of the profile in which it powers its crypto module on.
+    pub crypto_profile: &'a str,
 }
 
 /// Why the tree does not tell what it should.
@@ -118,6 +122,7 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
         rng_seed: optional_key(chosen, "rng-seed")?,
         measurement: optional_key(chosen, MEASUREMENT)?.ok_or(Error::Property("/chosen", MEASUREMENT))?,
         test_huk: optional_key(chosen, TEST_HUK)?,
+        crypto_profile: crypto_profile(chosen)?,
     })
 }
 
@@ -145,6 +150,11 @@ fn general(tree: &Fdt<'_>) -> Result<ArrayVec<Region, MAX_WINDOWS>, Error> {
         pushed.and_then(Result::ok).ok_or(Error::Property(PATH, "reg"))?;
     }
     Ok(windows)
+}
+
+fn crypto_profile<'a>(chosen: FdtNode<'_, 'a>) -> Result<&'a str, Error> {
+    let name = chosen.property(CRYPTO_PROFILE).and_then(|property| property.as_str());
+    name.ok_or(Error::Property("/chosen", CRYPTO_PROFILE))
 }
 
 fn optional_key(chosen: FdtNode<'_, '_>, name: &'static str) -> Result<Option<[u8; 32]>, Error> {
@@ -179,6 +189,7 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     }
     let chosen = add(root, "chosen", &[]);
     set(chosen, MEASUREMENT, what.measurement);
+    set(chosen, CRYPTO_PROFILE, what.crypto_profile);
     for (name, key) in [("rng-seed", what.rng_seed), (TEST_HUK, what.test_huk)] {
         if let Some(key) = key {
             set(chosen, name, key);

@@ -7,6 +7,7 @@ mod disk;
 mod door;
 mod integrity;
 mod isolation;
+mod pool;
 mod power;
 mod power_cuts;
 mod refusals;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         cores::groups(),
         restart::groups(),
         disk::groups(),
+        pool::groups(),
         integrity::groups(),
         power::groups(),
         secrecy::groups(),
