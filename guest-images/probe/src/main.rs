@@ -30,7 +30,11 @@ mod boot;
 #[cfg(target_os = "none")]
 mod calls;
 #[cfg(target_os = "none")]
+mod conformance;
+#[cfg(target_os = "none")]
 mod console;
+#[cfg(target_os = "none")]
+mod controller;
 #[cfg(target_os = "none")]
 mod cores;
 #[cfg(target_os = "none")]

@@ -5,7 +5,7 @@ use fdt::Fdt;
 use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
-use crate::{bench, calls, console, cores, frames, interrupts, memory, registers, rings, sysregs};
+use crate::{bench, calls, conformance, console, cores, frames, interrupts, memory, registers, rings, sysregs};
 
 /// What every class has at hand.
 pub(crate) struct Probe<'a> {
@@ -23,11 +23,12 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 8] = [
+const CLASSES: [Class; 9] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
     ("interrupts", interrupts::run),
+    ("gic", conformance::run),
     ("registers", registers::run),
     ("rings", rings::run),
     ("cores", cores::run),
