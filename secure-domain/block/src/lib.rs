@@ -108,6 +108,13 @@ pub trait BlockDevice {
     /// The bytes of a buffer: [`Buffer::blocks`] times [`BLOCK_BYTES`].
     fn bytes(&mut self, buffer: &Buffer) -> &mut [u8];
 
+    /// The bytes of `blocks` blocks from the first of `buffer` on, where they run over into the buffers behind it
+    /// ([`Buffer::first`] says which those are); the caller holds all of them. `None`: this disk's buffers do not lie in one piece.
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        let _ = (buffer, blocks);
+        None
+    }
+
     /// Starts reading `buffer.blocks()` blocks from `block` on.
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused>;
 

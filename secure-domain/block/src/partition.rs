@@ -67,6 +67,10 @@ impl<D: BlockDevice> BlockDevice for Partition<D> {
         self.disk.bytes(buffer)
     }
 
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        self.disk.span(buffer, blocks)
+    }
+
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
         match self.place(block, buffer.blocks()) {
             Some(block) => self.disk.read(tag, block, buffer),

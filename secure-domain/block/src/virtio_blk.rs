@@ -309,6 +309,11 @@ impl<R: Registers, M: Dma> BlockDevice for VirtioBlk<R, M> {
         self.dma.bytes(start..start + buffer.blocks() * BLOCK_BYTES)
     }
 
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        let start = layout::BUFFERS + buffer.first() * BLOCK_BYTES;
+        Some(self.dma.bytes(start..start + blocks * BLOCK_BYTES))
+    }
+
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
         self.start(tag, TYPE_IN, block, Some(buffer))
     }

@@ -303,6 +303,11 @@ impl BlockDevice for SimDisk {
         &mut self.memory[held(buffer)]
     }
 
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        let start = buffer.first() * BLOCK_BYTES;
+        Some(&mut self.memory[start..start + blocks * BLOCK_BYTES])
+    }
+
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
         self.disk.0.borrow_mut().start(tag, Kind::Read(block), Some(buffer))
     }

@@ -1,4 +1,4 @@
-//! Once a pool serves, it allocates no more: the secure domain closes its heap then.
+//! Once a pool serves, requests allocate no more. Commands may: the secure domain leaves its heap open for them.
 #![allow(unsafe_code)] // An allocator that counts is one.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -103,16 +103,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// From when on the anchor is to be advanced, as things stand; `None`: there is no reason to.
     fn anchor_due_ms(&self) -> Option<u64> {
         let Anchoring { since_ms, failed, .. } = self.anchoring;
-        let behind = self.log.durable() != self.anchoring.held.head;
         let low = self.versions_left() < self.options.reservation / 2;
         let left = self.commands.wants_anchor() && self.secret_to_keep().is_some();
         let due_ms = if !self.anchoring.waiting.is_empty() || left || !self.stopped && low {
             Some(0)
         } else {
-            match self.options.policy {
-                Policy::Bulk { window_ms } if behind && !self.stopped => Some(since_ms.saturating_add(window_ms)),
-                _ => None,
-            }
+            let Policy::Bulk { window_ms } = self.options.policy else { return None };
+            let behind = self.log.durable().seq != self.anchoring.held.head.seq;
+            (behind && !self.stopped).then_some(since_ms.saturating_add(window_ms))
         };
         let earliest_ms = if failed { since_ms.saturating_add(RETRY_MS) } else { 0 };
         due_ms.map(|due_ms| due_ms.max(earliest_ms))

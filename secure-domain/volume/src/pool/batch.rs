@@ -1,7 +1,12 @@
 //! Batches for the crypto engine: 16 blocks at a time, of however many requests.
 //!
-//! A payload is copied once from the guest into `plain`; the batch is sealed into `sealed` and copied from there into the DMA
-//! buffers of the runs, or, when the batch is one run's alone, sealed straight into them. Reading goes the other way.
+//! A payload is copied once from the guest into `plain`, and sealed from there into the DMA buffers of the runs. What was read is
+//! opened from the DMA buffers into `plain`, and only what is good is copied on to the guest. The cipher takes
+//! its sectors in one piece, and mostly they are: the blocks of a run are, and runs that are issued together get buffers that
+//! follow each other. Where they are not, `sealed` stands between.
+//!
+//! Opening from a DMA buffer relies on its device not writing to it after it has said that it is done: GCM goes over the bytes twice,
+//! first for the tag. The disk's controller is part of the machine; what may lie to us is what it stores.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -11,7 +16,7 @@ use crypto::aead::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
 
 use super::{
     Pool,
-    place::{MAX_COPIES, MAX_RUNS, Purpose},
+    place::{MAX_COPIES, MAX_RUNS, Purpose, Runs},
     read::ZEROS,
     request::{Request, WALKER},
 };
@@ -69,12 +74,6 @@ impl Batch {
     pub(super) fn add_read(&mut self, run: usize) {
         self.reads.push(run);
     }
-
-    /// The run that the whole batch belongs to, with its first block; the items of one run are consecutive.
-    fn only_run(&self) -> Option<Item> {
-        let (first, last) = (self.items[0], self.items[self.len.checked_sub(1)?]);
-        (first.run == last.run).then_some(first)
-    }
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
@@ -122,7 +121,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Seals what the batch holds; runs that are sealed to their end go into the log.
     pub(super) fn seal_batch(&mut self, transfer: &mut impl Transfer) {
-        for (slot, version, count) in core::mem::take(&mut self.resealed) {
+        while let Some((slot, version, count)) = self.resealed.pop() {
             let (volume, epoch) = (self.volume(slot).record.number, self.volume(slot).sealer.epoch());
             (0..count).for_each(|index| transfer.sealed(volume, epoch, version + index));
         }
@@ -139,36 +138,30 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn seal_items(&mut self) {
         let Pool { batch, runs, members, volumes, .. } = self;
         let len = core::mem::take(&mut batch.len);
-        batch.len = len;
-        let only = batch.only_run();
-        batch.len = 0;
         let sealer = &volumes[batch.key.0].as_ref().expect("a volume with requests is not deleted").sealer;
-        let (nonces, aads, plain) = (&batch.nonces[..len], &batch.aads[..len], &batch.plain[..len]);
-        if let Some(Item { run, index }) = only {
-            let state = runs.get_mut(run);
-            let bytes = copy_bytes(members, state, 0);
-            let target = &mut bytes.as_chunks_mut().0[index..index + len];
-            sealer.seal(nonces, aads, plain, target, &mut state.tags[index..index + len]);
-            if state.copies == MAX_COPIES {
-                batch.sealed[..len].copy_from_slice(target);
-                copy_bytes(members, state, 1).as_chunks_mut().0[index..index + len]
-                    .copy_from_slice(&batch.sealed[..len]);
+        let Batch { nonces, aads, plain, sealed, tags, items, .. } = batch;
+        let (nonces, aads, plain, items) = (&nonces[..len], &aads[..len], &plain[..len], &items[..len]);
+        let target = joined(members, runs, items);
+        let in_place = target.is_some();
+        sealer.seal(nonces, aads, plain, target.unwrap_or(&mut sealed[..len]), &mut tags[..len]);
+        for (slot, Item { run, index }) in items.iter().enumerate() {
+            let state = runs.get_mut(*run);
+            state.tags[*index] = tags[slot];
+            if !in_place {
+                sector(members, state, 0, *index).copy_from_slice(&sealed[slot]);
             }
-            return;
-        }
-        sealer.seal(nonces, aads, plain, &mut batch.sealed[..len], &mut batch.tags[..len]);
-        for slot in 0..len {
-            let Item { run, index } = batch.items[slot];
-            let state = runs.get_mut(run);
-            state.tags[index] = batch.tags[slot];
-            for copy in 0..state.copies {
-                copy_bytes(members, state, copy).as_chunks_mut().0[index] = batch.sealed[slot];
+            if state.copies == MAX_COPIES {
+                sealed[slot] = *sector(members, state, 0, *index);
+                sector(members, state, 1, *index).copy_from_slice(&sealed[slot]);
             }
         }
     }
 
     /// Opens what came from the disks, in batches, and hands on what is good.
     pub(super) fn open_reads(&mut self, transfer: &mut impl Transfer) {
+        if self.batch.reads.is_empty() {
+            return;
+        }
         let mut reads = core::mem::take(&mut self.batch.reads);
         for run in reads.drain(..) {
             self.open_run(run, transfer);
@@ -230,33 +223,41 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return;
         };
         let (nonce, aad) = (sealer.nonce(version), sealer.aad(block));
-        let Pool { batch, runs, members, .. } = self;
+        let batch = &mut self.batch;
         let slot = batch.len;
         batch.items[slot] = Item { run, index };
         (batch.nonces[slot], batch.aads[slot], batch.tags[slot]) = (nonce, aad, tag);
-        batch.sealed[slot] = copy_bytes(members, runs.get_mut(run), 0).as_chunks().0[index];
         batch.len += 1;
     }
 
     /// Opens what the batch holds and hands on what is good; runs that are through end.
     fn open_items(&mut self, transfer: &mut impl Transfer) {
+        if self.batch.len == 0 && self.batch.whole.is_empty() {
+            return;
+        }
         let len = core::mem::take(&mut self.batch.len);
         let mut good = [false; BATCH];
-        let Pool { batch, volumes, .. } = self;
+        let Pool { batch, runs, members, volumes, .. } = self;
         let sealer = volumes[batch.key.0].as_ref().and_then(|volume| volume.sealer_of(batch.key.1));
         if let Some(sealer) = sealer.filter(|_| len != 0) {
-            let Batch { nonces, aads, sealed, plain, tags, .. } = batch;
-            sealer.open(
-                &nonces[..len],
-                &aads[..len],
-                &sealed[..len],
-                &mut plain[..len],
-                &tags[..len],
-                &mut good[..len],
-            );
+            let Batch { nonces, aads, sealed, plain, tags, items, .. } = batch;
+            let source = match joined(members, runs, &items[..len]) {
+                Some(source) => source,
+                None => {
+                    for (sealed, Item { run, index }) in sealed.iter_mut().zip(&items[..len]) {
+                        *sealed = *sector(members, runs.get(*run), 0, *index);
+                    }
+                    &mut sealed[..len]
+                }
+            };
+            let (tags, plain) = (&tags[..len], &mut plain[..len]);
+            sealer.open(&nonces[..len], &aads[..len], source, plain, tags, &mut good[..len]);
         }
-        for (slot, good) in good[..len].iter().enumerate() {
-            self.hand_on(slot, *good, transfer);
+        let mut from = 0;
+        while from < len {
+            let until = self.same_fate(&good[..len], from);
+            self.hand_on(from..until, good[from], transfer);
+            from = until;
         }
         let mut whole = core::mem::take(&mut self.batch.whole);
         for run in whole.drain(..) {
@@ -307,34 +308,54 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.append_run(run);
     }
 
-    fn hand_on(&mut self, slot: usize, good: bool, transfer: &mut impl Transfer) {
-        let Item { run, index } = self.batch.items[slot];
+    /// Behind the good blocks of one run that begin with `from`, which go on together; a bad one goes alone.
+    fn same_fate(&self, good: &[bool], from: usize) -> usize {
+        let Item { run, index } = self.batch.items[from];
+        let follows = |at: &usize| {
+            let next = self.batch.items[*at];
+            good[*at] && next.run == run && next.index == index + (*at - from)
+        };
+        let more = if good[from] { (from + 1..good.len()).take_while(follows).count() } else { 0 };
+        from + 1 + more
+    }
+
+    /// Consecutive blocks of one run were opened, or one could not be.
+    fn hand_on(&mut self, slots: core::ops::Range<usize>, good: bool, transfer: &mut impl Transfer) {
+        let Item { run, index } = self.batch.items[slots.start];
         let state = self.runs.get(run);
         let (request, at, block) = (state.request, state.offset + index as u32, state.block + index as u64);
-        let Request { volume, cookie, .. } = *self.requests.get(request);
+        let Request { volume, cookie, cancelled, .. } = *self.requests.get(request);
         let purpose = state.purpose;
         if !good {
-            self.runs.get_mut(run).spoiled = true;
-            if !self.heal(run, index) {
-                let slot = self.runs.get(run).volume;
-                self.report(Event::TagMismatch { volume: self.volume(slot).record.number, block });
-                self.fail(request, Status::IoError);
-                self.pass_over(slot, block);
-            }
+            self.hand_on_bad(run, index, block);
             return;
         }
         if purpose == Purpose::Reseal {
             let Pool { batch, runs, members, .. } = self;
-            copy_bytes(members, runs.get_mut(run), 0).as_chunks_mut().0[index] = batch.plain[slot];
+            let target = &mut copy_bytes(members, runs.get(run), 0).as_chunks_mut().0[index..index + slots.len()];
+            target.copy_from_slice(&batch.plain[slots]);
             return;
         }
-        if request == WALKER || self.requests.get(request).cancelled {
+        if request == WALKER || cancelled {
             return;
         }
-        let plain = &self.batch.plain[slot];
+        let plain = self.batch.plain[slots].as_flattened();
         if transfer.scatter(volume, cookie, at * BLOCK_BYTES as u32, plain).is_err() {
             self.fail(request, Status::IoError);
         }
+    }
+
+    /// A block could not be opened: another copy may be good.
+    fn hand_on_bad(&mut self, run: usize, index: usize, block: u64) {
+        self.runs.get_mut(run).spoiled = true;
+        if self.heal(run, index) {
+            return;
+        }
+        let state = self.runs.get(run);
+        let (request, slot) = (state.request, state.volume);
+        self.report(Event::TagMismatch { volume: self.volume(slot).record.number, block });
+        self.fail(request, Status::IoError);
+        self.pass_over(slot, block);
     }
 
     fn scatter(&mut self, request: usize, at: u32, data: &Sector, transfer: &mut impl Transfer) {
@@ -343,6 +364,40 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.fail(request, Status::IoError);
         }
     }
+}
+
+/// The blocks of the batch in their DMA buffers, if they lie in one piece there, in order.
+fn joined<'a, D: BlockDevice>(
+    members: &'a mut [super::Member<D>],
+    runs: &Runs,
+    items: &[Item],
+) -> Option<&'a mut [Sector]> {
+    let (first, last) = (items.first()?, items.last()?);
+    let run = runs.get(first.run);
+    let (member, buffer) = (run.places[0].physical.member, run.buffers[0].as_ref()?);
+    // Blocks of zeros between those of a run are not opened, so even one run's need not follow each other.
+    let follows = |(at, item): (usize, &Item)| {
+        let next = runs.get(item.run);
+        let place = next.buffers[0].as_ref().map(|next| next.first() + item.index);
+        next.places[0].physical.member == member && place == Some(buffer.first() + first.index + at)
+    };
+    if !items.iter().enumerate().all(follows) {
+        return None;
+    }
+    let until = first.index + items.len();
+    let device = &mut members[member].device;
+    let bytes = if first.run == last.run { device.bytes(buffer) } else { device.span(buffer, until)? };
+    bytes.as_chunks_mut().0.get_mut(first.index..until)
+}
+
+/// Block `index` of the buffer of copy `copy` of a run.
+fn sector<'a, D: BlockDevice>(
+    members: &'a mut [super::Member<D>],
+    run: &super::place::Run,
+    copy: usize,
+    index: usize,
+) -> &'a mut Sector {
+    &mut copy_bytes(members, run, copy).as_chunks_mut().0[index]
 }
 
 /// The bytes of the buffer of copy `copy` of a run.

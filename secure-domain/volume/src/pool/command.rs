@@ -386,6 +386,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for (slot, record) in records {
             self.change_volume(slot, record, sealer.take());
         }
+        self.count_old_epochs();
         self.moved = true;
         true
     }

@@ -104,6 +104,8 @@ pub struct Pool<D, A> {
     stopped: bool,
     cache: Cache,
     volumes: Vec<Option<Volume>>,
+    /// Volumes that are being sealed anew.
+    old_epochs: usize,
     versions: Versions,
     requests: Requests,
     runs: Runs,

@@ -340,6 +340,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         stopped: false,
         cache: Cache::new(tree_blocks as usize, have),
         volumes: (0..CATALOG_LEAVES as usize * RECORDS_PER_LEAF).map(|_| None).collect(),
+        old_epochs: 0,
         versions: Versions { next, limit: next },
         requests: Requests::new(),
         runs: Runs::new(),

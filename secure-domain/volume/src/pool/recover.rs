@@ -233,6 +233,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for leaf in 0..CATALOG_LEAVES {
             self.load_catalog(leaf, idle)?;
         }
+        self.count_old_epochs();
         for member in 0..self.members.len() {
             let geometry = self.members[member].geometry;
             for leaf in 0..geometry.extent_leaves {

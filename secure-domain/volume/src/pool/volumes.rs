@@ -170,6 +170,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.volumes.iter().position(|volume| volume.as_ref().is_some_and(is_it))
     }
 
+    /// Counts the volumes that have an old epoch, so that nobody has to look for one when there is none.
+    pub(super) fn count_old_epochs(&mut self) {
+        self.old_epochs = self.volumes.iter().flatten().filter(|volume| volume.old.is_some()).count();
+    }
+
     /// The volume in this place of the catalog, which has one.
     pub(super) fn volume(&self, slot: usize) -> &Volume {
         self.volumes[slot].as_ref().expect("a volume is not deleted while it has requests")

@@ -138,7 +138,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Where resealing stands; it begins with the first volume that has an old epoch.
     fn next_to_reseal(&mut self) -> Option<Walk> {
-        if self.walker.resealing.is_none() && self.commands.is_idle() {
+        if self.walker.resealing.is_none() && self.old_epochs != 0 && self.commands.is_idle() {
             let has_old = |volume: &super::Volume| volume.old.is_some();
             let next = self.volumes.iter().position(|volume| volume.as_ref().is_some_and(has_old));
             self.walker.resealing = next.map(|slot| Walk { slot, block: 0, copy: 0 });
@@ -156,8 +156,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn walker_deadline(&self) -> Option<u64> {
         let waits = self.walker.busy || !self.serving || self.checkpoint.is_running() || !self.commands.is_idle();
         let paced_ms = self.walker.since_ms.saturating_add(PACE_MS);
-        let has_old = |volume: &super::Volume| volume.old.is_some();
-        let reseals = !self.stopped && self.volumes.iter().flatten().any(has_old);
+        let reseals = !self.stopped && self.old_epochs != 0;
         let resealing_ms = reseals.then_some(paced_ms.max(self.walker.not_before_ms));
         let scrubbing_ms = self.walker.scrubbing.map(|_| paced_ms);
         [resealing_ms, scrubbing_ms].into_iter().flatten().min().filter(|_| !waits)

@@ -183,6 +183,13 @@ pub fn seal(head: &Head, key: &HmacSha256, previous: &ChainMac, block: &mut [u8]
 /// Reads the record in `block` if it is the one after `previous`; returns its head and the point it makes. `None`: it is
 /// something else, so the log ends before it.
 pub fn open(key: &HmacSha256, previous: &LogPoint, block: &[u8]) -> Option<(Head, LogPoint)> {
+    let head = claims(block).filter(|head| Some(head.seq) == previous.seq.checked_add(1))?;
+    let mac = chain(key, &previous.mac, head.entries, block);
+    (mac == Reader(block).array(MAC_OFFSET)).then_some((head, LogPoint { seq: head.seq, mac }))
+}
+
+/// What the record in `block` claims, its chain MAC not checked: for display, and for [`open`]. `None`: it is no record.
+pub fn claims(block: &[u8]) -> Option<Head> {
     let reader = Reader(block);
     let head = Head {
         entries: usize::from(block[4]),
@@ -193,11 +200,7 @@ pub fn open(key: &HmacSha256, previous: &LogPoint, block: &[u8]) -> Option<(Head
         covered: reader.u64(24),
     };
     let fits = head.entries <= MAX_ENTRIES && head.data_blocks <= head.entries;
-    if block[..4] != MAGIC || !fits || head.seq != previous.seq.checked_add(1)? || head.covered >= head.seq {
-        return None;
-    }
-    let mac = chain(key, &previous.mac, head.entries, block);
-    (mac == reader.array(MAC_OFFSET)).then_some((head, LogPoint { seq: head.seq, mac }))
+    (block[..4] == MAGIC && fits && head.covered < head.seq).then_some(head)
 }
 
 /// Where entry `index` of a record lies in its block.
