@@ -50,6 +50,8 @@ mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod power;
+#[cfg(target_os = "none")]
 mod probe;
 #[cfg(target_os = "none")]
 mod random;
@@ -63,3 +65,5 @@ mod rings;
 mod sysregs;
 #[cfg(target_os = "none")]
 mod tree;
+#[cfg(target_os = "none")]
+mod vectors;
