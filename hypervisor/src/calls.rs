@@ -1,19 +1,27 @@
 //! What the general domain asks of its firmware, which is EL2: PSCI and the SMC Calling Convention.
 
 use el2::firmware;
-use psci::{Decision, Start, decode};
+use psci::{Call, Decision, Start, decode};
 
 use crate::log::log;
 use crate::system::Core;
 use crate::{boot, irq, panic, run, secure, smp};
 
-/// Carries out the call in the vCPU's registers, which has been stepped over.
+/// Carries out the call in the vCPU's registers, which has been stepped over. One that nobody knows needs nothing of the system.
 pub fn handle(core: &mut Core) {
-    let system = core.system;
     let [x0, x1, x2, x3, ..] = core.frame.x;
+    match decode(x0 as u32, [x1, x2, x3]) {
+        Call::Unknown(_) => core.frame.x[0] = psci::Error::NotSupported as i64 as u64,
+        call => known(core, call),
+    }
+}
+
+#[inline(never)]
+fn known(core: &mut Core, call: Call) {
+    let system = core.system;
     let is_memory =
         |address: u64| system.general_memory.iter().any(|bank| (bank.base()..bank.end()).contains(&address));
-    match system.psci.decide(core.index, decode(x0 as u32, [x1, x2, x3]), &core.firmware, is_memory) {
+    match system.psci.decide(core.index, call, &core.firmware, is_memory) {
         Decision::Return(value) => core.frame.x[0] = value,
         Decision::Wake { cpu } => {
             smp::start(core, cpu);

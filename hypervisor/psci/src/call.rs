@@ -139,8 +139,22 @@ pub(crate) fn normalise(function: u32) -> Option<(u32, bool)> {
     has_smc64(smc32).then_some((smc32, true))
 }
 
-/// Reads a call from `w0` and `x1..x3`. Upper halves of 32-bit arguments are ignored (DEN 0028, SMC32 and HVC32 argument passing).
+/// Whether the identifier is a fast call of a range that has calls here: Arm architecture or standard service, 32 or 64 bits (DEN 0028,
+/// SMC Function Identifier and its ranges).
+#[inline]
+const fn has_owner(function: u32) -> bool {
+    matches!(function >> 24, 0x80 | 0x84 | 0xC4)
+}
+
+/// Reads a call from `w0` and `x1..x3`.
+#[inline]
 pub fn decode(function: u32, arguments: [u64; 3]) -> Call {
+    if has_owner(function) { decode_known(function, arguments) } else { Call::Unknown(function) }
+}
+
+/// Upper halves of 32-bit arguments are ignored (DEN 0028, SMC32 and HVC32 argument passing).
+#[inline(never)]
+fn decode_known(function: u32, arguments: [u64; 3]) -> Call {
     if is_random(function) {
         return Call::Random(function, arguments[0]);
     }

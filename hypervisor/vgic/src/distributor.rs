@@ -180,6 +180,9 @@ impl Vgic {
 
     /// Whether a core other than `cpu` has not carried out a change yet. It waits for a refill under way.
     fn revision_waits(&self, cpu: usize) -> bool {
+        if self.config.cpus == 1 {
+            return false;
+        }
         let _refill_done = self.shared.lock();
         let cpus = &self.cpus[..self.config.cpus];
         cpus.iter().enumerate().any(|(other, it)| other != cpu && it.is_online() && it.inbox.revision_waits())
