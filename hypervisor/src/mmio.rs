@@ -3,7 +3,7 @@
 use el2::context;
 use machine::Region;
 use vcpu::{Access, Exception, Fault, FaultKind};
-use vgic::Frame as GicFrame;
+use vgic::{Frame as GicFrame, Read as GicRead};
 
 use crate::devices::{self, Store};
 use crate::log::CONSOLE;
@@ -76,6 +76,7 @@ pub fn data_abort(core: &mut Core, fault: &Fault) {
             secure::serve(core);
         }
         Some(Store::Replay) => secure::serve(core),
+        Some(Store::Again) => {}
         None => run::inject(core, Exception::data_abort(fault)),
     }
 }
@@ -97,9 +98,13 @@ fn load(core: &mut Core, target: Target, access: &Access) -> Store {
     let size = usize::from(access.size_bytes);
     let value = match target {
         Target::Gic(frame, offset) => {
-            let read = system.vgic.mmio_read(core.index, frame, offset, size, &mut core.interrupts);
-            core.kick(read.kicks);
-            read.value
+            match system.vgic.mmio_read(core.index, frame, offset, size, &mut core.interrupts) {
+                GicRead::Value(value) => value,
+                GicRead::Again(kicks) => {
+                    core.kick(kicks);
+                    return Store::Again;
+                }
+            }
         }
         Target::Console(offset) => console_load(core, offset, size),
         // Reads of a register page do not trap; whoever comes here raced with its mapping.

@@ -24,3 +24,8 @@ pub fn ticks(microseconds: u64) -> u64 {
 pub fn microseconds(ticks: u64) -> u64 {
     (u128::from(ticks) * 1_000_000 / u128::from(frequency_hz().max(1))) as u64
 }
+
+/// The counter in milliseconds since reset.
+pub fn milliseconds() -> u64 {
+    counter() / (frequency_hz() / 1000).max(1)
+}

@@ -135,7 +135,7 @@ pub struct Fault {
 impl Exit {
     /// Decodes the syndrome of a synchronous exception that was taken to EL2.
     pub fn decode(esr: u64, far: u64, hpfar: u64) -> Exit {
-        let class = class(esr);
+        let class = class_of(esr);
         match class {
             0x01 => wait(esr),
             0x16 => Exit::Hvc { immediate: esr as u16 },
@@ -148,6 +148,14 @@ impl Exit {
             _ => trap(class).map_or(Exit::Unknown { class }, Exit::Trapped),
         }
     }
+}
+
+/// Exception classes that a loop may want to look at first, because they come often (`ESR_EL2.EC`).
+pub mod class {
+    /// `HVC` from AArch64.
+    pub const HVC: u8 = 0x16;
+    /// A data abort of a lower exception level.
+    pub const DATA_ABORT: u8 = 0x24;
 }
 
 /// Bytes of the instruction that trapped: 4, or 2 for a 16-bit T32 one (`IL`, bit 25).
@@ -164,8 +172,9 @@ pub const fn ipa_of_par(par: u64, far: u64) -> Option<Ipa> {
 /// `ISS`, bits `[24:0]`.
 const ISS: u64 = 0x1ff_ffff;
 
-/// `EC`, bits `[31:26]`.
-const fn class(esr: u64) -> u8 {
+/// The exception class: `EC`, bits `[31:26]`.
+#[inline(always)]
+pub const fn class_of(esr: u64) -> u8 {
     (esr >> 26 & 0b11_1111) as u8
 }
 
@@ -208,7 +217,9 @@ fn trap(class: u8) -> Option<Trap> {
     })
 }
 
-fn data_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
+/// A data abort, for whoever has looked at the class already.
+#[inline(always)]
+pub fn data_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
     Fault {
         write: bit(esr, 6),
         cache_maintenance: bit(esr, 8),
@@ -217,6 +228,7 @@ fn data_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
     }
 }
 
+#[inline(always)]
 fn access(esr: u64) -> Access {
     Access {
         register: five(esr, 16),
@@ -228,6 +240,7 @@ fn access(esr: u64) -> Access {
 }
 
 /// The fields that both aborts have.
+#[inline(always)]
 fn instruction_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
     let (kind, level) = status(esr);
     let on_stage1_walk = bit(esr, 7);
@@ -243,7 +256,7 @@ fn instruction_abort(esr: u64, far: u64, hpfar: u64) -> Fault {
         far: has_far.then_some(far),
         ipa: has_hpfar.then(|| ipa(far, hpfar, on_stage1_walk)),
         write: false,
-        lower_el: class(esr) & 1 == 0,
+        lower_el: class_of(esr) & 1 == 0,
         on_stage1_walk,
         cache_maintenance: false,
         access: None,
@@ -259,6 +272,7 @@ const fn ipa(far: u64, hpfar: u64, on_stage1_walk: bool) -> Ipa {
 }
 
 /// `DFSC` or `IFSC`, bits `[5:0]`: what failed and at which level.
+#[inline(always)]
 const fn status(esr: u64) -> (FaultKind, u8) {
     let code = (esr & 0b11_1111) as u8;
     let kind = match code {
