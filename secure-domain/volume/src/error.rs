@@ -257,6 +257,16 @@ pub enum Event {
         /// Number of the volume.
         volume: u32,
     },
+    /// A member failed and is not used any more; what only it holds is an I/O error.
+    MemberLost {
+        /// Index of the member.
+        member: usize,
+    },
+    /// A member that had missed writes to mirrored volumes has caught up.
+    Resynced {
+        /// Index of the member.
+        member: usize,
+    },
     /// The disks take no requests any more.
     DiskGone,
     /// The ring of the driver of this virtual device is malformed.
@@ -285,6 +295,8 @@ impl core::fmt::Display for Event {
             }
             Event::NoSpace { volume } => write!(f, "volume {volume}: the pool is full"),
             Event::Resealed { volume } => write!(f, "volume {volume} is resealed, its old key is destroyed"),
+            Event::MemberLost { member } => write!(f, "disk {member} failed and is not used any more"),
+            Event::Resynced { member } => write!(f, "disk {member} has caught up with its mirrors"),
             Event::DiskGone => write!(f, "the disks take no requests any more"),
             Event::Ring { device, error } => write!(f, "virtual disk {device}: malformed ring: {error}"),
         }

@@ -179,7 +179,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.end_run(run);
             return;
         }
-        let floor = self.members[place.physical.member].extents.version(place.physical.extent);
+        let floor = self.floor(place.physical);
         for index in 0..count {
             let entry = Entry::parse(self.cache.entry(place.slot, place.first + index));
             match entry {

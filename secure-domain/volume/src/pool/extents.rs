@@ -126,6 +126,23 @@ impl Extents {
         self.dirty.remove(leaf);
     }
 
+    /// No checkpoint will write what has changed.
+    pub(crate) fn forget_changes(&mut self) {
+        while let Some(leaf) = self.dirty.next(0) {
+            self.dirty.remove(leaf);
+        }
+    }
+
+    /// Leaf `leaf` of the table cannot be read: none of its extents is given to anyone.
+    pub(crate) fn hide(&mut self, leaf: usize) {
+        let first = leaf * FAN_OUT as usize;
+        let until = self.states.len().min(first + FAN_OUT as usize);
+        for state in &mut self.states[first..until] {
+            self.free -= u64::from(state.version == 0 && state.users == 0);
+            (state.version, state.users) = (0, 1);
+        }
+    }
+
     /// Takes what lies on the disk: leaf `leaf` of the table. Nothing becomes dirty.
     pub(crate) fn load(&mut self, leaf: usize, bytes: &[u8]) -> Result<(), extent::Impossible> {
         let first = leaf * FAN_OUT as usize;

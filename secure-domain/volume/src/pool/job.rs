@@ -60,12 +60,13 @@ impl Jobs {
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether a request to `member` can be started.
     pub(super) fn can_start(&self, member: usize) -> bool {
-        !self.jobs.free.is_empty() && self.members[member].device.room() != 0
+        !self.jobs.free.is_empty() && !self.members[member].lost && self.members[member].device.room() != 0
     }
 
     fn begin(&mut self, kind: Kind, member: usize, block: u64) -> Option<u32> {
         let job = self.jobs.free.pop()?;
         self.jobs.all[job] = Job { kind, member, block };
+        self.members[member].jobs += 1;
         self.moved = true;
         Some(job as u32)
     }
@@ -120,6 +121,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if kind != Kind::Free {
             self.jobs.all[tag as usize].kind = Kind::Free;
             self.jobs.free.push(tag as usize);
+            self.members[member].jobs -= 1;
             self.moved = true;
         }
         match kind {

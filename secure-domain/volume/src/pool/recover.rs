@@ -8,6 +8,7 @@ use crypto::hash::HmacSha256;
 
 use super::{
     NAMED_BLOCKS, Pool, Recovery,
+    member::Disk,
     volumes::{Physical, Volume},
     wait::{Action, perform},
 };
@@ -134,13 +135,13 @@ impl Window {
 
 /// Goes through the log from the superblock's start as far as its chain verifies. Bounded: no block is looked at twice.
 pub(super) fn scan<D: BlockDevice>(
-    disks: &mut [D],
+    disks: &mut [Disk<D>],
     superblock: &Superblock,
     key: &HmacSha256,
     demand: &Demand,
     idle: &mut impl FnMut() -> bool,
 ) -> Result<Scan, Error> {
-    let mut disks: Vec<&mut D> = disks.iter_mut().collect();
+    let mut disks: Vec<&mut Disk<D>> = disks.iter_mut().collect();
     let mut walk = Walk::new(superblock);
     let mut found = Scan {
         head: superblock.log_start,
@@ -187,7 +188,7 @@ impl Walk {
     /// The next record, from the first member that has it; `None` behind the last.
     fn next<D: BlockDevice>(
         &mut self,
-        disks: &mut [&mut D],
+        disks: &mut [&mut Disk<D>],
         superblock: &Superblock,
         key: &HmacSha256,
         idle: &mut impl FnMut() -> bool,
@@ -197,14 +198,18 @@ impl Walk {
             return Ok(None);
         }
         for (member, (disk, window)) in disks.iter_mut().zip(&mut self.windows).enumerate() {
+            if disk.is_gone() {
+                continue;
+            }
             let Some(block) = window.block(*disk, member, self.position, superblock.log_blocks, idle)? else {
                 unread = Some(Error::Disk { member, block: RING_BLOCKS + self.position, error: block::Error::Io });
                 continue;
             };
             let Some((head, point)) = log::open(key, &self.point, block) else { continue };
             let blocks = 1 + head.data_blocks as u64;
+            // A member that was away may have gone on from here in an incarnation that ended.
             if head.incarnation != superblock.incarnation || blocks > self.left {
-                return Ok(None);
+                continue;
             }
             let mut bytes = [0; BLOCK_BYTES];
             bytes.copy_from_slice(block);
@@ -234,15 +239,26 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.load_catalog(leaf, idle)?;
         }
         self.count_old_epochs();
-        for member in 0..self.members.len() {
-            let geometry = self.members[member].geometry;
-            for leaf in 0..geometry.extent_leaves {
-                self.load_extents(member, leaf, idle)?;
-            }
-            for extent in 0..self.members[member].extents.len() {
-                self.map_extent(Physical { member, extent })?;
+        for member in (0..self.members.len()).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
+            for leaf in 0..self.members[member].geometry.extent_leaves {
+                match self.load_extents(member, leaf, idle) {
+                    Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_extents(member, leaf),
+                    loaded => loaded?,
+                }
             }
         }
+        for member in 0..self.members.len() {
+            self.checkpoint.stale |= u8::from(self.members[member].unknown) << member;
+        }
+        // Whoever may have missed something comes last: what the others say counts.
+        for stale in [false, true] {
+            for member in (0..self.members.len()).filter(|member| self.is_stale(*member) == stale).collect::<Vec<_>>() {
+                for extent in 0..self.members[member].extents.len() {
+                    self.map_extent(Physical { member, extent }, stale)?;
+                }
+            }
+        }
+        self.drop_ghosts();
         Ok(())
     }
 
@@ -317,18 +333,47 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Puts an extent into its volume's map.
-    fn map_extent(&mut self, physical: Physical) -> Result<(), Error> {
+    fn map_extent(&mut self, physical: Physical, stale: bool) -> Result<(), Error> {
         let Some(found) = self.members[physical.member].extents.get(physical.extent) else { return Ok(()) };
         let leaf = self.members[physical.member].geometry.extent_leaf(u64::from(physical.extent));
         let error = self.catalog_error(Position { member: physical.member as u8, level: 0, index: leaf });
-        let slot = self.find(found.volume).ok_or(error)?;
-        let volume = self.volume_mut(slot);
         let copy = usize::from(found.copy);
-        if !volume.has(found.index, copy) || volume.physical(found.index, copy).is_some() {
-            return Err(error);
-        }
+        let is_good = |slot: &usize| {
+            let volume = self.volume(*slot);
+            volume.has(found.index, copy) && volume.physical(found.index, copy).is_none()
+        };
+        let Some(slot) = self.find(found.volume).filter(is_good) else {
+            if !stale {
+                return Err(error);
+            }
+            self.members[physical.member].extents.set(physical.extent, None);
+            return Ok(());
+        };
+        let volume = self.volume_mut(slot);
         volume.set_physical(found.index, copy, Some(physical));
         Ok(())
+    }
+
+    /// A leaf of an extent table cannot be had: whose its extents are is not known.
+    fn miss_extents(&mut self, member: usize, leaf: u64) {
+        self.members[member].extents.hide(leaf as usize);
+        self.members[member].unknown = true;
+    }
+
+    /// A copy of a mirrored extent that a stale member alone knows was given back while it was away.
+    fn drop_ghosts(&mut self) {
+        for member in (0..self.members.len()).filter(|member| self.is_stale(*member)).collect::<Vec<_>>() {
+            for extent in 0..self.members[member].extents.len() {
+                let at = Physical { member, extent };
+                let owner = self.members[member].extents.get(extent).and_then(|owner| self.find(owner.volume));
+                let mirrored = owner.is_some_and(|slot| self.volume(slot).copies() > 1);
+                let all_seen = self.members.iter().enumerate().all(|(other, state)| other == member || !state.unknown);
+                if mirrored && all_seen && self.twin(at).is_none() {
+                    self.unmap(at);
+                    self.members[member].extents.set(extent, None);
+                }
+            }
+        }
     }
 
     /// Goes through the log again: what is covered goes into the leaves, what is not comes back as candidates, in order.
@@ -342,9 +387,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let (superblock, key) = (self.superblock, self.log_key.clone());
         let mut candidates = Vec::new();
         let mut walk = Walk::new(&superblock);
+        // Bounded: every turn takes a record.
         while walk.point.seq < found.head.seq {
             let position = walk.position;
-            let mut disks: Vec<&mut D> = self.members.iter_mut().map(|member| &mut member.device).collect();
+            let mut disks: Vec<&mut Disk<D>> = self.members.iter_mut().map(|member| &mut member.device).collect();
             let next = walk.next(&mut disks, &superblock, &key, idle)?;
             let cut_off = Error::LogTruncated { found: walk.point.seq, required: found.head.seq };
             let (head, block) = next.ok_or(cut_off)?;
@@ -375,6 +421,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let has_data = sealed && head.data_blocks != 0;
             if has_data {
                 data = (data + 1) % self.superblock.log_blocks;
+            }
+            if self.members.get(usize::from(entry.address.member)).ok_or(impossible)?.lost {
+                continue;
             }
             let open = self.apply(&entry, head.seq <= covered, idle).ok_or(impossible)??;
             if let (true, Statement::Block(state)) = (open, entry.statement) {
@@ -486,6 +535,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let newest = suspect.options[0].entry;
         for copy in 0..copies {
             let Some(at) = self.volume(suspect.volume).physical(spot.extent, copy) else { continue };
+            if self.is_lost(at.member) {
+                continue;
+            }
             let block = u64::from(at.extent) * EXTENT_BLOCKS + spot.within;
             let index = self.members[at.member].geometry.entry_leaf(block);
             let slot = self.wait_for_tree(Position { member: at.member as u8, level: 0, index }, idle)?;

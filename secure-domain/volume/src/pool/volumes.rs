@@ -170,6 +170,24 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.volumes.iter().position(|volume| volume.as_ref().is_some_and(is_it))
     }
 
+    /// The version below which an entry in this extent belongs to an earlier owner. A copy that has missed something may have missed
+    /// that its extent was given back and away again: then its twin knows better.
+    pub(super) fn floor(&self, at: Physical) -> u64 {
+        let own = self.members[at.member].extents.version(at.extent);
+        if self.superblock.stale == 0 {
+            return own;
+        }
+        self.twin(at).map_or(own, |twin| own.max(self.members[twin.member].extents.version(twin.extent)))
+    }
+
+    /// Where the other copy of an extent lies.
+    pub(super) fn twin(&self, at: Physical) -> Option<Physical> {
+        let owner = self.members[at.member].extents.get(at.extent)?;
+        let volume = self.volumes[self.find(owner.volume)?].as_ref()?;
+        let other = 1 - usize::from(owner.copy).min(1);
+        volume.has(owner.index, other).then(|| volume.physical(owner.index, other))?
+    }
+
     /// Counts the volumes that have an old epoch, so that nobody has to look for one when there is none.
     pub(super) fn count_old_epochs(&mut self) {
         self.old_epochs = self.volumes.iter().flatten().filter(|volume| volume.old.is_some()).count();
