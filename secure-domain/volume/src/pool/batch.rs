@@ -179,11 +179,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.end_run(run);
             return;
         }
-        let floor = self.floor(place.physical);
         for index in 0..count {
-            let entry = Entry::parse(self.cache.entry(place.slot, place.first + index));
-            match entry {
-                Some(Entry::Sealed { version, epoch, tag }) if version >= floor => {
+            match self.entry_at(&place, index) {
+                Some(Entry::Sealed { version, epoch, tag }) => {
                     self.open_one(run, index, volume, epoch, version, tag, first + index as u64, transfer);
                 }
                 Some(_) if request == WALKER => {}

@@ -201,6 +201,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         next.incarnation = self.anchoring.held.incarnation;
         (next.log_position, next.log_start) = (boundary.next_position, boundary.point);
         next.next_volume = checkpoint.next_volume;
+        for member in &mut self.members {
+            member.storing_single |= core::mem::take(&mut member.moved_single);
+        }
         self.next_phase(Phase::Storing);
     }
 
@@ -408,6 +411,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn end_checkpoint(&mut self) {
         self.superblock = self.checkpoint.next;
         self.cache.end_flushing();
+        self.members.iter_mut().for_each(|member| member.storing_single = false);
         if let Some(boundary) = self.checkpoint.boundary.take() {
             self.log.start_after(&boundary);
         }

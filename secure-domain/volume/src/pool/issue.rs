@@ -260,6 +260,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let assignment = Assignment { volume: number, index: extent, copy: copy as u8, version };
         self.members[physical.member].extents.set(physical.extent, Some(&assignment));
         self.volume_mut(volume).set_physical(extent, copy, Some(physical));
+        self.note_move(volume, physical.member);
         self.append(
             LogEntry { address: extent_address(physical), statement: Statement::Assigned(assignment) }.encode(),
         );

@@ -29,6 +29,9 @@ pub(super) struct Member<D> {
     pub(super) lost: bool,
     /// Extents of it may belong to volumes that do not know: its table, or part of it, could not be read.
     pub(super) unknown: bool,
+    /// An extent of a volume with one copy was given or taken: since the last checkpoint began, and while one runs before that.
+    pub(super) moved_single: bool,
+    pub(super) storing_single: bool,
     /// Requests under way.
     pub(super) jobs: usize,
 }
@@ -36,7 +39,9 @@ pub(super) struct Member<D> {
 impl<D> Member<D> {
     pub(super) fn new(device: Disk<D>, geometry: Geometry) -> Member<D> {
         let gone = device.is_gone();
-        Member { device, extents: Extents::new(&geometry), geometry, lost: gone, unknown: gone, jobs: 0 }
+        let (moved_single, storing_single) = (false, false);
+        let extents = Extents::new(&geometry);
+        Member { device, extents, geometry, lost: gone, unknown: gone, moved_single, storing_single, jobs: 0 }
     }
 }
 
@@ -167,9 +172,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             owner.is_some_and(|slot| self.volume(slot).record.layout != Layout::Mirrored)
         };
         let changed = self.cache.changed_leaves(member as u8).any(single);
-        let singles = self.volumes.iter().flatten().any(|volume| volume.record.layout != Layout::Mirrored);
-        let moved = self.members[member].extents.next_dirty(0).is_some() && singles;
+        let Member { moved_single, storing_single, .. } = self.members[member];
+        let moved = moved_single || storing_single;
         metadata && !changed && !moved && self.serving
+    }
+
+    /// An extent was given to `volume`, or taken from it.
+    pub(super) fn note_move(&mut self, volume: usize, member: usize) {
+        self.members[member].moved_single |= self.volume(volume).copies() == 1;
     }
 
     /// Retires the disks that take nothing though they have nothing to do.

@@ -13,7 +13,7 @@ use super::{
     tree::Missing,
     volumes::Physical,
 };
-use crate::{BLOCK_BYTES, Event, Status, Transfer, record::entry::Entry};
+use crate::{BLOCK_BYTES, Event, Status, Transfer};
 
 pub(super) const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
@@ -93,11 +93,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The newer of two copies, as far as it is the newer one.
     fn newer(&self, first: Draft, second: Draft) -> Draft {
-        let version = |draft: &Draft, at: usize| {
-            let place = &draft.places[0];
-            let entry = Entry::parse(self.cache.entry(place.slot, place.first + at));
-            entry.map_or(0, |entry| entry.version()).max(self.floor(place.physical))
-        };
+        let version = |draft: &Draft, at: usize| self.entry_at(&draft.places[0], at).map(|entry| entry.version());
         let is_newer = |at: usize| version(&second, at) > version(&first, at);
         let takes_second = is_newer(0);
         let count = (1..first.count).find(|at| is_newer(*at) != takes_second).unwrap_or(first.count);

@@ -9,6 +9,7 @@ use crypto::hash::HmacSha256;
 use super::{
     NAMED_BLOCKS, Pool, Recovery,
     member::Disk,
+    place::Place,
     volumes::{Physical, Volume},
     wait::{Action, perform},
 };
@@ -265,7 +266,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Reads a leaf of the catalog from the first member that has a good copy; a bad copy is written anew.
     fn load_catalog(&mut self, leaf: u64, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
         let mut loaded: Result<(), Error> = Err(Error::Members { given: 0 });
-        for member in 0..self.members.len().min(METADATA_MEMBERS) {
+        let live = |member: &usize| !self.members[*member].lost;
+        for member in (0..self.members.len().min(METADATA_MEMBERS)).filter(live).collect::<Vec<_>>() {
             let position = Position { member: member as u8, level: 0, index: leaf };
             match self.wait_for_tree(position, idle) {
                 Ok(slot) => {
@@ -360,7 +362,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.members[member].unknown = true;
     }
 
-    /// A copy of a mirrored extent that a stale member alone knows was given back while it was away.
+    /// Whether the other copy of the extent was assigned together with this one: then their versions follow each other.
+    fn has_sibling(&self, at: Physical) -> bool {
+        let version = |at: Physical| self.members[at.member].extents.version(at.extent);
+        self.twin(at).is_some_and(|twin| version(twin).abs_diff(version(at)) == 1)
+    }
+
+    /// A copy of a mirrored extent on a stale member whose twin is none, or another one than at its time, was given back while the
+    /// member was away.
     fn drop_ghosts(&mut self) {
         for member in (0..self.members.len()).filter(|member| self.is_stale(*member)).collect::<Vec<_>>() {
             for extent in 0..self.members[member].extents.len() {
@@ -368,7 +377,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 let owner = self.members[member].extents.get(extent).and_then(|owner| self.find(owner.volume));
                 let mirrored = owner.is_some_and(|slot| self.volume(slot).copies() > 1);
                 let all_seen = self.members.iter().enumerate().all(|(other, state)| other == member || !state.unknown);
-                if mirrored && all_seen && self.twin(at).is_none() {
+                if mirrored && all_seen && !self.has_sibling(at) {
                     self.unmap(at);
                     self.members[member].extents.set(extent, None);
                 }
@@ -448,6 +457,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         match &entry.statement {
             Statement::Block(_) if !covered => return Some(Ok(true)),
+            // It may not have got there: whether it has is found out from the other copy.
+            Statement::Block(_) if self.is_stale(physical.member) && self.twin(physical).is_some() => {}
             Statement::Block(state) => {
                 if let Err(error) = self.set_leaf_entry(physical.member, block, state, idle) {
                     return Some(Err(error));
@@ -531,7 +542,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         recovery.examined += 1;
         let spot = self.volume(suspect.volume).spot(suspect.block);
         let copies = self.volume(suspect.volume).copies();
-        let mut places = Vec::with_capacity(2);
+        let (mut places, mut before) = (Vec::with_capacity(2), Vec::with_capacity(2));
         let newest = suspect.options[0].entry;
         for copy in 0..copies {
             let Some(at) = self.volume(suspect.volume).physical(spot.extent, copy) else { continue };
@@ -541,11 +552,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let block = u64::from(at.extent) * EXTENT_BLOCKS + spot.within;
             let index = self.members[at.member].geometry.entry_leaf(block);
             let slot = self.wait_for_tree(Position { member: at.member as u8, level: 0, index }, idle)?;
-            let floor = Entry::parse(self.cache.entry(slot, (block % 128) as usize));
+            let entry = self.entry_at(&Place::new(at, spot.within, slot), 0).unwrap_or(Entry::Blank);
             let address = Address { member: at.member as u8, block };
-            suspect.options.push(Candidate { address, entry: floor.unwrap_or(Entry::Blank), data: None });
+            before.push(Candidate { address, entry, data: None });
             places.push((at, block));
         }
+        // A copy that is behind is no candidate: what it holds was overwritten elsewhere.
+        suspect.options.extend(before.into_iter().max_by_key(|candidate| candidate.entry.version()));
         for option in 0..suspect.options.len() {
             let candidate = suspect.options[option];
             let Some(good) = self.holds(suspect, &candidate, &places, idle)? else { continue };

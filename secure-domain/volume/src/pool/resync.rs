@@ -152,22 +152,16 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn difference(&self, draft: &Draft, at: usize) -> Difference {
-        let entry = |place: &Place, floor: u64| {
-            let entry = Entry::parse(self.cache.entry(place.slot, place.first + at)).unwrap_or(Entry::Blank);
-            if entry.version() < floor { Entry::Blank } else { entry }
-        };
-        let own = |place: &Place| self.members[place.physical.member].extents.version(place.physical.extent);
-        let places = [draft.places[0], draft.places[1]];
-        let floor = own(&places[0]).max(own(&places[1]));
-        let [a, b] = places.map(|place| entry(&place, floor));
+        let entry = |place: &Place| self.entry_at(place, at).unwrap_or(Entry::Blank);
+        let (a, b) = (entry(&draft.places[0]), entry(&draft.places[1]));
         let is_data = |entry: &Entry| matches!(entry, Entry::Sealed { .. });
         let newer = usize::from(b.version() > a.version());
-        if is_data(&[a, b][newer]) {
-            return if a == b { Difference::None } else { Difference::Data(newer) };
+        match [is_data(&a), is_data(&b)] {
+            [false, false] => Difference::None,
+            [true, true] if a == b => Difference::None,
+            data if data[newer] => Difference::Data(newer),
+            _ => Difference::Zeros(1 - newer),
         }
-        // Without the mark what lies below the twin's floor would be data again.
-        let shows = places.map(|place| is_data(&entry(&place, own(&place))));
-        shows.iter().position(|shows| *shows).map_or(Difference::None, Difference::Zeros)
     }
 
     /// States that the blocks of the copy at place `older` are zeros.

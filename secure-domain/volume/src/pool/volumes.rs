@@ -5,10 +5,10 @@ use alloc::{string::ToString, vec, vec::Vec};
 use anchor::MonotonicStore;
 use block::BlockDevice;
 
-use super::Pool;
+use super::{Pool, place::Place};
 use crate::{
     Layout, Operation, VolumeInfo,
-    record::{EXTENT_BLOCKS, catalog::VolumeRecord},
+    record::{EXTENT_BLOCKS, catalog::VolumeRecord, entry::Entry},
     seal::Sealer,
 };
 
@@ -170,14 +170,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.volumes.iter().position(|volume| volume.as_ref().is_some_and(is_it))
     }
 
-    /// The version below which an entry in this extent belongs to an earlier owner. A copy that has missed something may have missed
-    /// that its extent was given back and away again: then its twin knows better.
-    pub(super) fn floor(&self, at: Physical) -> u64 {
-        let own = self.members[at.member].extents.version(at.extent);
-        if self.superblock.stale == 0 {
-            return own;
-        }
-        self.twin(at).map_or(own, |twin| own.max(self.members[twin.member].extents.version(twin.extent)))
+    /// What the entry of block `at` of a place says: one of an earlier owner says nothing.
+    pub(super) fn entry_at(&self, place: &Place, at: usize) -> Option<Entry> {
+        let floor = self.members[place.physical.member].extents.version(place.physical.extent);
+        let entry = Entry::parse(self.cache.entry(place.slot, place.first + at))?;
+        Some(if entry.version() < floor { Entry::Blank } else { entry })
     }
 
     /// Where the other copy of an extent lies.

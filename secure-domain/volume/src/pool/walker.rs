@@ -215,12 +215,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The first run of blocks, of those of the draft, whose entry is wanted; the draft is cut to it. `None`: there is none.
     fn find_run(&self, draft: &mut Draft, wanted: impl Fn(&Entry) -> bool) -> bool {
-        let Place { slot, first, physical, .. } = draft.places[0];
-        let floor = self.floor(physical);
-        let is_wanted = |at: usize| {
-            let entry = Entry::parse(self.cache.entry(slot, first + at));
-            entry.is_some_and(|entry| entry.version() >= floor && wanted(&entry))
-        };
+        let place = draft.places[0];
+        let is_wanted = |at: usize| self.entry_at(&place, at).is_some_and(|entry| wanted(&entry));
         let Some(from) = (0..draft.count).find(|&at| is_wanted(at)) else { return false };
         let until = (from..draft.count).find(|&at| !is_wanted(at)).unwrap_or(draft.count);
         draft.cut(from, (until - from).min(MAX_REQUEST_BLOCKS / 2));
@@ -458,9 +454,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut draft = self.draft(next, &[Some(good)])?;
         match self.draft(next, &[at]) {
             Ok(other) if other.copies == 1 => {
-                let version = |place: &Place| {
-                    Entry::parse(self.cache.entry(place.slot, place.first)).map(|entry| entry.version())
-                };
+                let version = |place: &Place| self.entry_at(place, 0).map(|entry| entry.version());
                 if version(&draft.places[0]) < version(&other.places[0]) {
                     return Err(Missing::Damaged);
                 }

@@ -87,6 +87,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let version = self.take_versions(1);
             self.members[at.member].extents.set(at.extent, None);
             self.volume_mut(next.volume).set_physical(next.spot.extent, copy, None);
+            self.note_move(next.volume, at.member);
             self.append(LogEntry { address: extent_address(*at), statement: Statement::Freed { version } }.encode());
         }
         let state = self.requests.get_mut(next.request);
@@ -98,10 +99,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Whether `count` blocks from the place on read as zeros.
     pub(super) fn all_zero(&self, place: &Place, count: usize) -> bool {
-        let floor = self.floor(place.physical);
-        (place.first..place.first + count).all(|index| {
-            let entry = Entry::parse(self.cache.entry(place.slot, index));
-            entry.is_some_and(|entry| !matches!(entry, Entry::Sealed { .. }) || entry.version() < floor)
-        })
+        let is_zero = |at| self.entry_at(place, at).is_some_and(|entry| !matches!(entry, Entry::Sealed { .. }));
+        (0..count).all(is_zero)
     }
 }
