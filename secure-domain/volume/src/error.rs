@@ -82,6 +82,12 @@ pub enum Error {
         /// Record that it must reach.
         required: u64,
     },
+    /// A member is missing that the log says something about which only it can keep. Without it the pool can be mounted for
+    /// reading.
+    MemberNeeded {
+        /// Index of the member.
+        member: usize,
+    },
     /// An authentic log record says something impossible.
     LogRecord {
         /// Sequence number of the record.
@@ -165,6 +171,12 @@ impl core::fmt::Display for Error {
             }
             Error::LogTruncated { found, required } => {
                 write!(f, "the log was cut off: it ends at record {found} and must reach {required}")
+            }
+            Error::MemberNeeded { member } => {
+                write!(
+                    f,
+                    "member {member} is missing, and without it what was written last would be lost: read-only at most"
+                )
             }
             Error::LogRecord { record } => write!(f, "log record {record} is impossible"),
             Error::TreeMac { member, block } => {

@@ -32,6 +32,8 @@ pub(crate) struct Extents {
     hint: usize,
     /// Leaves of the table that differ from what the last checkpoint wrote.
     dirty: Bits,
+    /// Leaves that could not be read.
+    hidden: Bits,
 }
 
 impl Extents {
@@ -43,6 +45,7 @@ impl Extents {
             free: geometry.extents,
             hint: 0,
             dirty: Bits::new(geometry.extent_leaves as usize),
+            hidden: Bits::new(geometry.extent_leaves as usize),
         }
     }
 
@@ -133,8 +136,14 @@ impl Extents {
         }
     }
 
-    /// Leaf `leaf` of the table cannot be read: none of its extents is given to anyone.
+    /// Whether it is not known whose `extent` is.
+    pub(crate) fn is_hidden(&self, extent: u32) -> bool {
+        self.hidden.contains(extent as usize / FAN_OUT as usize)
+    }
+
+    /// Leaf `leaf` of the table cannot be read: none of its extents is given to anyone, and it is never written.
     pub(crate) fn hide(&mut self, leaf: usize) {
+        self.hidden.insert(leaf);
         let first = leaf * FAN_OUT as usize;
         let until = self.states.len().min(first + FAN_OUT as usize);
         for state in &mut self.states[first..until] {

@@ -60,7 +60,7 @@ impl Jobs {
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether a request to `member` can be started.
     pub(super) fn can_start(&self, member: usize) -> bool {
-        !self.jobs.free.is_empty() && !self.members[member].lost && self.members[member].device.room() != 0
+        !self.jobs.free.is_empty() && self.members[member].device.room() != 0
     }
 
     fn begin(&mut self, kind: Kind, member: usize, block: u64) -> Option<u32> {

@@ -1,8 +1,8 @@
 //! The members of a pool, and what happens when one is lost.
 //!
-//! A member that cannot make metadata durable, or takes nothing any more, is *retired*: from then on nothing is written to it, and it is
-//! read no further. What only it holds is an I/O error, block by block. Mirrored volumes go on from their other copies; but before
-//! the first write that it misses, a checkpoint marks it *stale* in the superblock, which the anchor then confirms. So what it holds is never
+//! A member that cannot make metadata durable, or takes nothing any more, is *retired*: from then on nothing is written to it. What only
+//! it holds is read as far as it answers, and cannot be written; that is an I/O error, block by block. Mirrored volumes go on
+//! from their other copies; but before the first write that it misses, a checkpoint marks it *stale* in the superblock, which the anchor then confirms. So what it holds is never
 //! taken for the newest again, until the walker has gone through all mirrors (`resync.rs`).
 //!
 //! A member can be retired only if nothing is lost thereby: another metadata member remains, and the trees lack nothing about volumes
@@ -25,7 +25,7 @@ pub(super) struct Member<D> {
     pub(super) device: Disk<D>,
     pub(super) geometry: Geometry,
     pub(super) extents: Extents,
-    /// It is not used any more, or was not there at the mount.
+    /// It is not written any more, or was not there at the mount.
     pub(super) lost: bool,
     /// Extents of it may belong to volumes that do not know: its table, or part of it, could not be read.
     pub(super) unknown: bool,
@@ -120,6 +120,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether nothing goes to `member` any more.
     pub(super) fn is_lost(&self, member: usize) -> bool {
         self.members[member].lost
+    }
+
+    /// Whether `member` is lost and cannot be read either.
+    pub(super) fn is_dead(&self, member: usize) -> bool {
+        let Member { lost, jobs, ref device, .. } = self.members[member];
+        lost && jobs == 0 && device.room() == 0
+    }
+
+    /// Whether the copy of a volume at `member` can be read: one of several only where none can have missed anything.
+    pub(super) fn is_readable(&self, volume: usize, member: usize) -> bool {
+        if self.volume(volume).copies() > 1 { !self.is_lost(member) } else { !self.is_dead(member) }
     }
 
     /// Whether what `member` holds may be older than its mirror.

@@ -94,14 +94,15 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     let mut pool = assemble(devices, chosen, keys, random, options, anchoring, &found)?;
     pool.load_tables(idle)?;
     let mut recovery = Recovery::default();
-    let candidates = pool.replay(&found, &mut recovery, idle)?;
+    let mut replayed = pool.replay(&found, &mut recovery, idle)?;
     if read_only {
-        pool.resolve(candidates, &mut recovery, false, idle)?;
+        pool.resolve(replayed.candidates, &mut recovery, false, idle)?;
         (pool.stopped, pool.serving) = (true, true);
         return Ok((pool, recovery));
     }
+    pool.can_begin_without(&mut replayed)?;
     pool.begin_incarnation(&found, idle)?;
-    pool.resolve(candidates, &mut recovery, true, idle)?;
+    pool.resolve(replayed.candidates, &mut recovery, true, idle)?;
     pool.wait_for_checkpoint(idle)?;
     pool.anchor_recovery(idle)?;
     pool.serving = true;

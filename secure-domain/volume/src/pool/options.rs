@@ -27,7 +27,7 @@ pub struct Options {
     /// Mount without writing: writes, flushes and commands are refused, and the anchor is not advanced.
     pub read_only: bool,
     /// Mount though members are missing: mirrored volumes are served from their other copies, and what else lies on the missing
-    /// ones is an I/O error. What the log says about such blocks since the last checkpoint is given up.
+    /// ones is an I/O error. For writing only if nothing would be lost: see [`crate::Error::MemberNeeded`].
     pub degraded: bool,
 }
 

@@ -51,6 +51,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return self.read_zeros(&next, transfer);
         }
         let member = place.physical.member;
+        if self.is_dead(member) {
+            return self.fail_part(request, draft.count);
+        }
         if !self.can_start(member) || !self.runs.has_room() {
             return Step::Exhausted;
         }
@@ -73,7 +76,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         let mut found: [Option<Draft>; MAX_COPIES] = [None; MAX_COPIES];
         for (found, at) in found.iter_mut().zip(physical) {
-            let Some(at) = at.filter(|at| !self.is_lost(at.member)) else { continue };
+            let Some(at) = at.filter(|at| self.is_readable(next.volume, at.member)) else { continue };
             match self.draft(next, &[Some(at)]) {
                 Ok(draft) => *found = Some(draft),
                 Err(Missing::Damaged) => {}

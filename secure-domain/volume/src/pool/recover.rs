@@ -9,7 +9,7 @@ use crypto::hash::HmacSha256;
 use super::{
     NAMED_BLOCKS, Pool, Recovery,
     member::Disk,
-    place::Place,
+    place::{MAX_COPIES, Place},
     volumes::{Physical, Volume},
     wait::{Action, perform},
 };
@@ -233,6 +233,18 @@ pub(super) struct Candidate {
     data: Option<u64>,
 }
 
+/// What going through the log again has found.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) candidates: Vec<Candidate>,
+    /// What is said about blocks and extents of members that are not there, and of the others: whether it is given back, and its
+    /// version. Kept only if a member is not there.
+    missing: Vec<(bool, u64)>,
+    there: Vec<(bool, u64)>,
+    /// An extent of a member that is not there was given to a volume with one copy.
+    needed: bool,
+}
+
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Reads catalogs, keys and extent tables.
     pub(super) fn load_tables(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
@@ -266,13 +278,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Reads a leaf of the catalog from the first member that has a good copy; a bad copy is written anew.
     fn load_catalog(&mut self, leaf: u64, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
         let mut loaded: Result<(), Error> = Err(Error::Members { given: 0 });
-        let live = |member: &usize| !self.members[*member].lost;
-        for member in (0..self.members.len().min(METADATA_MEMBERS)).filter(live).collect::<Vec<_>>() {
+        let mut order: Vec<usize> = (0..self.members.len().min(METADATA_MEMBERS)).collect();
+        order.retain(|member| !self.is_lost(*member));
+        order.sort_by_key(|member| self.is_stale(*member));
+        for member in order {
             let position = Position { member: member as u8, level: 0, index: leaf };
             match self.wait_for_tree(position, idle) {
                 Ok(slot) => {
                     self.pin_parent(position).map_err(|_| self.catalog_error(position))?;
-                    if loaded.is_err() {
+                    // What a member that was away says may be old: it is written anew.
+                    let stale = self.is_stale(member);
+                    self.checkpoint.catalog_dirty[member] |= u32::from(stale) << leaf;
+                    if loaded.is_err() && !stale {
                         loaded = self.take_catalog(slot, leaf, position);
                     }
                 }
@@ -287,6 +304,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        // Whatever is there was away: what it says may be old.
+        if loaded == Err(Error::Members { given: 0 }) {
+            loaded = Err(Error::MemberSet { member: self.given.len() });
         }
         loaded
     }
@@ -385,16 +406,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// Goes through the log again: what is covered goes into the leaves, what is not comes back as candidates, in order.
+    /// Goes through the log again: what is covered goes into the leaves, what is not comes back as candidates, in order. What concerns
+    /// members that are not there comes back as well.
     pub(super) fn replay(
         &mut self,
         found: &Scan,
         recovery: &mut Recovery,
         idle: &mut impl FnMut() -> bool,
-    ) -> Result<Vec<Candidate>, Error> {
+    ) -> Result<Replayed, Error> {
         let limit = self.log.uncovered_limit + 2 * log::MAX_ENTRIES;
         let (superblock, key) = (self.superblock, self.log_key.clone());
-        let mut candidates = Vec::new();
+        let mut replayed = Replayed::default();
         let mut walk = Walk::new(&superblock);
         // Bounded: every turn takes a record.
         while walk.point.seq < found.head.seq {
@@ -405,12 +427,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let (head, block) = next.ok_or(cut_off)?;
             recovery.records += 1;
             recovery.statements += head.entries as u64;
-            self.replay_record(&head, &block, position, found.covered, &mut candidates, idle)?;
-            if candidates.len() > limit {
+            self.replay_record(&head, &block, position, found.covered, &mut replayed, idle)?;
+            if replayed.candidates.len() > limit {
                 return Err(Error::LogRecord { record: head.seq });
             }
         }
-        Ok(candidates)
+        Ok(replayed)
     }
 
     fn replay_record(
@@ -419,7 +441,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         block: &[u8],
         position: u64,
         covered: u64,
-        candidates: &mut Vec<Candidate>,
+        replayed: &mut Replayed,
         idle: &mut impl FnMut() -> bool,
     ) -> Result<(), Error> {
         let impossible = Error::LogRecord { record: head.seq };
@@ -431,15 +453,50 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             if has_data {
                 data = (data + 1) % self.superblock.log_blocks;
             }
-            if self.members.get(usize::from(entry.address.member)).ok_or(impossible)?.lost {
+            let lost = self.members.get(usize::from(entry.address.member)).ok_or(impossible)?.lost;
+            if self.members.iter().any(|member| member.lost) {
+                self.note_statement(&entry, lost, replayed);
+            }
+            if lost {
                 continue;
             }
             let open = self.apply(&entry, head.seq <= covered, idle).ok_or(impossible)??;
             if let (true, Statement::Block(state)) = (open, entry.statement) {
-                candidates.push(Candidate { address: entry.address, entry: state, data: has_data.then_some(data) });
+                let data = has_data.then_some(data);
+                replayed.candidates.push(Candidate { address: entry.address, entry: state, data });
             }
         }
         Ok(())
+    }
+
+    /// Keeps in mind what is said about members that are not there, and by which the others know the same.
+    fn note_statement(&self, entry: &LogEntry, lost: bool, replayed: &mut Replayed) {
+        let said = match &entry.statement {
+            Statement::Block(state) => (false, state.version()),
+            Statement::Freed { version } => (true, *version),
+            Statement::Assigned(to) => {
+                let slot = self.find(to.volume);
+                let mirrored = slot.is_some_and(|slot| self.volume(slot).copies() == MAX_COPIES);
+                replayed.needed |= lost && !mirrored;
+                return;
+            }
+        };
+        if lost { &mut replayed.missing } else { &mut replayed.there }.push(said);
+    }
+
+    /// Whether writing may begin though members are not there: only if the log says nothing about them that their mirrors do not
+    /// know. It would be lost with the checkpoint.
+    pub(super) fn can_begin_without(&self, replayed: &mut Replayed) -> Result<(), Error> {
+        replayed.there.sort_unstable();
+        // Both copies of a block have one version; those of an extent that is given back have versions that follow each other.
+        let knows = |said: &(bool, u64)| replayed.there.binary_search(said).is_ok();
+        let is_mirrored = |&(freed, version): &(bool, u64)| match freed {
+            false => knows(&(false, version)),
+            true => knows(&(true, version.wrapping_sub(1))) || knows(&(true, version.wrapping_add(1))),
+        };
+        let needed = replayed.needed || !replayed.missing.iter().all(is_mirrored);
+        let missing = self.members.iter().position(|member| member.lost);
+        missing.filter(|_| needed).map_or(Ok(()), |member| Err(Error::MemberNeeded { member }))
     }
 
     /// What an entry of the log says becomes true. `Some(Ok(true))`: only if the block says so too. `None`: it is impossible.
@@ -454,6 +511,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let physical = Physical { member: usize::from(member), extent: u32::try_from(block / EXTENT_BLOCKS).ok()? };
         if physical.extent >= extents {
             return None;
+        }
+        if self.members[physical.member].extents.is_hidden(physical.extent) {
+            let leaf = self.members[physical.member].geometry.extent_leaf(u64::from(physical.extent));
+            return Some(Err(self.damage(Position { member, level: 0, index: leaf })));
         }
         match &entry.statement {
             Statement::Block(_) if !covered => return Some(Ok(true)),

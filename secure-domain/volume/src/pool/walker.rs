@@ -201,7 +201,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             physical[at] = volume.physical(next.spot.extent, copy);
         }
         let lies = physical.iter().any(Option::is_some);
-        let live = physical.map(|at| at.filter(|at| !self.is_lost(at.member)));
+        let live = physical.map(|at| at.filter(|at| self.is_readable(next.volume, at.member)));
         if !lies && !self.may_be_unseen(next.volume, next.spot.extent)
             || lies && seen == 1 && live[0].is_none() && volume.copies() > 1
         {
@@ -243,6 +243,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 Err(_) => return,
             };
             if let Some(mut draft) = draft {
+                if draft.places().iter().any(|place| self.is_lost(place.physical.member)) {
+                    self.pause_walker();
+                    return;
+                }
                 // A write under way may turn out to have failed: whether there is something to do is seen when it has ended.
                 if !self.is_free(&draft) {
                     return;

@@ -46,6 +46,53 @@ fn mount_some(images: Vec<Vec<u8>>, anchor: RamAnchor) -> Result<World, Error> {
     mount(disks, anchor, &root(), random(), &degraded, || true).map(|(pool, _)| World::with(pool))
 }
 
+#[test]
+fn a_missing_disk_that_the_log_needs_allows_reading_only() {
+    for missing in [0, 1] {
+        for operation in [Operation::Write { block: 0, blocks: 1 }, Operation::Zero { block: 0, blocks: 1024 }] {
+            let mut world = two_disks();
+            let (lost, kept) = on_disk(&world, missing);
+            match operation {
+                Operation::Write { .. } => assert_eq!(world.write(LINEAR, lost, filled(7)), Status::Ok),
+                _ => {
+                    let block = lost - lost % 1024;
+                    assert_eq!(world.run(LINEAR, Operation::Zero { block, blocks: 1024 }), Status::Ok);
+                }
+            }
+            assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
+            assert_eq!(world.run(LINEAR, Operation::Flush), Status::Ok);
+            let (mut both, anchor) = images(world);
+            let away = both.remove(missing);
+            let disks = || both.iter().map(|image| RamDisk::new(image.clone(), BUFFERS, 7)).collect();
+            assert_eq!(mount_some(both.clone(), anchor.clone()).err(), Some(Error::MemberNeeded { member: missing }));
+            let reading = Options { degraded: true, read_only: true, ..options() };
+            let pool = mount(disks(), anchor.clone(), &root(), random(), &reading, || true).unwrap().0;
+            let mut world = World::with(pool);
+            assert_eq!(world.read(LINEAR, kept, 1).0, Status::Ok);
+            assert_eq!(world.read(MIRROR, 3, 1), (Status::Ok, filled(7)));
+            both.insert(missing, away);
+            let mut world = mount_some(both, anchor).unwrap();
+            let expected = if matches!(operation, Operation::Write { .. }) { 7 } else { 0 };
+            assert_eq!(world.read(LINEAR, lost, 1), (Status::Ok, filled(expected)));
+        }
+    }
+}
+
+#[test]
+fn a_mirror_that_was_written_last_can_be_mounted_without_either_disk() {
+    for missing in [0, 1] {
+        let mut world = two_disks();
+        assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Zero { block: 1024, blocks: 476 }), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (mut both, anchor) = images(world);
+        both.remove(missing);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 3, 1), (Status::Ok, filled(7)));
+        assert_eq!(world.read(MIRROR, 1030, 1), (Status::Ok, filled(0)));
+    }
+}
+
 /// The blocks of the linear volume that are on `disk`, and those that are not.
 fn on_disk(world: &World, disk: usize) -> (u64, u64) {
     if world.pool.locate(LINEAR, 0, 0).unwrap().0 == disk { (0, 1030) } else { (1030, 0) }
