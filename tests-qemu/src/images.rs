@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use board_configs::Board;
+use volume::FormatOptions;
 use xtask::qemu::{Disk, Machine};
 use xtask::{anchor, board, boot, files, firmware, images, process, sealed};
 
@@ -93,7 +94,7 @@ impl Images {
         sealed::seal_filesystem(&plain, &disk, None, &board)?;
         let small_plain = directory.join("small.ext4");
         process::capture(process::command("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&small_plain).arg("4M"))?;
-        sealed::seal(&small_plain, &small_disk, None, sealed::DEFAULT_SUITE, &board)?;
+        sealed::seal(&small_plain, &small_disk, None, sealed::DEFAULT_SUITE, &FormatOptions::default(), &board)?;
         Ok(Self { directory, board, disk, plain, small_disk, small_plain, victim, initrd })
     }
 

@@ -93,6 +93,7 @@ impl Place {
     }
 }
 
-fn sparse_copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file so that its zeros take no room.
+pub(crate) fn sparse_copy(from: &Path, to: &Path) -> Result<()> {
     process::capture(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }

@@ -1,17 +1,18 @@
-//! What QEMU's `blklogwrites` driver has logged, and the disks that a power cut could have left.
+//! What QEMU's `blklogwrites` driver has logged: every write and flush of a block device, in the order of their completion.
 //!
-//! The format is that of Linux' dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst; QEMU's block/blklogwrites.c): a
+//! The format is that of Linux' dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst; QEMU, block/blklogwrites.c): a
 //! first sector with magic, version, number of entries and sector size; then for each entry a sector that says where, how
 //! much and what, followed by the data that was written.
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
+/// Bytes of a sector; QEMU is told so.
+pub const SECTOR_BYTES: u64 = 512;
 const FLUSH: u64 = 1 << 0;
-const FUA: u64 = 1 << 1;
 const DISCARD: u64 = 1 << 2;
 
 /// A request that the device completed.
@@ -19,17 +20,17 @@ const DISCARD: u64 = 1 << 2;
 pub enum Entry {
     /// Bytes were written.
     Write {
-        /// Where on the disk, in bytes.
+        /// Where on the device, in bytes.
         at: u64,
         /// How many bytes.
-        len: u64,
+        len: usize,
         /// Where they are in the log, in bytes.
         data: u64,
     },
-    /// Everything before became durable.
+    /// Every write before it became durable.
     Flush,
     /// Something that changes no byte that may be relied on.
-    Other,
+    Discard,
 }
 
 /// A log of writes.
@@ -40,50 +41,18 @@ pub struct WriteLog {
 }
 
 impl WriteLog {
-    /// Arguments that make QEMU log the writes to the raw disk `disk` into `log` (a file that exists), as block node `node`.
-    pub fn arguments(disk: &Path, log: &Path, node: &str) -> Vec<String> {
-        let file = |name: &str, path: &Path| {
-            ["-blockdev".to_owned(), format!("driver=file,node-name={name},filename={}", path.display())]
-        };
-        let logged = format!(
-            "driver=blklogwrites,node-name={node},file={node}-disk,log={node}-log,log-sector-size=512,log-super-update-interval=1"
-        );
-        let mut arguments = file(&format!("{node}-disk"), disk).to_vec();
-        arguments.extend(file(&format!("{node}-log"), log));
-        arguments.extend(["-blockdev".to_owned(), logged]);
-        arguments
-    }
-
-    /// Reads the log. What QEMU had not yet counted when it was killed is not part of it.
+    /// Reads the log. An entry that QEMU had not yet counted when it ended is not part of it.
     ///
     /// # Errors
     /// When it is none.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let mut head = [0; 32];
-        file.read_exact_at(&mut head, 0)?;
-        ensure!(word(&head, 0) == MAGIC && word(&head, 8) == 1, "{} is no log of writes", path.display());
-        let (count, sector) = (word(&head, 16), word(&head, 24) & 0xffff_ffff);
-        ensure!(sector == 512, "the log has sectors of {sector} bytes");
-        let (mut entries, mut at) = (Vec::new(), sector);
+        let count = length(path)?;
+        let file = File::open(path)?;
+        let (mut entries, mut at) = (Vec::new(), SECTOR_BYTES);
         for _ in 0..count {
-            let mut head = [0; 32];
-            file.read_exact_at(&mut head, at).context("the log of writes is cut short")?;
-            let (place, len, flags) = (word(&head, 0) * sector, word(&head, 8) * sector, word(&head, 16));
-            at += sector;
-            if flags & FLUSH != 0 {
-                entries.push(Entry::Flush);
-            }
-            if flags & DISCARD != 0 {
-                entries.push(Entry::Other);
-            } else if len > 0 {
-                entries.push(Entry::Write { at: place, len, data: at });
-                at += len;
-            }
-            if flags & FUA != 0 {
-                // Taken for a flush of everything, it would hide a lost ordering.
-                entries.push(Entry::Other);
-            }
+            let (entry, next) = entry(&file, at).context("the log of writes is cut short")?;
+            entries.push(entry);
+            at = next;
         }
         Ok(Self { file, entries })
     }
@@ -93,24 +62,41 @@ impl WriteLog {
         &self.entries
     }
 
-    /// Brings `disk`, a copy of the disk before the first request, to what a power cut after the first `cut` requests may leave: all
-    /// that was flushed, and of what was written since then the requests that `keep` chooses.
+    /// The bytes of a write.
     ///
     /// # Errors
-    /// When the log cannot be read or the disk not written.
-    pub fn replay(&self, disk: &File, cut: usize, keep: impl Fn(usize) -> bool) -> Result<()> {
-        let before = &self.entries[..cut];
-        let durable = before.iter().rposition(|entry| *entry == Entry::Flush).unwrap_or(0);
-        let mut bytes = Vec::new();
-        for (index, entry) in before.iter().enumerate() {
-            let Entry::Write { at, len, data } = *entry else { continue };
-            if index < durable || keep(index) {
-                bytes.resize(len as usize, 0);
-                self.file.read_exact_at(&mut bytes, data)?;
-                disk.write_all_at(&bytes, at)?;
-            }
-        }
-        Ok(())
+    /// When the log cannot be read.
+    pub fn data(&self, len: usize, data: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, data).context("the log of writes is cut short")?;
+        Ok(bytes)
+    }
+}
+
+/// Entries in a log that QEMU may be writing. All requests that were completed before the call are among them.
+///
+/// # Errors
+/// When it is no such log.
+pub fn length(path: &Path) -> Result<usize> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut head = [0; 32];
+    file.read_exact_at(&mut head, 0).with_context(|| format!("{} is empty", path.display()))?;
+    ensure!(word(&head, 0) == MAGIC && word(&head, 8) == 1, "{} is no log of writes", path.display());
+    let sector = word(&head, 24) & 0xffff_ffff;
+    ensure!(sector == SECTOR_BYTES, "the log has sectors of {sector} bytes");
+    Ok(word(&head, 16) as usize)
+}
+
+/// The entry at byte `at` of the log, and where the next one is.
+fn entry(log: &File, at: u64) -> Result<(Entry, u64)> {
+    let mut head = [0; 32];
+    log.read_exact_at(&mut head, at)?;
+    let (place, len, data) = (word(&head, 0) * SECTOR_BYTES, word(&head, 8) * SECTOR_BYTES, at + SECTOR_BYTES);
+    match word(&head, 16) {
+        0 => Ok((Entry::Write { at: place, len: len as usize, data }, data + len)),
+        FLUSH => Ok((Entry::Flush, data)),
+        DISCARD => Ok((Entry::Discard, data)),
+        flags => bail!("QEMU writes no entry with flags {flags:#x}"),
     }
 }
 
@@ -118,54 +104,59 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(*bytes[at..].first_chunk().expect("a whole word is inside"))
 }
 
+/// Writes a log of these entries: sector and data of a write, or none for a flush.
+#[cfg(test)]
+pub(crate) fn write(path: &Path, entries: &[Option<(u64, &[u8])>]) {
+    let sector = |words: [u64; 4]| {
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.resize(SECTOR_BYTES as usize, 0);
+        bytes
+    };
+    let mut bytes = sector([MAGIC, 1, entries.len() as u64, SECTOR_BYTES]);
+    for entry in entries {
+        match entry {
+            Some((place, data)) => {
+                bytes.extend(sector([*place, data.len() as u64 / SECTOR_BYTES, 0, 0]));
+                bytes.extend(*data);
+            }
+            None => bytes.extend(sector([0, 0, FLUSH, 0])),
+        }
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A log of: write of sector 1, flush, write of sector 2, write of sectors 1 and 2.
-    fn log(path: &Path) -> WriteLog {
-        let mut bytes = Vec::new();
-        let mut sector = |words: &[u64]| {
-            let start = bytes.len();
-            words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-            bytes.resize(start + 512, 0);
-        };
-        sector(&[MAGIC, 1, 4, 512]);
-        for (head, data) in [([1, 1, 0, 0], 1), ([0, 0, FLUSH, 0], 0), ([2, 1, 0, 0], 1), ([1, 2, 0, 0], 2)] {
-            sector(&head);
-            (0..data).for_each(|_| sector(&[head[0] * 16 + head[1]; 64]));
-        }
-        std::fs::write(path, bytes).unwrap();
-        WriteLog::open(path).unwrap()
+    fn scratch(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("haechi-write-log-{}-{name}", std::process::id()))
     }
 
     #[test]
-    fn a_cut_keeps_what_was_flushed_and_what_it_is_told_of_the_rest() {
-        let place = std::env::temp_dir().join(format!("haechi-write-log-{}", std::process::id()));
-        std::fs::create_dir_all(&place).unwrap();
-        let log = log(&place.join("log"));
-        assert_eq!(log.entries().len(), 4);
-        let cut = |cut: usize, keep: &[usize]| {
-            let path = place.join("disk");
-            std::fs::write(&path, [0; 3 * 512]).unwrap();
-            let disk = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-            log.replay(&disk, cut, |index| keep.contains(&index)).unwrap();
-            let bytes = std::fs::read(path).unwrap();
-            [bytes[512], bytes[1024]]
-        };
-        assert_eq!(cut(1, &[]), [0, 0]);
-        assert_eq!(cut(2, &[]), [0x11, 0]);
-        assert_eq!(cut(4, &[]), [0x11, 0]);
-        assert_eq!(cut(4, &[2]), [0x11, 0x21]);
-        assert_eq!(cut(4, &[2, 3]), [0x12, 0x12]);
-        std::fs::remove_dir_all(place).unwrap();
-    }
-
-    #[test]
-    fn other_files_are_refused() {
-        let path = std::env::temp_dir().join(format!("haechi-no-log-{}", std::process::id()));
+    fn other_files_and_cut_logs_are_refused() {
+        let path = scratch("other");
         std::fs::write(&path, [0; 512]).unwrap();
         assert!(WriteLog::open(&path).unwrap_err().to_string().contains("no log of writes"));
+        write(&path, &[None, Some((1, &[5; 512]))]);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..1024]).unwrap();
+        assert!(WriteLog::open(&path).unwrap_err().to_string().contains("cut short"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn entries_are_read_in_their_order() {
+        let path = scratch("order");
+        write(&path, &[Some((3, &[7; 1024])), None, Some((1, &[9; 512]))]);
+        let log = WriteLog::open(&path).unwrap();
+        assert_eq!(length(&path).unwrap(), 3);
+        let [Entry::Write { at: 1536, len: 1024, data }, Entry::Flush, Entry::Write { at: 512, len: 512, .. }] =
+            *log.entries()
+        else {
+            panic!("{:?}", log.entries())
+        };
+        assert_eq!(log.data(1024, data).unwrap(), [7; 1024]);
         std::fs::remove_file(path).unwrap();
     }
 }

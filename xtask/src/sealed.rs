@@ -14,6 +14,7 @@ use volume::{BLOCK_BYTES, Command, FormatOptions, Layout, Name, Recovery};
 
 use crate::{anchor, process, progress, size};
 
+pub mod dump;
 mod file_disk;
 mod file_flash;
 mod host_pool;
@@ -57,16 +58,16 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     let huk = board.huk.as_ref().and_then(board_configs::Huk::bytes);
     let huk =
         huk.with_context(|| format!("board {} states no test key, so no disk can be sealed for it here", board.name))?;
-    Ok(RootKey::from_huk(&huk))
+    Ok(RootKey::from_huk(crypto::host::module(), &huk)?)
 }
 
 /// Makes a new disk file of `disk_bytes` with a new anchor, and on it the empty volume [`VOLUME`], as large as it can be.
 ///
 /// # Errors
 /// When a file cannot be written, or the disk would be too small.
-pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Result<Summary> {
+pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, format: &FormatOptions, board: &Board) -> Result<Summary> {
     let (_, volume_blocks) = layout(1, Some(disk_bytes))?;
-    make(disk, disk_bytes, volume_blocks, suite, board, |_, _| Ok(()))?;
+    make(disk, disk_bytes, volume_blocks, suite, format, board, |_, _| Ok(()))?;
     Ok(Summary { sealed: 0, zero: volume_blocks })
 }
 
@@ -75,13 +76,20 @@ pub fn create(disk: &Path, disk_bytes: u64, suite: Suite, board: &Board) -> Resu
 ///
 /// # Errors
 /// When a file cannot be read or written, or the disk would be too small for the image.
-pub fn seal(plain: &Path, disk: &Path, disk_bytes: Option<u64>, suite: Suite, board: &Board) -> Result<Summary> {
+pub fn seal(
+    plain: &Path,
+    disk: &Path,
+    disk_bytes: Option<u64>,
+    suite: Suite,
+    format: &FormatOptions,
+    board: &Board,
+) -> Result<Summary> {
     let image = Plain::open(plain)?;
     let (disk_blocks, volume_blocks) = layout(image.blocks, disk_bytes)?;
     let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
     let mut summary = Summary { sealed: 0, zero: 0 };
     let disk_bytes = disk_bytes.unwrap_or(disk_blocks * BLOCK_BYTES as u64);
-    make(disk, disk_bytes, volume_blocks, suite, board, |pool, volume| {
+    make(disk, disk_bytes, volume_blocks, suite, format, board, |pool, volume| {
         let progress = |done| bar.set_position(done * BLOCK_BYTES as u64);
         summary.sealed = pool.write(volume, image.blocks, |block, out| image.read(block, out), progress)?;
         summary.zero = image.blocks - summary.sealed;
@@ -97,6 +105,7 @@ fn make(
     disk_bytes: u64,
     volume_blocks: u64,
     suite: Suite,
+    format: &FormatOptions,
     board: &Board,
     fill: impl FnOnce(&mut HostPool, u32) -> Result<()>,
 ) -> Result<()> {
@@ -104,7 +113,7 @@ fn make(
     let beside = disk.with_extension("new");
     let file = FileDisk::create(&beside, disk_bytes)?;
     let flash = anchor::create(&beside)?;
-    let mut pool = HostPool::format(vec![file], &flash, &root, &FormatOptions::default())?;
+    let mut pool = HostPool::format(vec![file], &flash, &root, format)?;
     let name = Name::new(VOLUME).context("the name is one")?;
     pool.command(Command::Create { name, layout: Layout::Linear, blocks: volume_blocks, suite })?;
     let volume = pool.volume(VOLUME)?.number;
@@ -122,12 +131,12 @@ pub fn seal_filesystem(rootfs: &Path, sealed: &Path, disk_bytes: Option<u64>, bo
     let blocks = Plain::open(rootfs)?.blocks;
     let (_, volume_blocks) = layout(blocks, disk_bytes)?;
     if volume_blocks == blocks {
-        return seal(rootfs, sealed, disk_bytes, DEFAULT_SUITE, board);
+        return seal(rootfs, sealed, disk_bytes, DEFAULT_SUITE, &FormatOptions::default(), board);
     }
     let grown = sealed.with_extension("plain");
     fs::copy(rootfs, &grown).with_context(|| format!("{} cannot be written", grown.display()))?;
     grow_filesystem(&grown, volume_blocks * BLOCK_BYTES as u64)?;
-    let summary = seal(&grown, sealed, disk_bytes, DEFAULT_SUITE, board)?;
+    let summary = seal(&grown, sealed, disk_bytes, DEFAULT_SUITE, &FormatOptions::default(), board)?;
     fs::remove_file(&grown)?;
     Ok(summary)
 }
@@ -314,7 +323,9 @@ mod tests {
     fn small_disk_is_refused_before_it_is_written() {
         let (plain, sealed) = (scratch("small-plain"), scratch("small-sealed"));
         fs::write(&plain, [1; 1 << 20]).unwrap();
-        let error = seal(&plain, &sealed, Some(1 << 20), DEFAULT_SUITE, &board()).unwrap_err().to_string();
+        let error = seal(&plain, &sealed, Some(1 << 20), DEFAULT_SUITE, &FormatOptions::default(), &board())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("too small"), "{error}");
         assert!(!sealed.exists());
     }
@@ -335,7 +346,7 @@ mod tests {
         fs::write(scratch("alone-plain"), [1; 1 << 16]).unwrap();
         let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
         assert!(error.contains("not a Haechi disk"), "{error}");
-        seal(&scratch("alone-plain"), &disk, None, DEFAULT_SUITE, &board()).unwrap();
+        seal(&scratch("alone-plain"), &disk, None, DEFAULT_SUITE, &FormatOptions::default(), &board()).unwrap();
         fs::remove_file(anchor::beside(&disk)).unwrap();
         let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
         assert!(error.contains("alone.anchor") && error.contains("missing"), "{error}");
@@ -345,7 +356,7 @@ mod tests {
     fn sealed_disk_opens_and_a_flipped_bit_is_found() {
         let (plain, sealed) = (scratch("plain"), scratch("sealed"));
         fs::write(&plain, b"planted pattern".repeat(10_000)).unwrap();
-        let summary = seal(&plain, &sealed, Some(8 << 20), DEFAULT_SUITE, &board()).unwrap();
+        let summary = seal(&plain, &sealed, Some(8 << 20), DEFAULT_SUITE, &FormatOptions::default(), &board()).unwrap();
         assert_eq!((summary.sealed, summary.zero), (37, 0));
         let mut bytes = fs::read(&sealed).unwrap();
         assert!(!bytes.windows(15).any(|window| window == b"planted pattern"));

@@ -1,4 +1,4 @@
-//! The heap that exists while the system is put together, and is closed when it runs.
+//! The heap that a system is put together from.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
@@ -10,8 +10,11 @@ use spin::Mutex;
 /// Sizes of blocks: powers of two up to 32 MiB.
 const ORDERS: usize = 26;
 
-/// A buddy allocator over one static region. After [`BootHeap::close`] it gives nothing more, so that "no allocation after
-/// boot" is a fact rather than a habit.
+/// A buddy allocator over one static region.
+///
+/// EL2 closes it when boot is over ([`BootHeap::close`]), so that "no allocation after boot" is a fact there and no habit. The secure
+/// domain leaves it open, because commands such as a new volume allocate; that serving requests does not is tested
+/// (`secure-domain/volume/tests/allocation.rs`).
 pub struct BootHeap {
     heap: Mutex<Heap<ORDERS>>,
     closed: AtomicBool,
@@ -33,7 +36,7 @@ impl BootHeap {
         unsafe { self.heap.lock().init(start, len) }
     }
 
-    /// Ends allocation.
+    /// Ends allocation: from here on there is no memory.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }

@@ -7,10 +7,7 @@ use std::{collections::VecDeque, hint::black_box, time::Instant};
 
 use anchor::ram::RamAnchor;
 use block::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Refused, pool};
-use crypto::{
-    Aead, Suite,
-    aead::{Nonce, Sector, Tag},
-};
+use crypto::{Nonce, Sector, Suite, Tag, host, module::AeadService};
 use keystore::RootKey;
 use volume::{Command, Fault, FormatOptions, Layout, Name, Operation, Options, Pool, Transfer, format, mount};
 
@@ -133,7 +130,7 @@ fn new_pool(suite: Suite) -> Pool<Memory, RamAnchor> {
         out.iter_mut().for_each(|byte| *byte = random(&mut seed) as u8);
         Ok(())
     });
-    let root = RootKey::from_huk(&[1; 32]);
+    let root = RootKey::from_huk(host::module(), &[1; 32]).unwrap();
     let new = FormatOptions { log_blocks: Some(16_384), torn_sectors: false };
     let mut pool = format(vec![memory], RamAnchor::new(), &root, draw, &new, &Options::default(), || true)
         .expect("a pool is made");
@@ -179,7 +176,7 @@ fn run(pool: &mut Pool<Memory, RamAnchor>, requests: u32, mut next: impl FnMut()
 /// A disk that encrypts and does nothing else: what sealing alone makes of the same requests. Sixteen blocks go through the cipher at
 /// a time, straight from and to the guest's payload, with the block's number for a nonce; tags are kept in memory.
 struct Plainly {
-    aead: Aead,
+    aead: AeadService,
     disk: Vec<u8>,
     tags: Vec<Tag>,
     payload: Vec<Sector>,
@@ -190,7 +187,7 @@ impl Plainly {
     fn new(suite: Suite) -> Plainly {
         let key = [3; 32];
         Plainly {
-            aead: Aead::new(suite, &key[..suite.key_len()]).expect("the key has the suite's length"),
+            aead: host::module().aead(suite, &key[..suite.key_len()]).expect("the key has the suite's length"),
             disk: vec![1; DISK_BLOCKS * BLOCK_BYTES],
             tags: vec![[0; 16]; VOLUME_BLOCKS as usize],
             payload: vec![[0x5a; BLOCK_BYTES]; BATCH],
@@ -266,7 +263,7 @@ fn recover(mut pool: Pool<Memory, RamAnchor>) -> (volume::Recovery, f64) {
         out.fill(9);
         Ok(())
     });
-    let root = RootKey::from_huk(&[1; 32]);
+    let root = RootKey::from_huk(host::module(), &[1; 32]).unwrap();
     let start = Instant::now();
     let mounted = mount(members.collect(), anchor, &root, draw, &Options::default(), || true);
     (mounted.expect("what was written mounts").1, start.elapsed().as_secs_f64())

@@ -8,6 +8,7 @@ mod door;
 mod integrity;
 mod isolation;
 mod power;
+mod power_cuts;
 mod refusals;
 mod secrecy;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let (flags, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
     // The long ones first, so that the two workers end together.
     let groups = [
+        power_cuts::groups(),
         isolation::groups(),
         cores::groups(),
         disk::groups(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use crypto::Suite;
+use volume::FormatOptions;
 
 use super::Bench;
 use crate::cpio::Archive;
@@ -87,7 +88,7 @@ pub(super) fn plain_disk(bench: &Bench, name: &str) -> Result<PathBuf> {
 pub(super) fn sealed_disk(bench: &Bench, name: &str, suite: Suite) -> Result<PathBuf> {
     let plain = plain_disk(bench, name)?;
     let disk = bench.directory.join(format!("{name}.sealed"));
-    sealed::seal(&plain, &disk, None, suite, &bench.board)?;
+    sealed::seal(&plain, &disk, None, suite, &FormatOptions::default(), &bench.board)?;
     fs::remove_file(&plain)?;
     touch(&disk)?;
     Ok(disk)

@@ -5,10 +5,10 @@ use anyhow::{Result, ensure};
 use board_configs::Board;
 use clap::Subcommand;
 use crypto::Suite;
-use volume::Command;
+use volume::{Command, FormatOptions};
 
 use crate::sealed::Access;
-use crate::{board, sealed, size};
+use crate::{anchor, board, sealed, size};
 
 /// What can be asked of `./x disk`.
 #[derive(clap::Args, Debug)]
@@ -32,6 +32,9 @@ enum Action {
         /// Cipher, key length and mode
         #[arg(long, value_name = "NAME", default_value = "aria-256-gcm", value_parser = parse_suite)]
         suite: Suite,
+        /// The disk promises to write sectors of 512 bytes whole, and not blocks of 4 KiB
+        #[arg(long)]
+        torn_sectors: bool,
     },
     /// Seal a plain image into a new disk
     Seal {
@@ -45,6 +48,9 @@ enum Action {
         /// Cipher, key length and mode
         #[arg(long, value_name = "NAME", default_value = "aria-256-gcm", value_parser = parse_suite)]
         suite: Suite,
+        /// The disk promises to write sectors of 512 bytes whole, and not blocks of 4 KiB
+        #[arg(long)]
+        torn_sectors: bool,
     },
     /// Write the plain contents of a volume into a file
     Unseal {
@@ -66,6 +72,15 @@ enum Action {
         /// The disk
         disk: PathBuf,
     },
+    /// Print everything that is written on a disk, and what is wrong with it: superblocks, anchor, log, tree, catalog
+    Dump {
+        /// The disks of a pool, in any order; the anchor lies beside the first
+        #[arg(required = true)]
+        disks: Vec<PathBuf>,
+        /// Check no MAC: tell what is claimed, as whoever has no key would read it
+        #[arg(long)]
+        no_keys: bool,
+    },
     /// Mount a disk as the secure domain would, and verify everything that is kept on it, also what no block uses now
     Scrub {
         /// The disk
@@ -84,17 +99,24 @@ fn parse_suite(name: &str) -> Result<Suite, String> {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (_, board) = board::find(arguments.board.as_deref())?;
     match &arguments.action {
-        Action::Create { disk, size, suite } => sealed::create(disk, *size, *suite, &board).map(drop),
-        Action::Seal { plain, disk, size, suite } => {
-            let done = sealed::seal(plain, disk, *size, *suite, &board)?;
+        Action::Create { disk, size, suite, torn_sectors } => {
+            sealed::create(disk, *size, *suite, &format(*torn_sectors), &board).map(drop)
+        }
+        Action::Seal { plain, disk, size, suite, torn_sectors } => {
+            let done = sealed::seal(plain, disk, *size, *suite, &format(*torn_sectors), &board)?;
             println!("{}: {} blocks sealed, {} left unwritten", disk.display(), done.sealed, done.zero);
             Ok(())
         }
         Action::Unseal { disk, plain, volume } => sealed::unseal(disk, plain, volume, &board),
         Action::Info { disk } => info(disk, &board),
         Action::Check { disk } => check(disk, &board),
+        Action::Dump { disks, no_keys } => dump(disks, *no_keys, &board),
         Action::Scrub { disk } => scrub(disk, &board),
     }
+}
+
+fn format(torn_sectors: bool) -> FormatOptions {
+    FormatOptions { torn_sectors, ..FormatOptions::default() }
 }
 
 fn info(disk: &Path, board: &Board) -> Result<()> {
@@ -122,6 +144,12 @@ fn check(disk: &Path, board: &Board) -> Result<()> {
     let found = sealed::check(disk, board)?;
     println!("{}: {} blocks good, {} bad", disk.display(), found.good, found.bad);
     ensure!(found.bad == 0, "the first bad blocks are {:?}", found.first_bad);
+    Ok(())
+}
+
+fn dump(disks: &[PathBuf], no_keys: bool, board: &Board) -> Result<()> {
+    let root = if no_keys { None } else { Some(sealed::root_key(board)?) };
+    print!("{}", sealed::dump::dump(disks, &anchor::beside(&disks[0]), root.as_ref())?);
     Ok(())
 }
 

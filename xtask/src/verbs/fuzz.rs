@@ -1,8 +1,6 @@
 //! `./x fuzz`: hands over to the runner in `xtask/fuzz`, which knows the targets.
 use anyhow::Result;
 
-use crate::{process, toolchain::Toolchain};
-
 /// What can be asked of `./x fuzz`; the runner reads it.
 #[derive(clap::Args, Debug)]
 #[command(disable_help_flag = true)]
@@ -17,7 +15,5 @@ pub struct Arguments {
 /// # Errors
 /// When an input fails.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut cargo = Toolchain::ensure()?.cargo();
-    cargo.args(["run", "--quiet", "--profile", "host", "--package", "fuzz", "--"]).args(&arguments.arguments);
-    process::replace(&mut cargo)
+    super::hand_over("fuzz", &arguments.arguments)
 }

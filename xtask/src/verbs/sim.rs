@@ -1,8 +1,6 @@
 //! `./x sim`: hands over to the simulator in `secure-domain/sim`, which judges the volume engine.
 use anyhow::Result;
 
-use crate::{process, toolchain::Toolchain};
-
 /// What can be asked of `./x sim`; the simulator reads it.
 #[derive(clap::Args, Debug)]
 #[command(disable_help_flag = true)]
@@ -17,7 +15,5 @@ pub struct Arguments {
 /// # Errors
 /// When the engine did what it must not; the simulator prints the command that repeats it.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut cargo = Toolchain::ensure()?.cargo();
-    cargo.args(["run", "--quiet", "--profile", "host", "--package", "sim", "--"]).args(&arguments.arguments);
-    process::replace(&mut cargo)
+    super::hand_over("sim", &arguments.arguments)
 }

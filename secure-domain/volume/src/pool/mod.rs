@@ -20,6 +20,7 @@ mod command;
 mod data;
 mod extents;
 mod flush;
+mod halt;
 mod issue;
 mod job;
 mod log;
@@ -41,7 +42,6 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use anchor::MonotonicStore;
 use block::BlockDevice;
-use crypto::hash::HmacSha256;
 use keystore::PoolKeys;
 
 pub use options::{FormatOptions, MIN_RESERVATION, NAMED_BLOCKS, Options, Policy, Random, RandomFailed, Recovery};
@@ -58,6 +58,7 @@ use checkpoint::Checkpoint;
 use command::Commands;
 use data::{DataQueue, Unsettled};
 use flush::Flush;
+use halt::Halt;
 use job::Jobs;
 use log::Log;
 use member::Member;
@@ -88,8 +89,6 @@ pub struct Pool<D, A> {
     /// Member of each disk in the order that the caller gave.
     given: Vec<usize>,
     keys: PoolKeys,
-    tree_key: HmacSha256,
-    log_key: HmacSha256,
     random: Random,
     options: Options,
     anchoring: Anchoring<A>,
@@ -97,6 +96,7 @@ pub struct Pool<D, A> {
     superblock: Superblock,
     /// Nothing may be written: asked for, or by an unknown feature, or because metadata could not be written.
     stopped: bool,
+    halt: Halt,
     cache: Cache,
     volumes: Vec<Option<Volume>>,
     /// Volumes that are being sealed anew.
@@ -216,6 +216,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.now_ms = now_ms;
         (self.zero_budget, self.tree_budget) = (ZERO_BUDGET, TREE_BUDGET);
         self.retire_silent_members();
+        self.ask_module();
         let mut again = false;
         for round in 1..=MAX_ROUNDS {
             self.moved = false;
@@ -228,6 +229,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.pump_flush();
             self.pump_checkpoint();
             self.pump_anchor();
+            self.halt_if_refused();
             if !self.moved {
                 break;
             }

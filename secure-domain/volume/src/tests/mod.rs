@@ -6,6 +6,7 @@ mod epochs;
 mod faults;
 mod idle;
 mod model;
+mod module;
 mod refusal;
 mod ring;
 mod serving;
