@@ -107,7 +107,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let what = self.difference(&draft, from);
         let same = |at: &usize| self.difference(&draft, *at) == what;
         let count = (from..draft.count).take_while(same).count().min(MAX_REQUEST_BLOCKS / 2);
-        draft.cut(from, count);
+        draft.cut(from, count.min(self.log.longest_run(MAX_COPIES)));
         self.walker.resyncing = Some(Walk { slot: next.volume, block: draft.block, copy: 0 });
         match what {
             Difference::Data(newer) => {
