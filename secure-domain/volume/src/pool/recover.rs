@@ -22,7 +22,7 @@ use crate::{
         entry::Entry,
         geometry::{CATALOG_LEAVES, METADATA_MEMBERS, RING_BLOCKS},
         log::{self, Address, Head, LogEntry, Statement},
-        node::Position,
+        node::{FAN_OUT, Position, Slot},
         superblock::Superblock,
     },
     seal::Sealer,
@@ -277,39 +277,55 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Reads a leaf of the catalog from the first member that has a good copy; a bad copy is written anew.
     fn load_catalog(&mut self, leaf: u64, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
-        let mut loaded: Result<(), Error> = Err(Error::Members { given: 0 });
-        let mut order: Vec<usize> = (0..self.members.len().min(METADATA_MEMBERS)).collect();
-        order.retain(|member| !self.is_lost(*member));
-        order.sort_by_key(|member| self.is_stale(*member));
-        for member in order {
-            let position = Position { member: member as u8, level: 0, index: leaf };
-            match self.wait_for_tree(position, idle) {
-                Ok(slot) => {
-                    self.pin_parent(position).map_err(|_| self.catalog_error(position))?;
-                    // What a member that was away says may be old: it is written anew.
-                    let stale = self.is_stale(member);
-                    self.checkpoint.catalog_dirty[member] |= u32::from(stale) << leaf;
-                    if loaded.is_err() && !stale {
-                        loaded = self.take_catalog(slot, leaf, position);
-                    }
-                }
-                Err(error @ (Error::TreeMac { .. } | Error::Disk { .. })) if self.members.len() > 1 => {
-                    self.wait_for_tree(Position { level: 1, index: leaf / 128, ..position }, idle)
-                        .map_err(|_| error)?;
-                    self.pin_parent(position).map_err(|_| error)?;
-                    self.checkpoint.catalog_dirty[member] |= 1 << leaf;
-                    if loaded == Err(Error::Members { given: 0 }) {
-                        loaded = Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+        let (mut newest, mut bad) = (None, None);
+        let metadata = self.members.len().min(METADATA_MEMBERS);
+        for member in 0..metadata {
+            if self.is_lost(member) {
+                bad = Some(Error::MemberSet { member: self.given.len() });
+                continue;
+            }
+            match self.look_at_catalog(member, leaf, idle)? {
+                Ok(stamp) if newest.is_none_or(|(newest, _)| stamp > newest) => newest = Some((stamp, member)),
+                Ok(_) => {}
+                Err(error) => bad = Some(error),
             }
         }
-        // Whatever is there was away: what it says may be old.
-        if loaded == Err(Error::Members { given: 0 }) {
-            loaded = Err(Error::MemberSet { member: self.given.len() });
+        // What a member that was away says may be old, unless the other one says so too.
+        let Some((_, member)) = newest.filter(|(_, member)| bad.is_none() || !self.is_stale(*member)) else {
+            return Err(bad.unwrap_or(Error::MemberSet { member: self.given.len() }));
+        };
+        for other in (0..metadata).filter(|other| *other != member && self.superblock.stale != 0) {
+            self.checkpoint.catalog_dirty[other] |= 1 << leaf;
         }
-        loaded
+        let position = Position { member: member as u8, level: 0, index: leaf };
+        let slot = self.wait_for_tree(position, idle)?;
+        self.take_catalog(slot, leaf, position)
+    }
+
+    /// The stamp of a member's copy of a catalog leaf: of all copies the one with the greatest is the newest. `Ok(Err(..))`: this copy is
+    /// bad, and is written anew.
+    fn look_at_catalog(
+        &mut self,
+        member: usize,
+        leaf: u64,
+        idle: &mut impl FnMut() -> bool,
+    ) -> Result<Result<u64, Error>, Error> {
+        let position = Position { member: member as u8, level: 0, index: leaf };
+        match self.wait_for_tree(position, idle) {
+            Ok(slot) => {
+                self.pin_parent(position).map_err(|_| self.catalog_error(position))?;
+                let parent = self.cache.parent(slot).ok_or(self.catalog_error(position))?;
+                Ok(Ok(Slot::parse(self.cache.entry(parent, (leaf % FAN_OUT) as usize)).stamp))
+            }
+            Err(error @ (Error::TreeMac { .. } | Error::Disk { .. })) if self.members.len() > 1 => {
+                let parent = Position { level: 1, index: leaf / FAN_OUT, ..position };
+                self.wait_for_tree(parent, idle).map_err(|_| error)?;
+                self.pin_parent(position).map_err(|_| error)?;
+                self.checkpoint.catalog_dirty[member] |= 1 << leaf;
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn catalog_error(&self, position: Position) -> Error {
