@@ -37,8 +37,8 @@ firmware! {
     extern "C" fn main(device_tree: usize) -> ! {
         let tree = start::device_tree(device_tree);
         let memory = start::memory(&tree, &HEAP);
-        start::self_test();
-        let root = start::root_key(&tree);
+        let module = start::crypto_module();
+        let root = start::root_key(&tree, module);
         let anchor = start::anchor(&tree, &root);
         let disk = start::disk(&tree, memory.dma);
         let mut server = start::pool(disk, anchor, &root, &tree, memory.shared);

@@ -15,7 +15,6 @@ use anchor::flash::DevelopmentAnchor;
 use anchor::{MonotonicStore, Record, Snapshot};
 use block::BlockDevice as _;
 use block::virtio_blk::VirtioBlk;
-use crypto::drbg::HmacDrbgSha256;
 use crypto::module::{Module, Profile};
 use crypto::selftest::Image;
 use el1::guest_memory::GuestWindow;
@@ -119,25 +118,33 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     }
 }
 
-/// The crypto engine, which serves nothing before it has tested itself.
-pub static CRYPTO: Module = Module::power_on(Profile::Open);
-
-/// Tests the crypto engine: its image against the MAC that was written after linking, then every algorithm. Never inlined: the
-/// tests want much of the stack, and `main`, which never returns, would keep that for good.
+/// Powers the crypto module on, for as long as this domain runs, and tests it: its image against the MAC that was written after linking,
+/// then every algorithm. It serves nothing before. Never inlined: the tests want much of the stack, and `main`, which never returns,
+/// would keep that for good.
 #[inline(never)]
-pub fn self_test() {
+pub fn crypto_module() -> &'static Module {
+    let module: &Module = Box::leak(Box::new(Module::power_on(Profile::Open)));
     let pieces: Vec<_> = image::linked().collect();
-    if let Err(error) = CRYPTO.self_test(&Image { pieces: &pieces, mac: image::integrity_mac() }) {
+    if let Err(error) = module.self_test(&Image { pieces: &pieces, mac: image::integrity_mac() }) {
         log!("crypto module: {error}");
         fail(Failure::SelfTest);
     }
-    let status = CRYPTO.status();
+    let status = module.status();
     let timing = match data_independent_timing() {
         Some(true) => "PSTATE.DIT is set",
         Some(false) => "PSTATE.DIT is clear",
         None => "no PSTATE.DIT on this core",
     };
     log!("{} {}: self-tests passed, profile {}, {timing}", status.name, status.version, status.profile);
+    module
+}
+
+/// What the crypto module gave; it has just passed its tests.
+fn served<T>(result: Result<T, crypto::Error>) -> T {
+    result.unwrap_or_else(|error| {
+        log!("crypto module: {error}");
+        fail(Failure::SelfTest)
+    })
 }
 
 /// Brings the disk up.
@@ -160,7 +167,7 @@ pub fn anchor(tree: &SecureTree<'static>, root: &RootKey) -> Prompt<Anchor> {
     };
     // SAFETY: mapped as Device memory; EL2 gives the bank to no one else.
     let registers = unsafe { DeviceRegisters::new(&range(bank)) };
-    let opened = Anchor::new(registers, &root.anchor_key());
+    let opened = Anchor::new(registers, served(root.anchor_key()));
     match opened.and_then(|mut anchor| anchor.read().map(|snapshot| (anchor, snapshot.counter))) {
         Ok((anchor, counter)) => {
             log!("anchor: development flash, counter {counter}");
@@ -174,21 +181,21 @@ pub fn anchor(tree: &SecureTree<'static>, root: &RootKey) -> Prompt<Anchor> {
 }
 
 /// The key that all others come from.
-pub fn root_key(tree: &SecureTree<'static>) -> RootKey {
+pub fn root_key(tree: &SecureTree<'static>, module: &'static Module) -> RootKey {
     let Some(huk) = &tree.test_huk else {
         log!("this board has no hardware unique key");
         fail(Failure::DeviceTree);
     };
-    RootKey::from_huk(huk)
+    served(RootKey::from_huk(module, huk))
 }
 
 /// Random bytes for keys: HMAC-DRBG on the seed that the boot loader gave. Without a seed no key can be made.
-fn random(tree: &SecureTree<'static>) -> Random {
-    let drbg = tree.rng_seed.and_then(|seed| HmacDrbgSha256::new(&seed, &tree.measurement[..16], b"secure domain").ok());
-    let mut drbg = drbg;
+fn random(tree: &SecureTree<'static>, module: &'static Module) -> Random {
+    let seeded = |seed: [u8; 32]| module.random_from_seed(&seed, &tree.measurement[..16], b"secure domain").ok();
+    let mut generator = tree.rng_seed.and_then(seeded);
     Box::new(move |out| {
-        let drbg = drbg.as_mut().ok_or(RandomFailed)?;
-        drbg.generate(&[], out).map_err(|_| RandomFailed)
+        let generator = generator.as_mut().ok_or(RandomFailed)?;
+        generator.fill(out).map_err(|_| RandomFailed)
     })
 }
 
@@ -203,7 +210,7 @@ pub fn pool(disk: Disk, anchor: Prompt<Anchor>, root: &RootKey, tree: &SecureTre
         }
         time::counter() < deadline
     };
-    match mount(vec![disk], anchor, root, random(tree), &OPTIONS, idle) {
+    match mount(vec![disk], anchor, root, random(tree, root.module()), &OPTIONS, idle) {
         Ok((pool, recovery)) => {
             log!("{recovery}");
             Server::new(pool)

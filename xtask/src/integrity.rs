@@ -1,7 +1,6 @@
 //! The step after linking: the MAC by which the crypto engine checks its own image at the start.
 use anyhow::{Context, Result, ensure};
-use crypto::hash::DIGEST_LEN;
-use crypto::selftest;
+use crypto::{DIGEST_LEN, selftest};
 use object::{Object, ObjectSymbol};
 
 /// Where `hypervisor/aarch64/image.ld` keeps the MAC: behind everything that it covers.

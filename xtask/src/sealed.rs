@@ -58,7 +58,7 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     let huk = board.huk.as_ref().and_then(board_configs::Huk::bytes);
     let huk =
         huk.with_context(|| format!("board {} states no test key, so no disk can be sealed for it here", board.name))?;
-    Ok(RootKey::from_huk(&huk))
+    Ok(RootKey::from_huk(crypto::host::module(), &huk)?)
 }
 
 /// Makes a new disk file of `disk_bytes` with a new anchor, and on it the empty volume [`VOLUME`], as large as it can be.

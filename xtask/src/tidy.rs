@@ -39,6 +39,8 @@ pub fn complaints(packages: &[Package]) -> Result<Vec<String>> {
             found.extend(source_file(&paths::shown(&file), &fs::read_to_string(&file)?));
         }
         found.extend(purity(package));
+        let manifest = paths::workspace().join(&package.directory).join("Cargo.toml");
+        found.extend(back_doors(&package.name, &fs::read_to_string(manifest)?));
     }
     found.extend(unnamed_directories(packages));
     found.extend(marks()?);
@@ -59,6 +61,18 @@ fn arrows(packages: &[Package]) -> Vec<String> {
     let arrows = packages.iter().flat_map(|package| package.depends.iter().map(move |to| (&package.name, to)));
     let wrong = arrows.filter(|(from, to)| !allowed(from, to));
     wrong.map(|(from, to)| format!("`{from}` must not depend on `{to}`: arrows point towards purity")).collect()
+}
+
+/// What runs on a device computes through the crypto module: the features that lead past it are for tests and the host.
+fn back_doors(name: &str, manifest: &str) -> Vec<String> {
+    let table: toml::Table = manifest.parse().unwrap_or_default();
+    let targets = table.get("target").and_then(toml::Value::as_table);
+    let specific = targets.into_iter().flat_map(toml::Table::values).filter_map(|target| target.get("dependencies"));
+    let opened =
+        table.get("dependencies").into_iter().chain(specific).filter_map(|all| all.get("crypto")?.get("features"));
+    let opened = opened.filter_map(toml::Value::as_array).flatten().filter_map(toml::Value::as_str);
+    let wrong = opened.filter(|feature| !HOST.contains(&name) && ["algorithms", "host"].contains(feature));
+    wrong.map(|feature| format!("`{name}` opens `{feature}` of the crypto engine, a way past its module")).collect()
 }
 
 fn purity(package: &Package) -> Option<String> {
@@ -137,6 +151,18 @@ mod tests {
         for (from, to) in [("vgic", "abi"), ("el2", "aarch64"), ("hypervisor", "el2"), ("xtask", "volume")] {
             assert!(arrows(&[package(from, &[to])]).is_empty(), "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn a_way_past_the_crypto_module_is_refused_on_a_device() {
+        let open =
+            |section: &str| format!("[{section}]\ncrypto = {{ workspace = true, features = [\"algorithms\"] }}\n");
+        let on_the_device = "target.'cfg(target_os = \"none\")'.dependencies";
+        assert_eq!(back_doors("volume", &open("dependencies")).len(), 1);
+        assert_eq!(back_doors("secure-domain", &open(on_the_device)).len(), 1);
+        assert!(back_doors("volume", &open("dev-dependencies")).is_empty());
+        assert!(back_doors("fuzz", &open("dependencies")).is_empty());
+        assert!(back_doors("volume", "[dependencies]\ncrypto.workspace = true\n").is_empty());
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub enum Error {
     Foreign,
     /// The contents are an anchor's, but of another key, or were changed.
     Damaged,
+    /// The crypto module refuses.
+    Module(crypto::Error),
+}
+
+impl Error {
+    /// What a MAC that could not be checked, or is another, means for contents that are then `otherwise`.
+    pub(crate) fn of_mac(error: crypto::Error, otherwise: Error) -> Error {
+        if error == crypto::Error::TagMismatch { otherwise } else { Error::Module(error) }
+    }
 }
 
 impl core::fmt::Display for Error {
@@ -53,6 +62,7 @@ impl core::fmt::Display for Error {
             Error::Forged => write!(f, "the anchor's answer is not authentic"),
             Error::NoKey => write!(f, "the anchor has no key: it was never provisioned"),
             Error::Foreign => write!(f, "the anchor's device holds something else than an anchor"),
+            Error::Module(error) => write!(f, "crypto module: {error}"),
             Error::Damaged => write!(f, "the anchor was changed, or belongs to another key"),
         }
     }

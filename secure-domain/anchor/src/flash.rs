@@ -28,7 +28,7 @@ mod slot;
 mod tests;
 
 use block::Registers;
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
 use zeroize::Zeroizing;
 
 use crate::{Error, MonotonicStore, Record, Snapshot};
@@ -100,7 +100,7 @@ struct Advance {
 /// The journal in the first two sectors of a bank.
 pub struct DevelopmentAnchor<R> {
     nor: Nor<R>,
-    key: HmacSha256,
+    key: MacKey,
     /// Slots of a sector.
     slots: usize,
     known: Option<Known>,
@@ -108,17 +108,17 @@ pub struct DevelopmentAnchor<R> {
 }
 
 impl<R: Registers> DevelopmentAnchor<R> {
-    /// The journal in the flash bank behind `registers`. `key` is 32 secret bytes that serve nothing else.
+    /// The journal in the flash bank behind `registers`. `key` serves nothing else.
     ///
     /// # Errors
     /// [`Error::NoDevice`] if there is no flash of the kind that [`nor`] drives.
-    pub fn new(registers: R, key: &[u8; 32]) -> Result<Self, Error> {
+    pub fn new(registers: R, key: MacKey) -> Result<Self, Error> {
         let nor = Nor::probe(registers)?;
         let slots = (nor.geometry().sector_bytes / SLOT_BYTES).min(MAX_SLOTS);
         if slots < 2 || nor.geometry().sectors < 2 {
             return Err(Error::NoDevice);
         }
-        Ok(DevelopmentAnchor { nor, key: HmacSha256::new(key), slots, known: None, advance: None })
+        Ok(DevelopmentAnchor { nor, key, slots, known: None, advance: None })
     }
 
     /// The flash bank.
@@ -299,9 +299,9 @@ impl<R: Registers> MonotonicStore for DevelopmentAnchor<R> {
             return Err(Error::CounterMismatch { expected: expected_counter, found });
         }
         let counter = found.checked_add(1).ok_or(Error::Exhausted)?;
+        let image = slot::encode(counter, record, &self.key)?;
         let mut known = self.known.take().ok_or(Error::Unread)?;
         let (slot, erase) = self.place(&mut known);
-        let image = slot::encode(counter, record, &self.key);
         let step = Self::next_step(&known, erase);
         self.advance = Some(Advance { known, slot, image, erase, step, asked: None });
         Ok(())

@@ -28,7 +28,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
 use zeroize::Zeroizing;
 
 use crate::{Error, MonotonicStore, Record, Snapshot};
@@ -89,7 +89,7 @@ struct Advance {
 pub struct RpmbAnchor<L, N> {
     link: L,
     nonce: N,
-    key: HmacSha256,
+    key: MacKey,
     /// Address of the first of the two blocks.
     base: u16,
     known: Option<Known>,
@@ -102,9 +102,9 @@ impl<L: FrameLink, N: FnMut() -> [u8; NONCE_BYTES]> RpmbAnchor<L, N> {
     ///
     /// # Errors
     /// [`Error::NoDevice`] if there is no block `base + 1`.
-    pub fn new(link: L, key: &[u8; 32], base: u16, nonce: N) -> Result<Self, Error> {
+    pub fn new(link: L, key: MacKey, base: u16, nonce: N) -> Result<Self, Error> {
         base.checked_add(1).ok_or(Error::NoDevice)?;
-        Ok(RpmbAnchor { link, nonce, key: HmacSha256::new(key), base, known: None, advance: None })
+        Ok(RpmbAnchor { link, nonce, key, base, known: None, advance: None })
     }
 
     /// Gives a device that has no key its key, for ever. Done once, at manufacture, where nobody listens: the key travels in the
@@ -138,7 +138,7 @@ impl<L: FrameLink, N: FnMut() -> [u8; NONCE_BYTES]> RpmbAnchor<L, N> {
 
     fn slot(&mut self, index: u16) -> Result<Slot, Error> {
         let question = Question::ReadBlock { address: self.base + index, nonce: (self.nonce)() };
-        Ok(Slot::parse(&self.ask(question)?.data, index))
+        Slot::parse(&self.ask(question)?.data, index, self.key.module())
     }
 
     /// Asks, waits and checks the answer.
@@ -218,9 +218,9 @@ impl<L: FrameLink, N: FnMut() -> [u8; NONCE_BYTES]> MonotonicStore for RpmbAncho
             counter: counter.checked_add(1).ok_or(Error::Exhausted)?,
             writes: writes.checked_add(1).ok_or(Error::Exhausted)?,
         };
-        let block = slot::encode(next.counter, record);
+        let block = slot::encode(next.counter, record, self.key.module())?;
         let question = Question::Write { address: self.address(next.counter), writes };
-        let requests = [question.write_frame(&block, &self.key), Frame::read_result()];
+        let requests = [question.write_frame(&block, &self.key)?, Frame::read_result()];
         self.link.start(&requests)?;
         self.known = None;
         self.advance = Some(Advance { next, block, question, written: None });

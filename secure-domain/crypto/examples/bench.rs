@@ -13,8 +13,8 @@ use ccm::Ccm;
 use ccm::aead::AeadInOut;
 use cipher::consts::{U12, U16};
 use cipher::{KeyInit, KeyIvInit, StreamCipher};
-use crypto::aead::{SECTOR_LEN, Sector};
-use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, ctr};
+use crypto::algorithms::{Aead, BlockCipher, CpuFeatures, ctr};
+use crypto::{Algorithm, SECTOR_LEN, Sector, Suite};
 
 const SECTORS: usize = 16;
 

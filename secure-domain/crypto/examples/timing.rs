@@ -7,8 +7,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crypto::hash::sha256;
-use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, cmac};
+use crypto::algorithms::hash::sha256;
+use crypto::algorithms::{Aead, BlockCipher, CpuFeatures, cmac};
+use crypto::{Algorithm, Suite};
 
 const SAMPLES: usize = 20_000;
 const KEYS: usize = 64;

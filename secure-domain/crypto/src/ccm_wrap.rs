@@ -82,7 +82,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Aead, Suite};
+    use crate::Suite;
+    use crate::aead::Aead;
 
     fn both() -> [CpuFeatures; 2] {
         [CpuFeatures::PORTABLE, CpuFeatures::detect()]

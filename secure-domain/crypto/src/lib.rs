@@ -1,25 +1,31 @@
 //! The crypto engine: SEED, ARIA, AES and their modes, constant time.
 //!
 //! No function here branches on or indexes memory by key, plaintext or any value made from them. Nothing allocates.
-//! Storage code uses [`Aead`]; the parts below it are public for key management and for tests. On a device all of it stands behind a
-//! [`module::Module`], which tests itself before it serves.
+//! The one door is a [`module::Module`], which tests itself before it serves and stops all services when it fails. The
+//! algorithms behind it are private; only tests and measurements reach them, through the feature `algorithms`.
 #![no_std]
 #![deny(unsafe_code)]
+// Without the feature `algorithms` what the tests reach is private, and some of it is there for them alone.
+#![cfg_attr(not(feature = "algorithms"), allow(dead_code, unreachable_pub))]
 
-pub mod aead;
+mod aead;
+#[cfg(feature = "algorithms")]
+pub mod algorithms;
 mod aria;
 mod block;
-pub mod ccm;
-pub mod ccm_wrap;
-pub mod cmac;
-pub mod ctr;
-pub mod drbg;
+mod ccm;
+mod ccm_wrap;
+mod cmac;
+mod ctr;
+mod drbg;
 mod error;
 mod features;
-pub mod gcm;
+mod gcm;
 mod ghash;
-pub mod hash;
-pub mod kw;
+mod hash;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
+mod kw;
 pub mod module;
 #[cfg(test)]
 mod reference;
@@ -29,12 +35,11 @@ pub mod selftest;
 mod simd;
 pub mod state;
 mod suite;
-pub mod xts;
+mod xts;
 
-pub use aead::{Aead, NONCE_LEN, TAG_LEN};
-pub use block::BlockCipher;
+pub use aead::{NONCE_LEN, Nonce, SECTOR_LEN, Sector, TAG_LEN, Tag};
 pub use error::Error;
-pub use features::CpuFeatures;
+pub use hash::{DIGEST_LEN, Digest32, Digest64};
 pub use suite::{Algorithm, Mode, Suite};
 
 /// Words behind the arguments of the vector kernels that are no secrets, in bytes from where the argument points, for the check of

@@ -3,6 +3,7 @@
 //!
 //! The answers are published values: RFC 5794, RFC 4269, FIPS 197, RFC 4231, FIPS 180-4, Wycheproof, NIST CAVP, RFC 7914, and for
 //! HMAC-DRBG the derived value of `tests/vectors/derived-drbg.txt`. A tester can name one test to be falsified, and must then see it fail.
+use crate::block::BlockCipher;
 use crate::ccm::Ccm;
 use crate::ccm_wrap::WrappingKey;
 use crate::drbg::HmacDrbgSha256;
@@ -10,7 +11,7 @@ use crate::features::CpuFeatures;
 use crate::gcm::Gcm;
 use crate::hash::{Digest32, Hash, HmacSha256, hmac_sha512, kbkdf_fixed_input, pbkdf2, sha512};
 use crate::suite::Algorithm;
-use crate::{BlockCipher, cmac, ctr, kw};
+use crate::{cmac, ctr, kw};
 
 /// One self-test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

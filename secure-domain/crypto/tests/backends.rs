@@ -1,9 +1,8 @@
 //! The backends against each other, over any lengths, splits and alignments: this processor's must give what the portable one gives.
 use ::ccm::aead::AeadInOut;
 use cipher::consts::{U12, U16};
-use crypto::aead::{SECTOR_LEN, Sector};
-use crypto::ccm::Ccm;
-use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Error, Suite, ctr};
+use crypto::algorithms::{Aead, BlockCipher, Ccm, CpuFeatures, ctr};
+use crypto::{Algorithm, Error, SECTOR_LEN, Sector, Suite};
 use proptest::prelude::*;
 
 fn both() -> [CpuFeatures; 2] {

@@ -5,13 +5,11 @@ mod common;
 use std::cell::Cell;
 
 use common::{Record, algorithm, label_stream, records};
-use crypto::ccm::Ccm;
-use crypto::ccm_wrap::WrappingKey;
-use crypto::drbg::{HmacDrbgSha256, HmacDrbgSha512};
-use crypto::gcm::Gcm;
-use crypto::hash::{kbkdf_fixed_input, pbkdf2, sha256};
-use crypto::xts::Xts;
-use crypto::{Aead, BlockCipher, CpuFeatures, Suite, cmac, ctr, kw};
+use crypto::Suite;
+use crypto::algorithms::ccm_wrap::WrappingKey;
+use crypto::algorithms::drbg::{HmacDrbgSha256, HmacDrbgSha512};
+use crypto::algorithms::hash::{kbkdf_fixed_input, pbkdf2, sha256};
+use crypto::algorithms::{Aead, BlockCipher, Ccm, CpuFeatures, Gcm, Xts, cmac, ctr, kw};
 
 thread_local! {
     static FEATURES: Cell<CpuFeatures> = const { Cell::new(CpuFeatures::PORTABLE) };

@@ -1,8 +1,8 @@
 //! Data keys and their wrapping: ARIA-256-CCM under a key that dies with the anchor's erase secret.
 
 use crypto::{
-    Aead, Suite,
-    aead::{Nonce, Tag},
+    Error, Nonce, Suite, Tag,
+    module::{AeadService, Module, WrapService},
 };
 use zeroize::Zeroizing;
 
@@ -21,8 +21,11 @@ impl DataKey {
     }
 
     /// The cipher of `suite` under this key.
-    pub fn aead(&self, suite: Suite) -> Aead {
-        Aead::new(suite, &self.0[..suite.key_len()]).expect("no suite's key is longer than the data key")
+    ///
+    /// # Errors
+    /// [`Error::NotApproved`] if the module's profile does not list the suite, [`Error::State`] if it does not serve.
+    pub fn aead(&self, module: &'static Module, suite: Suite) -> Result<AeadService, Error> {
+        module.aead(suite, &self.0[..suite.key_len()])
     }
 }
 
@@ -35,32 +38,32 @@ pub struct WrappedKey {
     pub tag: Tag,
 }
 
-/// The wrapped key is not one that this key-encryption key wrapped for this purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotWrappedHere;
-
 /// A key-encryption key.
-pub struct Kek(Aead);
+pub struct Kek(WrapService);
 
 impl Kek {
-    pub(crate) fn new(key: &[u8; ROOT_BYTES]) -> Kek {
-        Kek(Aead::new(Suite::Aria256Ccm, key).expect("ARIA-256 takes 32 bytes"))
+    pub(crate) fn new(module: &'static Module, key: &[u8; ROOT_BYTES]) -> Result<Kek, Error> {
+        module.wrapping_key(key).map(Kek)
     }
 
     /// Wraps `key`, bound to `purpose`. `nonce` must never have been used before with this key-encryption key.
-    pub fn wrap(&self, nonce: &Nonce, purpose: &[u8], key: &DataKey) -> WrappedKey {
-        let mut wrapped = *key.0;
-        let tag = self.0.seal_in_place(nonce, purpose, &mut wrapped).expect("32 bytes are within every limit");
-        WrappedKey { key: wrapped, tag }
+    ///
+    /// # Errors
+    /// [`Error::State`] if the module does not serve.
+    pub fn wrap(&self, nonce: &Nonce, purpose: &[u8], key: &DataKey) -> Result<WrappedKey, Error> {
+        let mut wrapped = key.0.clone();
+        let tag = self.0.wrap(nonce, purpose, &mut *wrapped)?;
+        Ok(WrappedKey { key: *wrapped, tag })
     }
 
     /// Unwraps a key.
     ///
     /// # Errors
-    /// [`NotWrappedHere`] if anything of it differs from what was wrapped: key, nonce, purpose, erase secret, device.
-    pub fn unwrap(&self, nonce: &Nonce, purpose: &[u8], wrapped: &WrappedKey) -> Result<DataKey, NotWrappedHere> {
+    /// [`Error::TagMismatch`] if anything of it differs from what was wrapped: key, nonce, purpose, erase secret, device.
+    /// [`Error::State`] if the module does not serve.
+    pub fn unwrap(&self, nonce: &Nonce, purpose: &[u8], wrapped: &WrappedKey) -> Result<DataKey, Error> {
         let mut key = Zeroizing::new(wrapped.key);
-        self.0.open_in_place(nonce, purpose, &mut *key, &wrapped.tag).map_err(|_| NotWrappedHere)?;
+        self.0.unwrap(nonce, purpose, &mut *key, &wrapped.tag)?;
         Ok(DataKey(key))
     }
 }
@@ -79,32 +82,60 @@ impl core::fmt::Debug for DataKey {
 
 #[cfg(test)]
 mod tests {
+    use crypto::{host, module::Profile};
+
     use crate::RootKey;
 
     use super::*;
 
     const NONCE: Nonce = [3; 12];
 
+    fn kek_of(module: &'static Module, secret: u8) -> Kek {
+        let root = RootKey::from_huk(module, &[1; 32]).unwrap();
+        root.pool_keys(&[2; 16]).unwrap().kek(&[secret; 32]).unwrap()
+    }
+
     fn kek(secret: u8) -> Kek {
-        RootKey::from_huk(&[1; 32]).pool_keys(&[2; 16]).kek(&[secret; 32])
+        kek_of(host::module(), secret)
+    }
+
+    #[test]
+    fn a_module_in_error_wraps_and_unwraps_nothing() {
+        let module = host::fresh(Profile::Kcmvp);
+        let (kek, key) = (kek_of(module, 1), DataKey::new(&[9; 32]));
+        let wrapped = kek.wrap(&NONCE, b"volume 1", &key).unwrap();
+        module.conditional_failed().unwrap();
+        assert!(matches!(kek.wrap(&NONCE, b"volume 2", &key), Err(Error::State(_))));
+        assert!(matches!(kek.unwrap(&NONCE, b"volume 1", &wrapped), Err(Error::State(_))));
+        assert!(matches!(key.aead(module, Suite::Aria256Gcm), Err(Error::State(_))));
+    }
+
+    #[test]
+    fn a_profile_refuses_the_suites_that_it_does_not_list() {
+        let (module, key) = (host::fresh(Profile::Kcmvp), DataKey::new(&[9; 32]));
+        assert_eq!(key.aead(module, Suite::Aes256Gcm).unwrap_err(), Error::NotApproved);
+        assert!(key.aead(module, Suite::Aria256Gcm).is_ok());
     }
 
     #[test]
     fn another_secret_nonce_purpose_or_byte_does_not_unwrap() {
-        let wrapped = kek(1).wrap(&NONCE, b"volume 1", &DataKey::new(&[9; 32]));
-        assert!(kek(2).unwrap(&NONCE, b"volume 1", &wrapped).is_err());
-        assert!(kek(1).unwrap(&[4; 12], b"volume 1", &wrapped).is_err());
-        assert!(kek(1).unwrap(&NONCE, b"volume 2", &wrapped).is_err());
+        let wrapped = kek(1).wrap(&NONCE, b"volume 1", &DataKey::new(&[9; 32])).unwrap();
+        let refused = |kek: Kek, nonce: &Nonce, purpose: &[u8], wrapped: &WrappedKey| {
+            assert_eq!(kek.unwrap(nonce, purpose, wrapped).err(), Some(Error::TagMismatch));
+        };
+        refused(kek(2), &NONCE, b"volume 1", &wrapped);
+        refused(kek(1), &[4; 12], b"volume 1", &wrapped);
+        refused(kek(1), &NONCE, b"volume 2", &wrapped);
         for byte in 0..32 {
             let mut changed = wrapped;
             changed.key[byte] ^= 1;
-            assert!(kek(1).unwrap(&NONCE, b"volume 1", &changed).is_err());
+            refused(kek(1), &NONCE, b"volume 1", &changed);
         }
     }
 
     #[test]
     fn what_is_wrapped_is_unwrapped() {
-        let wrapped = kek(1).wrap(&NONCE, b"volume 1", &DataKey::new(&[9; 32]));
+        let wrapped = kek(1).wrap(&NONCE, b"volume 1", &DataKey::new(&[9; 32])).unwrap();
         assert_ne!(wrapped.key, [9; 32]);
         assert_eq!(*kek(1).unwrap(&NONCE, b"volume 1", &wrapped).unwrap().0, [9; 32]);
     }

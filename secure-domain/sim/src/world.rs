@@ -164,7 +164,7 @@ pub struct World {
 }
 
 fn root() -> RootKey {
-    RootKey::from_huk(&[0x5e; 32])
+    RootKey::from_huk(crypto::host::module(), &[0x5e; 32]).expect("the module of the process serves")
 }
 
 /// Notes what happens, if anybody reads it; what repeats is noted once.

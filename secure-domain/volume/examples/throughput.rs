@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use anchor::ram::RamAnchor;
 use block::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Refused, pool};
-use crypto::Suite;
-use crypto::aead::{Sector, Tag};
+use crypto::{Sector, Suite, Tag, host};
 use keystore::{DataKey, RootKey};
 use volume::seal::{Aad, BATCH, Sealer};
 use volume::{
@@ -275,7 +274,8 @@ impl Sealed {
     fn new(suite: Suite) -> Sealed {
         Sealed {
             disk: vec![1; DISK_BLOCKS * BLOCK_BYTES],
-            sealer: Sealer::new(1, 1, suite, &DataKey::new(&[3; 32])),
+            sealer: Sealer::new(host::module(), 1, 1, suite, &DataKey::new(&[3; 32]))
+                .expect("the host's module serves"),
             kept: vec![(0, [0; 16]); VOLUME_BLOCKS as usize],
             payload: vec![[0x5a; BLOCK_BYTES]; BATCH],
             sealed: vec![[0; BLOCK_BYTES]; BATCH],
@@ -307,7 +307,8 @@ impl Sealed {
         let (len, mut tags) = (blocks.len(), [[0; 16]; BATCH]);
         let nonces: [_; BATCH] = std::array::from_fn(|at| self.sealer.nonce(self.version + at as u64));
         let (payload, sealed) = (black_box(&self.payload[..len]), &mut self.sealed[..len]);
-        self.sealer.seal(&nonces[..len], aads, payload, sealed, &mut tags[..len]);
+        let done = self.sealer.seal(&nonces[..len], aads, payload, sealed, &mut tags[..len]);
+        done.expect("the host's module serves");
         for ((at, block), sealed) in blocks.iter().enumerate().zip(sealed) {
             self.disk[*block as usize * BLOCK_BYTES..][..BLOCK_BYTES].copy_from_slice(sealed);
             self.kept[*block as usize] = (self.version + at as u64, tags[at]);
@@ -324,7 +325,8 @@ impl Sealed {
         let nonces: [_; BATCH] = std::array::from_fn(|at| self.sealer.nonce(kept(at).0));
         let tags: [_; BATCH] = std::array::from_fn(|at| kept(at).1);
         let (sealed, payload) = (&self.sealed[..len], black_box(&mut self.payload[..len]));
-        self.sealer.open(&nonces[..len], aads, sealed, payload, &tags[..len], &mut good[..len]);
+        let done = self.sealer.open(&nonces[..len], aads, sealed, payload, &tags[..len], &mut good[..len]);
+        done.expect("the host's module serves");
         assert!(good[..len].iter().all(|good| *good), "what was written is read");
     }
 }
@@ -400,7 +402,7 @@ impl Engine {
 }
 
 fn root() -> RootKey {
-    RootKey::from_huk(&[1; 32])
+    RootKey::from_huk(host::module(), &[1; 32]).expect("the host's module serves")
 }
 
 impl Way for Engine {

@@ -1,6 +1,7 @@
 //! Why a pool is not mounted, and what went wrong while it served.
 
 use block::Error as DiskError;
+use crypto::Suite;
 
 /// Why a pool is not mounted. No member has been written to then, except where the variant says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,15 @@ pub enum Error {
         /// Number of the volume.
         volume: u32,
     },
+    /// A volume is sealed with a suite that the profile of the crypto module does not list.
+    NotApproved {
+        /// Number of the volume.
+        volume: u32,
+        /// The suite.
+        suite: Suite,
+    },
+    /// The crypto module refuses.
+    Module(crypto::Error),
     /// The cache that the options allow is smaller than the log of this pool may need.
     CacheTooSmall {
         /// Blocks that the options allow.
@@ -130,6 +140,13 @@ pub enum Error {
     Silent,
     /// The disk's buffers are all in use, or it has none.
     NoBuffer,
+}
+
+impl Error {
+    /// What a MAC that could not be checked, or is another, means for what is then `otherwise`.
+    pub(crate) fn of_mac(error: crypto::Error, otherwise: Error) -> Error {
+        if error == crypto::Error::TagMismatch { otherwise } else { Error::Module(error) }
+    }
 }
 
 impl core::fmt::Display for Error {
@@ -172,6 +189,14 @@ impl core::fmt::Display for Error {
             }
             Error::Catalog { member, block } => write!(f, "disk {member}, block {block}: impossible catalog or extent"),
             Error::KeyErased { volume } => write!(f, "the key of volume {volume} was erased"),
+            Error::NotApproved { volume, suite } => {
+                write!(
+                    f,
+                    "volume {volume} is sealed with {}, which the profile of the crypto module does not list",
+                    suite.name()
+                )
+            }
+            Error::Module(error) => write!(f, "crypto module: {error}"),
             Error::CacheTooSmall { have, need } => {
                 write!(f, "a cache of {have} blocks is too small: {need} are needed")
             }
@@ -259,6 +284,8 @@ pub enum Event {
     },
     /// The disks take no requests any more.
     DiskGone,
+    /// The crypto module refused: nothing is read or written any more.
+    ModuleRefused(crypto::Error),
     /// The ring of the driver of this virtual device is malformed.
     Ring {
         /// The device.
@@ -285,6 +312,9 @@ impl core::fmt::Display for Event {
             }
             Event::NoSpace { volume } => write!(f, "volume {volume}: the pool is full"),
             Event::Resealed { volume } => write!(f, "volume {volume} is resealed, its old key is destroyed"),
+            Event::ModuleRefused(error) => {
+                write!(f, "crypto module: {error}: every request fails until the pool is mounted again")
+            }
             Event::DiskGone => write!(f, "the disks take no requests any more"),
             Event::Ring { device, error } => write!(f, "virtual disk {device}: malformed ring: {error}"),
         }

@@ -193,6 +193,10 @@ pub enum Refusal {
     ReadOnly,
     /// No random bytes could be had for a key.
     NoRandom,
+    /// The profile of the crypto module does not list the suite.
+    NotApproved,
+    /// The crypto module does not serve.
+    Module,
 }
 
 impl core::fmt::Display for Status {
@@ -217,6 +221,8 @@ impl core::fmt::Display for Refusal {
             Refusal::Busy => "the volume is in use, or is being resealed",
             Refusal::ReadOnly => "the pool may only be read",
             Refusal::NoRandom => "no random bytes could be had",
+            Refusal::NotApproved => "the profile of the crypto module does not list the suite",
+            Refusal::Module => "the crypto module does not serve",
         })
     }
 }

@@ -9,8 +9,8 @@
 //! its volume, to its format and to its epoch; to its physical place it is pinned by the tree and the log.
 
 use crypto::{
-    Aead, Suite,
-    aead::{Nonce, Sector, Tag},
+    Error, Nonce, Sector, Suite, Tag,
+    module::{AeadService, Module},
 };
 use keystore::DataKey;
 
@@ -39,7 +39,7 @@ pub fn nonce(version: u64, volume: u32, domain: u8) -> Nonce {
 /// The cipher of one volume in one epoch.
 #[derive(Debug)]
 pub struct Sealer {
-    aead: Aead,
+    aead: AeadService,
     volume: u32,
     epoch: u16,
     /// The associated data with block 0.
@@ -48,14 +48,17 @@ pub struct Sealer {
 
 impl Sealer {
     /// The cipher of `epoch` of `volume`.
-    pub fn new(volume: u32, epoch: u16, suite: Suite, key: &DataKey) -> Sealer {
+    ///
+    /// # Errors
+    /// [`Error::NotApproved`] if the module's profile does not list the suite, [`Error::State`] if it does not serve.
+    pub fn new(module: &'static Module, volume: u32, epoch: u16, suite: Suite, key: &DataKey) -> Result<Sealer, Error> {
         let mut aad = [0; AAD_BYTES];
         aad[..4].copy_from_slice(b"SV1\0");
         aad[4..6].copy_from_slice(&VERSION.0.to_le_bytes());
         aad[6..8].copy_from_slice(&suite.id().to_le_bytes());
         aad[8..12].copy_from_slice(&volume.to_le_bytes());
         aad[20..22].copy_from_slice(&epoch.to_le_bytes());
-        Sealer { aead: key.aead(suite), volume, epoch, aad }
+        Ok(Sealer { aead: key.aead(module, suite)?, volume, epoch, aad })
     }
 
     /// The epoch's number.
@@ -76,13 +79,24 @@ impl Sealer {
     }
 
     /// Seals up to [`BATCH`] blocks, whose nonces must be fresh, from one buffer to another. All slices have one length.
-    pub fn seal(&self, nonces: &[Nonce], aads: &[Aad], plain: &[Sector], sealed: &mut [Sector], tags: &mut [Tag]) {
-        self.aead
-            .seal_batch(nonces, aads, plain, sealed, tags)
-            .expect("the slices have one length, a block every mode");
+    ///
+    /// # Errors
+    /// [`Error::State`] if the crypto module does not serve; nothing is written then.
+    pub fn seal(
+        &self,
+        nonces: &[Nonce],
+        aads: &[Aad],
+        plain: &[Sector],
+        sealed: &mut [Sector],
+        tags: &mut [Tag],
+    ) -> Result<(), Error> {
+        self.aead.seal_batch(nonces, aads, plain, sealed, tags)
     }
 
     /// Opens up to [`BATCH`] blocks; `good[i]` says whether block `i` is what was sealed, else its plaintext is zeros.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the crypto module does not serve: nothing is written then, and nothing known about the blocks.
     pub fn open(
         &self,
         nonces: &[Nonce],
@@ -91,34 +105,54 @@ impl Sealer {
         plain: &mut [Sector],
         tags: &[Tag],
         good: &mut [bool],
-    ) {
+    ) -> Result<(), Error> {
         let mut results = [Ok(()); BATCH];
         let results = &mut results[..nonces.len()];
-        self.aead.open_batch(nonces, aads, sealed, plain, tags, results).expect("the slices have one length");
+        self.aead.open_batch(nonces, aads, sealed, plain, tags, results)?;
         good.iter_mut().zip(results).for_each(|(good, result)| *good = result.is_ok());
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crypto::{host, module::Profile};
+
     use super::*;
+
+    #[test]
+    fn a_module_in_error_seals_and_opens_no_block() {
+        let module = host::fresh(Profile::Kcmvp);
+        let sealer = Sealer::new(module, 1, 1, Suite::Aria256Gcm, &DataKey::new(&[7; 32])).unwrap();
+        let (nonces, aads) = ([sealer.nonce(5)], [sealer.aad(9)]);
+        let (mut sealed, mut tags) = ([[0; 4096]], [[0; 16]]);
+        sealer.seal(&nonces, &aads, &[[3; 4096]], &mut sealed, &mut tags).unwrap();
+        module.conditional_failed().unwrap();
+        let (mut plain, mut good, before) = ([[1; 4096]], [false], (sealed, tags));
+        assert!(sealer.open(&nonces, &aads, &sealed, &mut plain, &tags, &mut good).is_err());
+        assert!(sealer.seal(&[sealer.nonce(6)], &aads, &[[3; 4096]], &mut sealed, &mut tags).is_err());
+        assert_eq!((plain, good, (sealed, tags)), ([[1; 4096]], [false], before));
+    }
 
     #[test]
     fn a_block_opens_at_its_place_volume_epoch_and_version_only() {
         for suite in Suite::ALL {
             let key = DataKey::new(&[7; 32]);
-            let sealer = Sealer::new(1, 1, suite, &key);
+            let sealer = |volume, epoch| Sealer::new(host::module(), volume, epoch, suite, &key).unwrap();
+            let (elsewhere, later) = (sealer(2, 1), sealer(1, 2));
+            let sealer = sealer(1, 1);
             let (mut sealed, mut tags) = ([[0; 4096]], [[0; 16]]);
-            sealer.seal(&[sealer.nonce(5)], &[sealer.aad(9)], &[[3; 4096]], &mut sealed, &mut tags);
+            sealer.seal(&[sealer.nonce(5)], &[sealer.aad(9)], &[[3; 4096]], &mut sealed, &mut tags).unwrap();
             let opens = |sealer: &Sealer, version, block| {
                 let (mut plain, mut good) = ([[1; 4096]], [false]);
-                sealer.open(&[sealer.nonce(version)], &[sealer.aad(block)], &sealed, &mut plain, &tags, &mut good);
+                sealer
+                    .open(&[sealer.nonce(version)], &[sealer.aad(block)], &sealed, &mut plain, &tags, &mut good)
+                    .unwrap();
                 assert_eq!(plain[0], [if good[0] { 3 } else { 0 }; 4096]);
                 good[0]
             };
             assert!(!opens(&sealer, 5, 8) && !opens(&sealer, 6, 9));
-            assert!(!opens(&Sealer::new(2, 1, suite, &key), 5, 9));
-            assert!(!opens(&Sealer::new(1, 2, suite, &key), 5, 9));
+            assert!(!opens(&elsewhere, 5, 9) && !opens(&later, 5, 9));
             assert!(opens(&sealer, 5, 9));
         }
     }

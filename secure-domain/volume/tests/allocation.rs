@@ -134,7 +134,7 @@ fn settle(pool: &mut TestPool) -> usize {
 #[test]
 fn a_pool_that_serves_allocates_nothing() {
     let disk = Uncounted(RamDisk::new(vec![0; 16 * 1024 * BLOCK_BYTES], 1024, 7));
-    let root = RootKey::from_huk(&[1; 32]);
+    let root = RootKey::from_huk(crypto::host::module(), &[1; 32]).unwrap();
     let random = Box::new(|out: &mut [u8]| {
         out.fill(7);
         Ok(())

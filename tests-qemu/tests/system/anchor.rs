@@ -10,6 +10,7 @@ use anchor::flash::DevelopmentAnchor;
 use anchor::flash::model::SimulatedNor;
 use anchor::{MonotonicStore, Record};
 use anyhow::{Context, Result, ensure};
+use crypto::host;
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Group, alone};
 use xtask::{process, qemu};
@@ -92,7 +93,7 @@ impl block::Registers for Flash {
 /// A flash file at counter 510, made by the model: the record after the next two lies in the other sector.
 fn prepared(place: &Place) -> Result<std::path::PathBuf> {
     let flash = SimulatedNor::new(SECTORS, SECTOR_BYTES, BUFFER_LOG2);
-    let mut anchor = DevelopmentAnchor::new(flash, &KEY)?;
+    let mut anchor = DevelopmentAnchor::new(flash, host::mac_key(&KEY))?;
     anchor.read()?;
     for counter in 0..510 {
         advance(&mut anchor, counter)?;
@@ -114,7 +115,7 @@ fn advance(anchor: &mut impl MonotonicStore, counter: u64) -> Result<()> {
 }
 
 fn open(file: &Path, expected: &[u64]) -> Result<(DevelopmentAnchor<Flash>, u64)> {
-    let mut anchor = DevelopmentAnchor::new(Flash::start(file)?, &KEY)?;
+    let mut anchor = DevelopmentAnchor::new(Flash::start(file)?, host::mac_key(&KEY))?;
     let found = anchor.read()?;
     ensure!(expected.contains(&found.counter), "the counter is {}, not one of {expected:?}", found.counter);
     ensure!(found.record == record(found.counter), "the record is another");

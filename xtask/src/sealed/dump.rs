@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use keystore::RootKey;
+use keystore::{PoolKeys, RootKey};
 use volume::BLOCK_BYTES;
 use volume::record::anchored::Anchored;
 use volume::record::superblock::Superblock;
@@ -68,6 +68,13 @@ struct Contents<'a> {
     root: Option<&'a RootKey>,
     /// What the anchor holds, if that could be read.
     anchored: Option<Anchored>,
+}
+
+impl Contents<'_> {
+    /// The pool's keys, if its device is known.
+    fn keys(&self) -> Option<PoolKeys> {
+        self.root?.pool_keys(&self.superblock.pool).ok()
+    }
 }
 
 impl Contents<'_> {

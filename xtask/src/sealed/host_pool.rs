@@ -73,7 +73,7 @@ impl HostPool {
     /// # Errors
     /// Why a disk is none that a pool can be made of.
     pub fn format(disks: Vec<FileDisk>, anchor: &Path, root: &RootKey, new: &FormatOptions) -> Result<Self> {
-        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, true)?, &root.anchor_key())?;
+        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, true)?, root.anchor_key()?)?;
         let pool = volume::format(disks, anchor, root, random(), new, &options(Access::ReadWrite), || true);
         Ok(Self { pool: pool.map_err(|error| anyhow::anyhow!("{error}"))?, slots: Slots::new() })
     }
@@ -85,7 +85,7 @@ impl HostPool {
     pub fn mount(disks: &[&Path], anchor: &Path, root: &RootKey, access: Access) -> Result<(Self, Recovery)> {
         let writable = access == Access::ReadWrite;
         let disks = disks.iter().map(|disk| FileDisk::open(disk, writable)).collect::<Result<_>>()?;
-        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, writable)?, &root.anchor_key())?;
+        let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, writable)?, root.anchor_key()?)?;
         let mounted = volume::mount(disks, anchor, root, random(), &options(access), || true);
         let (pool, recovery) = mounted.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok((Self { pool, slots: Slots::new() }, recovery))

@@ -1,6 +1,6 @@
 //! One slot of the journal.
 
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
 use zeroize::Zeroizing;
 
 use crate::{Error, RECORD_BYTES, Record, Snapshot};
@@ -53,7 +53,10 @@ pub(super) fn may_be_cut_off(first: u32, last: u32) -> bool {
 }
 
 /// The slot of record number `counter`.
-pub(super) fn encode(counter: u64, record: &Record, key: &HmacSha256) -> Zeroizing<Image> {
+///
+/// # Errors
+/// [`Error::Module`] if the crypto module does not serve.
+pub(super) fn encode(counter: u64, record: &Record, key: &MacKey) -> Result<Zeroizing<Image>, Error> {
     let bytes = record.bytes();
     let mut slot = Zeroizing::new([0xff; SLOT_BYTES]);
     slot[..MAC].fill(0);
@@ -61,31 +64,28 @@ pub(super) fn encode(counter: u64, record: &Record, key: &HmacSha256) -> Zeroizi
     slot[LENGTH..COUNTER].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
     slot[COUNTER..COUNTER + 8].copy_from_slice(&counter.to_le_bytes());
     slot[RECORD..RECORD + bytes.len()].copy_from_slice(bytes);
-    let mut mac = key.clone();
-    mac.update(&slot[..MAC]);
-    slot[MAC..MAC_END].copy_from_slice(&mac.finish());
+    let mac = key.mac(&[&slot[..MAC]]).map_err(Error::Module)?;
+    slot[MAC..MAC_END].copy_from_slice(&mac);
     slot[SLOT_BYTES - 4..].copy_from_slice(&DONE.to_le_bytes());
-    Zeroizing::new(core::array::from_fn(|word| u32::from_le_bytes(array(&slot, word * 4))))
+    Ok(Zeroizing::new(core::array::from_fn(|word| u32::from_le_bytes(array(&slot, word * 4)))))
 }
 
 /// The record of a slot that says it holds one.
 ///
 /// # Errors
-/// [`Error::Damaged`] if it does not verify.
-pub(super) fn decode(image: &Image, key: &HmacSha256) -> Result<Snapshot, Error> {
+/// [`Error::Damaged`] if it does not verify, [`Error::Module`] if the crypto module does not serve.
+pub(super) fn decode(image: &Image, key: &MacKey) -> Result<Snapshot, Error> {
     let mut slot = Zeroizing::new([0; SLOT_BYTES]);
     for (bytes, word) in slot.as_chunks_mut::<4>().0.iter_mut().zip(image) {
         *bytes = word.to_le_bytes();
     }
-    let mut mac = key.clone();
-    mac.update(&slot[..MAC]);
-    mac.verify(&array(&slot, MAC)).map_err(|_| Error::Damaged)?;
+    key.verify(&[&slot[..MAC]], &slot[MAC..MAC_END]).map_err(|error| Error::of_mac(error, Error::Damaged))?;
     let counter = u64::from_le_bytes(array(&slot, COUNTER));
     let len = u32::from_le_bytes(array(&slot, LENGTH)) as usize;
     let bytes = slot[RECORD..MAC].get(..len).ok_or(Error::Damaged)?;
     let record = Record::new(bytes)?;
     // What is ours has one encoding, and numbers begin at one.
-    if counter == 0 || *encode(counter, &record, key) != *image {
+    if counter == 0 || *encode(counter, &record, key)? != *image {
         return Err(Error::Damaged);
     }
     Ok(Snapshot { counter, record })

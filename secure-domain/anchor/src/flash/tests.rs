@@ -2,6 +2,7 @@
 
 use std::vec::Vec;
 
+use crypto::{host, module::Profile};
 use proptest::prelude::*;
 
 use super::model::{Cut, SimulatedNor};
@@ -16,7 +17,7 @@ fn small(buffered: bool) -> SimulatedNor {
 }
 
 fn open(flash: &SimulatedNor) -> Anchor {
-    Anchor::new(flash.clone(), &KEY).unwrap()
+    Anchor::new(flash.clone(), host::mac_key(&KEY)).unwrap()
 }
 
 fn record(byte: u8) -> Record {
@@ -59,6 +60,18 @@ fn snapshot(counter: u8) -> Snapshot {
 }
 
 #[test]
+fn a_module_in_error_reads_and_writes_no_record() {
+    let module = host::fresh(Profile::Kcmvp);
+    let mut anchor = Anchor::new(advanced(small(true), 2), module.mac_key(&KEY).unwrap()).unwrap();
+    assert_eq!(anchor.read(), Ok(snapshot(2)));
+    module.conditional_failed().unwrap();
+    let refused = Error::Module(crypto::Error::State(crypto::state::State::SimpleError));
+    assert_eq!(anchor.start(2, &record(3)), Err(refused));
+    assert_eq!(anchor.read(), Err(refused));
+    assert_eq!(open(anchor.registers()).read(), Ok(snapshot(2)), "the record stands");
+}
+
+#[test]
 fn what_is_no_flash_is_refused() {
     struct Nothing;
     impl Registers for Nothing {
@@ -67,9 +80,9 @@ fn what_is_no_flash_is_refused() {
         }
         fn write(&mut self, _: usize, _: u32) {}
     }
-    assert!(matches!(DevelopmentAnchor::new(Nothing, &KEY), Err(Error::NoDevice)));
+    assert!(matches!(DevelopmentAnchor::new(Nothing, host::mac_key(&KEY)), Err(Error::NoDevice)));
     let one_sector = SimulatedNor::new(1, 2048, 6);
-    assert!(matches!(Anchor::new(one_sector, &KEY), Err(Error::NoDevice)));
+    assert!(matches!(Anchor::new(one_sector, host::mac_key(&KEY)), Err(Error::NoDevice)));
 }
 
 #[test]
@@ -91,7 +104,7 @@ fn foreign_contents_are_refused_and_not_written() {
 fn an_anchor_of_another_key_is_refused_and_not_written() {
     let flash = advanced(small(true), 5);
     let before = flash.operations;
-    let mut other = Anchor::new(flash, &[0; 32]).unwrap();
+    let mut other = Anchor::new(flash, host::mac_key(&[0; 32])).unwrap();
     assert_eq!(other.read(), Err(Error::Damaged));
     assert_eq!(other.registers().operations, before);
 }
@@ -219,7 +232,7 @@ fn sectors_take_turns() {
 #[test]
 fn a_bank_like_qemus_holds_a_thousand_records_before_the_first_erasure() {
     let mut flash = SimulatedNor::new(256, 256 << 10, 11);
-    let mut anchor = Anchor::new(flash, &KEY).unwrap();
+    let mut anchor = Anchor::new(flash, host::mac_key(&KEY)).unwrap();
     assert_eq!(anchor.nor.geometry(), nor::Geometry { sector_bytes: 256 << 10, sectors: 256, buffer_words: 1024 });
     anchor.read().unwrap();
     for counter in 0..1024 {

@@ -1,6 +1,6 @@
 //! What is asked of the device, and which frame answers it.
 
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
 
 use super::frame::{BLOCK_BYTES, Fields, Frame, NONCE_BYTES, kind, result};
 use crate::Error;
@@ -36,7 +36,10 @@ impl Question {
     }
 
     /// The request to write `block`, signed with `key`.
-    pub fn write_frame(&self, block: &[u8; BLOCK_BYTES], key: &HmacSha256) -> Frame {
+    ///
+    /// # Errors
+    /// [`Error::Module`] if the crypto module does not serve.
+    pub fn write_frame(&self, block: &[u8; BLOCK_BYTES], key: &MacKey) -> Result<Frame, Error> {
         Fields { data: *block, ..self.request() }.frame().signed(key)
     }
 
@@ -44,8 +47,8 @@ impl Question {
     ///
     /// # Errors
     /// [`Error::NoKey`]; [`Error::Forged`] for a frame that is not the device's, or not the answer to this question;
-    /// [`Error::Device`] for an authentic report of failure.
-    pub fn check(&self, answer: &Frame, key: &HmacSha256) -> Result<Fields, Error> {
+    /// [`Error::Device`] for an authentic report of failure; [`Error::Module`] if the crypto module does not serve.
+    pub fn check(&self, answer: &Frame, key: &MacKey) -> Result<Fields, Error> {
         let fields = answer.fields();
         let request = self.request();
         if fields.kind != kind::response(request.kind) {

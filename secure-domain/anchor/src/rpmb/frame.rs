@@ -6,7 +6,7 @@
 //!                  └────────────────── what the MAC covers: 284 bytes ─────────────────┘
 //! ```
 
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
 
 use crate::Error;
 
@@ -149,26 +149,22 @@ impl Frame {
         self.array(MAC.start)
     }
 
-    /// The same frame with the MAC that `key`, a fresh HMAC, gives it.
-    #[must_use]
-    pub fn signed(mut self, key: &HmacSha256) -> Frame {
-        let mac = self.keyed(key).finish();
-        self.0[MAC].copy_from_slice(&mac);
-        self
-    }
-
-    /// Checks the MAC under `key`, a fresh HMAC.
+    /// The same frame with the MAC that `key` gives it.
     ///
     /// # Errors
-    /// [`Error::Forged`] if it is another.
-    pub fn verify(&self, key: &HmacSha256) -> Result<(), Error> {
-        self.keyed(key).verify(&self.mac()).map_err(|_| Error::Forged)
+    /// [`Error::Module`] if the crypto module does not serve.
+    pub fn signed(mut self, key: &MacKey) -> Result<Frame, Error> {
+        let mac = key.mac(&[&self.0[DATA..]]).map_err(Error::Module)?;
+        self.0[MAC].copy_from_slice(&mac);
+        Ok(self)
     }
 
-    fn keyed(&self, key: &HmacSha256) -> HmacSha256 {
-        let mut hmac = key.clone();
-        hmac.update(&self.0[DATA..]);
-        hmac
+    /// Checks the MAC under `key`.
+    ///
+    /// # Errors
+    /// [`Error::Forged`] if it is another, [`Error::Module`] if the crypto module does not serve.
+    pub fn verify(&self, key: &MacKey) -> Result<(), Error> {
+        key.verify(&[&self.0[DATA..]], &self.mac()).map_err(|error| Error::of_mac(error, Error::Forged))
     }
 
     fn array<const LEN: usize>(&self, start: usize) -> [u8; LEN] {

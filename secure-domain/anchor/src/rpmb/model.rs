@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, collections::BTreeMap, vec, vec::Vec};
 
-use crypto::hash::HmacSha256;
+use crypto::{host, module::MacKey};
 
 use super::frame::{BLOCK_BYTES, FRAME_BYTES, Fields, Frame, kind, result};
 use super::{Error, FrameLink};
@@ -33,7 +33,7 @@ pub enum Fault {
 /// An RPMB device.
 #[derive(Clone)]
 pub struct Device {
-    key: Option<HmacSha256>,
+    key: Option<[u8; 32]>,
     /// Its count of writes. Tests may change it.
     pub writes: u32,
     /// Its blocks. Tests may change them, as no adversary could.
@@ -117,7 +117,7 @@ impl Device {
         if self.key.is_some() {
             return self.reply(kind::PROGRAM_KEY, result::WRITE);
         }
-        self.key = Some(HmacSha256::new(&request.mac()));
+        self.key = Some(request.mac());
         self.reply(kind::PROGRAM_KEY, result::OK)
     }
 
@@ -127,14 +127,14 @@ impl Device {
             write_counter: device.writes,
             ..device.reply(kind::WRITE, code)
         };
-        let Some(key) = &self.key else { return reply(self, result::NO_KEY) };
+        let Some(key) = self.mac_key() else { return reply(self, result::NO_KEY) };
         if self.writes == u32::MAX {
             return reply(self, result::WRITE);
         }
         if usize::from(fields.address) >= self.blocks.len() || fields.block_count != 1 {
             return reply(self, result::ADDRESS);
         }
-        if request.verify(key).is_err() {
+        if request.verify(&key).is_err() {
             return reply(self, result::AUTHENTICATION);
         }
         if fields.write_counter != self.writes {
@@ -160,9 +160,13 @@ impl Device {
         Fields { result: code | expired, ..Fields::new(kind::response(request)) }
     }
 
+    fn mac_key(&self) -> Option<MacKey> {
+        self.key.map(|key| host::mac_key(&key))
+    }
+
     fn sign(&self, answer: Fields) -> Frame {
-        match &self.key {
-            Some(key) => answer.frame().signed(key),
+        match self.mac_key() {
+            Some(key) => answer.frame().signed(&key).expect("the module of the process serves"),
             None => answer.frame(),
         }
     }

@@ -1,6 +1,6 @@
 //! One of the two blocks, and which of them counts.
 
-use crypto::hash::sha256;
+use crypto::module::Module;
 use zeroize::Zeroizing;
 
 use super::frame::BLOCK_BYTES;
@@ -26,34 +26,34 @@ pub(super) enum Slot {
 }
 
 /// The block of record number `counter`.
-pub(super) fn encode(counter: u64, record: &Record) -> Zeroizing<[u8; BLOCK_BYTES]> {
+pub(super) fn encode(counter: u64, record: &Record, module: &Module) -> Result<Zeroizing<[u8; BLOCK_BYTES]>, Error> {
     let mut block = Zeroizing::new([0; BLOCK_BYTES]);
     let bytes = record.bytes();
     block[..COUNTER].copy_from_slice(&MAGIC);
     block[COUNTER..LENGTH].copy_from_slice(&counter.to_le_bytes());
     block[LENGTH] = bytes.len() as u8; // At most RECORD_BYTES = 224.
     block[RECORD..RECORD + bytes.len()].copy_from_slice(bytes);
-    let digest = sha256(&*block);
+    let digest = module.sha256(&*block).map_err(Error::Module)?;
     block[CHECK].copy_from_slice(&digest[..CHECK.len()]);
-    block
+    Ok(block)
 }
 
 impl Slot {
     /// Reads block `index` (0 or 1).
-    pub(super) fn parse(block: &[u8; BLOCK_BYTES], index: u16) -> Slot {
+    pub(super) fn parse(block: &[u8; BLOCK_BYTES], index: u16, module: &Module) -> Result<Slot, Error> {
         if block.iter().all(|&byte| byte == 0) || block.iter().all(|&byte| byte == 0xff) {
-            return Slot::Blank;
+            return Ok(Slot::Blank);
         }
         let counter = u64::from_le_bytes(core::array::from_fn(|byte| block[COUNTER + byte]));
         let Some(record) = block.get(RECORD..RECORD + usize::from(block[LENGTH])).and_then(|it| Record::new(it).ok())
         else {
-            return Slot::Other;
+            return Ok(Slot::Other);
         };
         // What encodes to the same bytes, and lies where it belongs, is ours.
-        if *block != *encode(counter, &record) || counter == 0 || counter % 2 != u64::from(index) {
-            return Slot::Other;
+        if *block != *encode(counter, &record, module)? || counter == 0 || counter % 2 != u64::from(index) {
+            return Ok(Slot::Other);
         }
-        Slot::Held(Snapshot { counter, record })
+        Ok(Slot::Held(Snapshot { counter, record }))
     }
 }
 

@@ -5,8 +5,8 @@
 use core::fmt::{self, Write};
 use core::hint::black_box;
 
-use crypto::aead::SECTOR_LEN;
-use crypto::{Aead, Algorithm, BlockCipher, Mode, Suite, ctr};
+use crypto::algorithms::{Aead, BlockCipher, ctr};
+use crypto::{Algorithm, Mode, SECTOR_LEN, Suite};
 
 use crate::check::{KEY, SECTORS, buffers};
 use crate::machine::{Console, now_ns};

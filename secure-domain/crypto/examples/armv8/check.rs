@@ -1,11 +1,11 @@
 //! What is checked: the ARMv8 kernels against the portable ones.
 use core::fmt::Write;
 
-use crypto::aead::{SECTOR_LEN, Sector};
-use crypto::hash::HmacSha256;
+use crypto::algorithms::hash::HmacSha256;
+use crypto::algorithms::{Aead, BlockCipher, CpuFeatures, ctr};
 use crypto::module::{Module, Profile};
 use crypto::selftest::{Image, integrity_mac};
-use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, ctr};
+use crypto::{Algorithm, SECTOR_LEN, Sector, Suite};
 
 use crate::machine::Console;
 

@@ -1,6 +1,6 @@
 //! AEAD keys in service: they ask the module before every call.
 use super::Module;
-use crate::aead::{Aead, Keyed, Nonce, Tag};
+use crate::aead::{Aead, Keyed, Nonce, Sector, Tag};
 use crate::block::BlockCipher;
 use crate::ccm::Ccm;
 use crate::error::Error;
@@ -9,13 +9,13 @@ use crate::suite::{Mode, Suite};
 
 /// An AEAD key in service.
 #[derive(Debug)]
-pub struct AeadService<'m> {
-    module: &'m Module,
+pub struct AeadService {
+    module: &'static Module,
     aead: Aead,
 }
 
-impl<'m> AeadService<'m> {
-    pub(super) const fn new(module: &'m Module, aead: Aead) -> Self {
+impl AeadService {
+    pub(super) const fn new(module: &'static Module, aead: Aead) -> Self {
         Self { module, aead }
     }
 
@@ -37,27 +37,55 @@ impl<'m> AeadService<'m> {
         self.aead.open_in_place(nonce, aad, data, tag)
     }
 
-    /// The AEAD itself for one or many calls, if the module serves now: the way to the batch calls.
+    /// Seals sectors from one buffer to another, each with its own nonce and associated data, and writes their tags. With CCM,
+    /// associated data of one length up to 62 bytes lets up to 16 sectors run side by side. Each byte of `plaintext` is read once.
     ///
     /// # Errors
-    /// [`Error::State`].
-    pub fn aead(&self) -> Result<&Aead, Error> {
-        self.module.permit().map(|()| &self.aead)
+    /// [`Error::State`]; [`Error::BatchShape`] if the slices differ in length. Nothing is written then.
+    pub fn seal_batch<A: AsRef<[u8]>>(
+        &self,
+        nonces: &[Nonce],
+        aads: &[A],
+        plaintext: &[Sector],
+        ciphertext: &mut [Sector],
+        tags: &mut [Tag],
+    ) -> Result<(), Error> {
+        self.module.permit()?;
+        self.aead.seal_batch(nonces, aads, plaintext, ciphertext, tags)
+    }
+
+    /// Opens sectors from one buffer to another and writes one verdict for each to `results`: a sector whose tag is wrong comes
+    /// out zero and does not disturb the others. With CCM `plaintext` must be memory that nobody else can read, since its tags are checked
+    /// behind the deciphering. `ciphertext` must not change meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::BatchShape`] if the slices differ in length. Nothing is written then.
+    pub fn open_batch<A: AsRef<[u8]>>(
+        &self,
+        nonces: &[Nonce],
+        aads: &[A],
+        ciphertext: &[Sector],
+        plaintext: &mut [Sector],
+        tags: &[Tag],
+        results: &mut [Result<(), Error>],
+    ) -> Result<(), Error> {
+        self.module.permit()?;
+        self.aead.open_batch(nonces, aads, ciphertext, plaintext, tags, results)
     }
 }
 
 /// An AEAD key in service for messages, with the lengths of nonces and tags fixed: 12 to 16 bytes of tag and any nonce in GCM; 4, 6, ...
 /// 16 bytes of tag and nonces of 7 to 13 bytes in CCM.
-pub struct MessageService<'m> {
-    module: &'m Module,
+pub struct MessageService {
+    module: &'static Module,
     keyed: Keyed,
     nonce_len: usize,
     tag_len: usize,
 }
 
-impl<'m> MessageService<'m> {
+impl MessageService {
     pub(super) fn new(
-        module: &'m Module,
+        module: &'static Module,
         suite: Suite,
         key: &[u8],
         nonce_len: usize,
@@ -111,7 +139,7 @@ impl<'m> MessageService<'m> {
     }
 }
 
-impl core::fmt::Debug for MessageService<'_> {
+impl core::fmt::Debug for MessageService {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("MessageService { .. }")
     }
@@ -120,20 +148,33 @@ impl core::fmt::Debug for MessageService<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aead::SECTOR_LEN;
+    use crate::host;
     use crate::module::Profile;
-    use crate::selftest::{Image, integrity_mac};
+    use crate::state::State;
 
     const SUITES: [Suite; 2] = [Suite::Aria128Gcm, Suite::Seed128Ccm];
 
-    fn approved() -> Module {
-        let module = Module::power_on(Profile::Kcmvp);
-        module.self_test(&Image { pieces: &[], mac: &integrity_mac(&[]) }).unwrap();
-        module
+    #[test]
+    fn a_module_in_error_seals_and_opens_no_batch() {
+        for suite in [Suite::Aria256Gcm, Suite::Seed128Ccm] {
+            let module = host::fresh(Profile::Kcmvp);
+            let service = module.aead(suite, &[1; 32][..suite.key_len()]).unwrap();
+            let (nonces, aads) = ([[1; 12], [2; 12]], [[0; 24]; 2]);
+            let (mut sealed, mut tags) = ([[9; SECTOR_LEN]; 2], [[0; 16]; 2]);
+            service.seal_batch(&nonces, &aads, &[[7; SECTOR_LEN]; 2], &mut sealed, &mut tags).unwrap();
+            module.conditional_failed().unwrap();
+            let refused = Err(Error::State(State::SimpleError));
+            let (mut out, mut results) = ([[9; SECTOR_LEN]; 2], [Ok(()); 2]);
+            assert_eq!(service.open_batch(&nonces, &aads, &sealed, &mut out, &tags, &mut results), refused);
+            assert_eq!(service.seal_batch(&nonces, &aads, &[[7; SECTOR_LEN]; 2], &mut out, &mut tags), refused);
+            assert_eq!(out, [[9; SECTOR_LEN]; 2]);
+        }
     }
 
     #[test]
     fn a_tag_or_nonce_of_another_length_than_was_fixed_is_refused() {
-        let module = approved();
+        let module = host::fresh(Profile::Kcmvp);
         for suite in SUITES {
             let service = module.messages(suite, &[1; 16], 12, 16).unwrap();
             let mut data = [5; 20];
@@ -149,7 +190,7 @@ mod tests {
     #[test]
     fn a_message_opens_only_unchanged_and_while_the_module_serves() {
         for suite in SUITES {
-            let module = approved();
+            let module = host::fresh(Profile::Kcmvp);
             let service = module.messages(suite, &[1; 16], 13, 14).unwrap();
             let (mut data, mut tag) = ([5; 20], [0; 14]);
             service.seal(&[3; 13], b"header", &mut data, &mut tag).unwrap();

@@ -20,8 +20,8 @@ const MAX_RAW: usize = 384;
 pub(super) const RESEED_AFTER: u32 = 1024;
 
 /// A random bit generator in service: HMAC-DRBG, reseeded from a source under health tests.
-pub struct Random<'m, S> {
-    module: &'m Module,
+pub struct Random<S> {
+    module: &'static Module,
     source: S,
     health: HealthTests,
     raw_len: usize,
@@ -29,8 +29,8 @@ pub struct Random<'m, S> {
     requests: u32,
 }
 
-impl<'m, S: EntropySource> Random<'m, S> {
-    pub(super) fn new(module: &'m Module, mut source: S, entropy_bits: u8) -> Result<Self, Error> {
+impl<S: EntropySource> Random<S> {
+    pub(super) fn new(module: &'static Module, mut source: S, entropy_bits: u8) -> Result<Self, Error> {
         let mut health = HealthTests::new(entropy_bits)?;
         // 256 bits for the strength and 128 in place of a nonce.
         let raw_len = MAX_RAW.div_ceil(usize::from(entropy_bits)).max(48);
@@ -63,9 +63,39 @@ impl<'m, S: EntropySource> Random<'m, S> {
     }
 }
 
-impl<S> core::fmt::Debug for Random<'_, S> {
+impl<S> core::fmt::Debug for Random<S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Random { .. }")
+    }
+}
+
+/// A random bit generator in service that was seeded once, from outside: HMAC-DRBG without a source of its own. How much entropy the
+/// seed holds is the claim of whoever loaded it.
+pub struct SeededRandom {
+    module: &'static Module,
+    drbg: HmacDrbgSha256,
+}
+
+impl SeededRandom {
+    pub(super) fn new(module: &'static Module, entropy: &[u8], nonce: &[u8], purpose: &[u8]) -> Result<Self, Error> {
+        Ok(Self { module, drbg: HmacDrbgSha256::new(entropy, nonce, purpose)? })
+    }
+
+    /// Fills `out`.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::InputLength`] for more than 2^16 bytes; [`Error::ReseedRequired`] after 2^48 requests. `out` is
+    /// zero then.
+    pub fn fill(&mut self, out: &mut [u8]) -> Result<(), Error> {
+        out.fill(0);
+        self.module.permit()?;
+        self.drbg.generate(&[], out)
+    }
+}
+
+impl core::fmt::Debug for SeededRandom {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("SeededRandom { .. }")
     }
 }
 

@@ -89,5 +89,5 @@ pub fn algorithm(section: &str, key_len: usize) -> Option<crypto::Algorithm> {
 
 /// The bytes that a label stands for in the derived files: SHA-256 of `label|0`, `label|1` and so on.
 pub fn label_stream(label: &str, len: usize) -> Vec<u8> {
-    (0..).flat_map(|i| crypto::hash::sha256(format!("{label}|{i}").as_bytes())).take(len).collect()
+    (0..).flat_map(|i| crypto::algorithms::hash::sha256(format!("{label}|{i}").as_bytes())).take(len).collect()
 }

@@ -116,7 +116,7 @@ impl World {
             Refusal::ReadOnly => self.troubled,
             Refusal::CatalogFull => self.volumes.len() > 200,
             Refusal::NoVolume | Refusal::NameTaken => self.troubled,
-            Refusal::Size | Refusal::Layout | Refusal::NoRandom => false,
+            Refusal::Size | Refusal::Layout | Refusal::NoRandom | Refusal::NotApproved | Refusal::Module => false,
         };
         if excused || self.is_tainted() {
             return Ok(());

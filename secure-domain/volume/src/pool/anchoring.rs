@@ -102,6 +102,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// From when on the anchor is to be advanced, as things stand; `None`: there is no reason to.
     fn anchor_due_ms(&self) -> Option<u64> {
+        if self.is_halted() {
+            return None;
+        }
         let Anchoring { since_ms, failed, .. } = self.anchoring;
         let low = self.versions_left() < self.options.reservation / 2;
         let left = self.commands.wants_anchor() && self.secret_to_keep().is_some();
@@ -168,6 +171,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.report(Event::AnchorFailed(error));
         self.anchoring.failed = true;
         self.anchoring.failures += 1;
+        self.fail_anchored();
+    }
+
+    /// What waits for the anchor fails.
+    pub(super) fn fail_anchored(&mut self) {
         for (request, _) in core::mem::take(&mut self.anchoring.waiting) {
             self.fail(request, Status::IoError);
             self.finish_run_of(request);

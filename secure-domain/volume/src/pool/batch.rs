@@ -12,7 +12,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use anchor::MonotonicStore;
 use block::BlockDevice;
-use crypto::aead::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
+use crypto::{NONCE_LEN, Nonce, Sector, TAG_LEN, Tag};
 
 use super::{
     Pool,
@@ -125,25 +125,34 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let (volume, epoch) = (self.volume(slot).record.number, self.volume(slot).sealer.epoch());
             (0..count).for_each(|index| transfer.sealed(volume, epoch, version + index));
         }
-        if self.batch.len != 0 {
-            self.seal_items();
+        if let Err(error) = self.seal_items() {
+            self.refused(error);
         }
         for at in 0..self.batch.whole.len() {
-            self.keep_promise(self.batch.whole[at]);
-            self.append_run(self.batch.whole[at]);
+            let run = self.batch.whole[at];
+            self.keep_promise(run);
+            if self.refusal().is_none() {
+                self.append_run(run);
+            } else {
+                self.fail(self.runs.get(run).request, Status::IoError);
+                self.end_run(run);
+            }
         }
         self.batch.whole.clear();
     }
 
-    fn seal_items(&mut self) {
+    fn seal_items(&mut self) -> Result<(), crypto::Error> {
         let Pool { batch, runs, members, volumes, .. } = self;
         let len = core::mem::take(&mut batch.len);
+        if len == 0 {
+            return Ok(());
+        }
         let sealer = &volumes[batch.key.0].as_ref().expect("a volume with requests is not deleted").sealer;
         let Batch { nonces, aads, plain, sealed, tags, items, .. } = batch;
         let (nonces, aads, plain, items) = (&nonces[..len], &aads[..len], &plain[..len], &items[..len]);
         let target = joined(members, runs, items);
         let in_place = target.is_some();
-        sealer.seal(nonces, aads, plain, target.unwrap_or(&mut sealed[..len]), &mut tags[..len]);
+        sealer.seal(nonces, aads, plain, target.unwrap_or(&mut sealed[..len]), &mut tags[..len])?;
         for (slot, Item { run, index }) in items.iter().enumerate() {
             let state = runs.get_mut(*run);
             state.tags[*index] = tags[slot];
@@ -155,6 +164,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 sector(members, state, 1, *index).copy_from_slice(&sealed[slot]);
             }
         }
+        Ok(())
     }
 
     /// Opens what came from the disks, in batches, and hands on what is good.
@@ -237,33 +247,53 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         let len = core::mem::take(&mut self.batch.len);
         let mut good = [false; BATCH];
-        let Pool { batch, runs, members, volumes, .. } = self;
-        let sealer = volumes[batch.key.0].as_ref().and_then(|volume| volume.sealer_of(batch.key.1));
-        if let Some(sealer) = sealer.filter(|_| len != 0) {
-            let Batch { nonces, aads, sealed, plain, tags, items, .. } = batch;
-            let source = match joined(members, runs, &items[..len]) {
-                Some(source) => source,
-                None => {
-                    for (sealed, Item { run, index }) in sealed.iter_mut().zip(&items[..len]) {
-                        *sealed = *sector(members, runs.get(*run), 0, *index);
-                    }
-                    &mut sealed[..len]
-                }
-            };
-            let (tags, plain) = (&tags[..len], &mut plain[..len]);
-            sealer.open(&nonces[..len], &aads[..len], source, plain, tags, &mut good[..len]);
-        }
-        let mut from = 0;
-        while from < len {
-            let until = self.same_fate(&good[..len], from);
-            self.hand_on(from..until, good[from], transfer);
-            from = until;
+        match self.open_batch(len, &mut good) {
+            Ok(()) => self.hand_on_all(&good[..len], transfer),
+            Err(error) => self.open_nothing(len, error),
         }
         let mut whole = core::mem::take(&mut self.batch.whole);
         for run in whole.drain(..) {
             self.finish_opened(run);
         }
         self.batch.whole = whole;
+    }
+
+    fn open_batch(&mut self, len: usize, good: &mut [bool; BATCH]) -> Result<(), crypto::Error> {
+        let Pool { batch, runs, members, volumes, .. } = self;
+        let sealer = volumes[batch.key.0].as_ref().and_then(|volume| volume.sealer_of(batch.key.1));
+        let Some(sealer) = sealer.filter(|_| len != 0) else { return Ok(()) };
+        let Batch { nonces, aads, sealed, plain, tags, items, .. } = batch;
+        let source = match joined(members, runs, &items[..len]) {
+            Some(source) => source,
+            None => {
+                for (sealed, Item { run, index }) in sealed.iter_mut().zip(&items[..len]) {
+                    *sealed = *sector(members, runs.get(*run), 0, *index);
+                }
+                &mut sealed[..len]
+            }
+        };
+        let (tags, plain) = (&tags[..len], &mut plain[..len]);
+        sealer.open(&nonces[..len], &aads[..len], source, plain, tags, &mut good[..len])
+    }
+
+    /// Hands on what was opened, in stretches of blocks that fare alike.
+    fn hand_on_all(&mut self, good: &[bool], transfer: &mut impl Transfer) {
+        let mut from = 0;
+        while from < good.len() {
+            let until = self.same_fate(good, from);
+            self.hand_on(from..until, good[from], transfer);
+            from = until;
+        }
+    }
+
+    /// The crypto module refused: nothing is known about the blocks of the batch.
+    fn open_nothing(&mut self, len: usize, error: crypto::Error) {
+        self.refused(error);
+        for slot in 0..len {
+            let run = self.batch.items[slot].run;
+            self.runs.get_mut(run).spoiled = true;
+            self.fail(self.runs.get(run).request, Status::IoError);
+        }
     }
 
     /// All blocks of the run were opened, or could not be: what becomes of it depends on what it is for.
@@ -300,7 +330,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let plain = &mut copy_bytes(members, state, 0).as_chunks_mut().0[..count];
         batch.plain[..count].copy_from_slice(plain);
         let Batch { nonces, aads, plain, sealed, .. } = batch;
-        sealer.seal(&nonces[..count], &aads[..count], &plain[..count], &mut sealed[..count], &mut state.tags[..count]);
+        let (nonces, aads, plain, tags) = (&nonces[..count], &aads[..count], &plain[..count], &mut state.tags[..count]);
+        if let Err(error) = sealer.seal(nonces, aads, plain, &mut sealed[..count], tags) {
+            self.refused(error);
+            self.end_run(run);
+            return;
+        }
         for copy in 0..copies {
             copy_bytes(members, state, copy).as_chunks_mut().0[..count].copy_from_slice(&sealed[..count]);
         }

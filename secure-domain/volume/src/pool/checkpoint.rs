@@ -267,7 +267,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             None => self.superblock.roots[member],
         };
         let stamp = now.next_stamp(self.checkpoint.next.checkpoint);
-        let slot = Slot::of(&self.tree_key, position, stamp, &image);
+        let slot = match Slot::of(self.keys.tree(), position, stamp, &image) {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.members[member].device.release(buffer);
+                self.refused(error);
+                return false;
+            }
+        };
         match parent {
             Some(parent) => self.cache.set_entry(parent, child, &slot.encode()),
             None => self.checkpoint.next.roots[member] = slot,
@@ -347,9 +354,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         while self.checkpoint.issued < self.members.len() && self.can_start(self.checkpoint.issued) {
             let member = self.checkpoint.issued;
             let Some(buffer) = self.members[member].device.allocate(1) else { return };
+            let device = &mut self.members[member].device;
+            if let Err(error) = self.checkpoint.next.encode(member, &self.keys, device.bytes(&buffer)) {
+                device.release(buffer);
+                self.refused(error);
+                return;
+            }
             self.checkpoint.issued += 1;
             self.checkpoint.outstanding += 1;
-            self.checkpoint.next.encode(member, &self.keys, self.members[member].device.bytes(&buffer));
             self.start_write(Kind::StoreSuperblock, member, self.checkpoint.next.sequence % RING_BLOCKS, buffer);
         }
         if self.checkpoint.phase != Phase::Superblock

@@ -184,9 +184,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let key = DataKey::new(&random);
         let version = self.take_versions(1);
         let secret = self.commands.undropped.as_ref().unwrap_or(&self.anchoring.held.secret);
-        let kek = self.keys.kek(&secret.bytes);
-        let epoch = Epoch::wrap(volume, number, suite, secret.generation, version, &kek, &key);
-        Ok((epoch, Sealer::new(volume, number, suite, &key)))
+        let generation = secret.generation;
+        let wrapped = self.keys.kek(&secret.bytes).and_then(|kek| {
+            let sealer = Sealer::new(self.keys.module(), volume, number, suite, &key)?;
+            Ok((Epoch::wrap(volume, number, suite, generation, version, &kek, &key)?, sealer))
+        });
+        wrapped.map_err(|error| self.refuse_command(error))
+    }
+
+    /// The crypto module refuses what a command needs.
+    fn refuse_command(&mut self, error: crypto::Error) -> Refusal {
+        if error == crypto::Error::NotApproved {
+            return Refusal::NotApproved;
+        }
+        self.refused(error);
+        Refusal::Module
     }
 
     fn check_name(&self, name: &Name) -> Result<(), Refusal> {
@@ -271,8 +283,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return;
         }
         self.hold_extents();
-        self.rewrap();
-        self.carry();
+        match self.rewrap() {
+            Ok(()) => self.carry(),
+            Err(error) => self.refused(error),
+        }
     }
 
     /// Gives the anchor a record that a command needs; a failure ends the command.
@@ -307,9 +321,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Wraps the keys of all volumes that remain under the next secret.
-    fn rewrap(&mut self) {
-        let Some(Running { change, .. }) = &self.commands.running else { return };
-        let (first, Some(secret)) = (change.records[0], change.secret.clone()) else { return };
+    fn rewrap(&mut self) -> Result<(), crypto::Error> {
+        let Some(Running { change, .. }) = &self.commands.running else { return Ok(()) };
+        let (first, Some(secret)) = (change.records[0], change.secret.clone()) else { return Ok(()) };
         let mut records = vec![first];
         for (slot, volume) in self.volumes.iter().enumerate() {
             if let Some(volume) = volume
@@ -321,21 +335,23 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for (_, record) in &mut records {
             if let Some(record) = record {
                 let number = record.number;
-                record.epoch = self.rewrapped(number, &record.epoch, &secret);
-                record.old = record.old.as_ref().map(|old| self.rewrapped(number, old, &secret));
+                record.epoch = self.rewrapped(number, &record.epoch, &secret)?;
+                record.old = record.old.as_ref().map(|old| self.rewrapped(number, old, &secret)).transpose()?;
             }
         }
         if let Some(Running { change, .. }) = &mut self.commands.running {
             change.records = records;
         }
+        Ok(())
     }
 
     /// The epoch with its key wrapped under `secret`.
-    fn rewrapped(&mut self, volume: u32, epoch: &Epoch, secret: &Secret) -> Epoch {
+    fn rewrapped(&mut self, volume: u32, epoch: &Epoch, secret: &Secret) -> Result<Epoch, crypto::Error> {
         let version = self.take_versions(1);
-        let key = epoch.unwrap(volume, &self.keys.kek(&self.anchoring.held.secret.bytes));
-        let key = key.expect("the key was unwrapped at the mount or wrapped here");
-        Epoch::wrap(volume, epoch.number, epoch.suite, secret.generation, version, &self.keys.kek(&secret.bytes), &key)
+        let (old, new) = (self.keys.kek(&self.anchoring.held.secret.bytes)?, self.keys.kek(&secret.bytes)?);
+        // It was unwrapped at the mount or wrapped here: what can refuse is the module.
+        let key = epoch.unwrap(volume, &old)?;
+        Epoch::wrap(volume, epoch.number, epoch.suite, secret.generation, version, &new, &key)
     }
 
     /// Asks for the checkpoint that makes the change true.

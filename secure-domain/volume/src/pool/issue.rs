@@ -39,7 +39,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let operation = self.requests.get(request).operation;
         let Some((_, blocks)) = range(&operation) else { return self.issue_flush(request) };
         let writes = !matches!(operation, Operation::Read { .. });
-        if writes && self.stopped {
+        if self.is_halted() || writes && self.stopped {
             self.give_up(request, Status::IoError);
         }
         // Bounded: every turn but the last issues at least one block.

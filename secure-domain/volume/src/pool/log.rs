@@ -345,7 +345,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             if record + 1 == records {
                 self.log.stated = self.log.covered;
             }
-            self.build_record(part);
+            if let Err(error) = self.build_record(part) {
+                // The entries are given up; the runs that made them fail when the pool stops.
+                self.refused(error);
+                return;
+            }
         }
         self.log.force = false;
         self.log.open = entries;
@@ -363,7 +367,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.moved = true;
     }
 
-    fn build_record(&mut self, entries: &[LogEntryBytes]) {
+    fn build_record(&mut self, entries: &[LogEntryBytes]) -> Result<(), crypto::Error> {
         let incarnation = self.anchoring.held.incarnation;
         let data = if self.log.torn { self.copy_data(entries.len()) } else { 0 };
         let log = &mut self.log;
@@ -376,13 +380,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let head =
             Head { entries: entries.len(), data_blocks: data, checkpoint, seq, incarnation, covered: log.stated };
         log.image_checkpoint = self.superblock.checkpoint;
-        let mac = log::seal(&head, &self.log_key, &log.head.mac, block);
+        let mac = log::seal(&head, self.keys.log(), &log.head.mac, block)?;
         log.head = LogPoint { seq, mac };
         log.image_len += 1 + data;
         log.total += 1 + data as u64;
         log.position = (log.position + 1 + data as u64) % log.blocks;
         let (point, next_position, total) = (log.head, log.position, log.total);
         log.records.push_back(RecordState { point, next_position, total, entries: entries.len(), left: 0 });
+        Ok(())
     }
 
     /// Copies the sealed blocks of the group behind its only record; returns how many.

@@ -20,6 +20,7 @@ mod command;
 mod data;
 mod extents;
 mod flush;
+mod halt;
 mod issue;
 mod job;
 mod log;
@@ -39,7 +40,6 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use anchor::MonotonicStore;
 use block::BlockDevice;
-use crypto::hash::HmacSha256;
 use keystore::PoolKeys;
 
 pub use options::{FormatOptions, MIN_RESERVATION, NAMED_BLOCKS, Options, Policy, Random, RandomFailed, Recovery};
@@ -57,6 +57,7 @@ use command::Commands;
 use data::{DataQueue, Unsettled};
 use extents::Extents;
 use flush::Flush;
+use halt::Halt;
 use job::Jobs;
 use log::Log;
 use place::Runs;
@@ -93,8 +94,6 @@ pub struct Pool<D, A> {
     /// Member of each disk in the order that the caller gave.
     given: Vec<usize>,
     keys: PoolKeys,
-    tree_key: HmacSha256,
-    log_key: HmacSha256,
     random: Random,
     options: Options,
     anchoring: Anchoring<A>,
@@ -102,6 +101,7 @@ pub struct Pool<D, A> {
     superblock: Superblock,
     /// Nothing may be written: asked for, or by an unknown feature, or because metadata could not be written.
     stopped: bool,
+    halt: Halt,
     cache: Cache,
     volumes: Vec<Option<Volume>>,
     /// Volumes that are being sealed anew.
@@ -220,6 +220,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub fn advance(&mut self, now_ms: u64, transfer: &mut impl Transfer) -> bool {
         self.now_ms = now_ms;
         (self.zero_budget, self.tree_budget) = (ZERO_BUDGET, TREE_BUDGET);
+        self.ask_module();
         let mut again = false;
         for round in 1..=MAX_ROUNDS {
             self.moved = false;
@@ -232,6 +233,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.pump_flush();
             self.pump_checkpoint();
             self.pump_anchor();
+            self.halt_if_refused();
             if !self.moved {
                 break;
             }

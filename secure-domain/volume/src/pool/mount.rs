@@ -18,7 +18,6 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use anchor::{MonotonicStore, Record};
 use block::BlockDevice;
-use crypto::hash::HmacSha256;
 use keystore::RootKey;
 use zeroize::Zeroizing;
 
@@ -31,6 +30,7 @@ use super::{
     command::Commands,
     extents::Extents,
     flush::Flush,
+    halt::Halt,
     job::Jobs,
     log::Log,
     place::{MAX_COPIES, MAX_RUNS, Runs},
@@ -83,9 +83,8 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     }
     let demand = demand(&superblock, &anchored)?;
     let mut devices = in_order(members, &chosen.given);
-    let keys = root.pool_keys(&superblock.pool);
-    let log_key = HmacSha256::new(keys.log());
-    let found = scan(&mut devices, &superblock, &log_key, &demand, idle)?;
+    let keys = root.pool_keys(&superblock.pool).map_err(Error::Module)?;
+    let found = scan(&mut devices, &superblock, keys.log(), &demand, idle)?;
     judge(&superblock, &anchored, &demand, &found)?;
     let read_only = options.read_only || superblock.is_read_only();
     let mut options = *options;
@@ -124,7 +123,7 @@ pub fn format<D: BlockDevice, A: MonotonicStore>(
     let superblock = plan(&members, new, &mut random)?;
     let mut secret = Secret { generation: 1, bytes: Zeroizing::new([0; 32]) };
     random(&mut *secret.bytes).map_err(|_| Error::NoRandom)?;
-    let keys = root.pool_keys(&superblock.pool);
+    let keys = root.pool_keys(&superblock.pool).map_err(Error::Module)?;
     let mut block = [0; BLOCK_BYTES];
     for (member, disk) in members.iter_mut().enumerate() {
         // What was there is destroyed first, so that a pool whose making was cut off is none.
@@ -132,7 +131,7 @@ pub fn format<D: BlockDevice, A: MonotonicStore>(
             perform(disk, member, place, Action::Write(&[0; BLOCK_BYTES]), &mut idle)?;
         }
         perform(disk, member, 0, Action::Flush, &mut idle)?;
-        superblock.encode(member, &keys, &mut block);
+        superblock.encode(member, &keys, &mut block).map_err(Error::Module)?;
         perform(disk, member, superblock.sequence % RING_BLOCKS, Action::Write(&block), &mut idle)?;
         perform(disk, member, 0, Action::Flush, &mut idle)?;
     }
@@ -254,8 +253,8 @@ fn newest_of<D: BlockDevice>(
                 newest = Some(found)
             }
             Ok(_) => {}
-            // A newer version beside an older one is not damage but a disk of newer code.
-            Err(error @ (Error::Version { .. } | Error::Features { .. })) => return Err(error),
+            // A newer version beside an older one is not damage but a disk of newer code; nor is it damage that nothing can be checked.
+            Err(error @ (Error::Version { .. } | Error::Features { .. } | Error::Module(_))) => return Err(error),
             Err(error) => (worst, _) = (error, damaged.push((index, place))),
         }
     }
@@ -326,8 +325,6 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     }
     let next = anchoring.held.version_limit;
     let mut pool = Pool {
-        tree_key: HmacSha256::new(keys.tree()),
-        log_key: HmacSha256::new(keys.log()),
         keys,
         members,
         given,
@@ -338,6 +335,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         checkpoint: Checkpoint::new(&superblock),
         superblock,
         stopped: false,
+        halt: Halt::default(),
         cache: Cache::new(tree_blocks as usize, have),
         volumes: (0..CATALOG_LEAVES as usize * RECORDS_PER_LEAF).map(|_| None).collect(),
         old_epochs: 0,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use anchor::MonotonicStore;
 use block::{BlockDevice, Buffer, MAX_REQUEST_BLOCKS};
-use crypto::aead::{TAG_LEN, Tag};
+use crypto::{TAG_LEN, Tag};
 
 use super::{Pool, volumes::Physical};
 use crate::record::{EXTENT_BLOCKS, log::Address};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use anchor::MonotonicStore;
 use block::{BlockDevice, Buffer, MAX_REQUEST_BLOCKS};
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
 
 use super::{
     NAMED_BLOCKS, Pool, Recovery,
@@ -136,7 +136,7 @@ impl Window {
 pub(super) fn scan<D: BlockDevice>(
     disks: &mut [D],
     superblock: &Superblock,
-    key: &HmacSha256,
+    key: &MacKey,
     demand: &Demand,
     idle: &mut impl FnMut() -> bool,
 ) -> Result<Scan, Error> {
@@ -189,7 +189,7 @@ impl Walk {
         &mut self,
         disks: &mut [&mut D],
         superblock: &Superblock,
-        key: &HmacSha256,
+        key: &MacKey,
         idle: &mut impl FnMut() -> bool,
     ) -> Result<Option<(Head, [u8; BLOCK_BYTES])>, Error> {
         let mut unread = None;
@@ -201,7 +201,7 @@ impl Walk {
                 unread = Some(Error::Disk { member, block: RING_BLOCKS + self.position, error: block::Error::Io });
                 continue;
             };
-            let Some((head, point)) = log::open(key, &self.point, block) else { continue };
+            let Some((head, point)) = log::open(key, &self.point, block).map_err(Error::Module)? else { continue };
             let blocks = 1 + head.data_blocks as u64;
             if head.incarnation != superblock.incarnation || blocks > self.left {
                 return Ok(None);
@@ -299,9 +299,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let sealer = |epoch: &crate::record::catalog::Epoch| {
             let secrets = core::iter::once(&held.secret).chain(held.next_secret.as_ref());
             let secret = secrets.into_iter().find(|secret| secret.generation == epoch.generation);
-            let key = secret.and_then(|secret| epoch.unwrap(number, &self.keys.kek(&secret.bytes)));
-            let key = key.ok_or(Error::KeyErased { volume: number })?;
-            Ok(Sealer::new(number, epoch.number, epoch.suite, &key))
+            let erased = Error::KeyErased { volume: number };
+            let kek = self.keys.kek(&secret.ok_or(erased)?.bytes).map_err(Error::Module)?;
+            let key = epoch.unwrap(number, &kek).map_err(|error| Error::of_mac(error, erased))?;
+            Sealer::new(self.keys.module(), number, epoch.number, epoch.suite, &key).map_err(|error| match error {
+                crypto::Error::NotApproved => Error::NotApproved { volume: number, suite: epoch.suite },
+                error => Error::Module(error),
+            })
         };
         let (current, old) = (sealer(&record.epoch)?, record.old.as_ref().map(sealer).transpose()?);
         Ok(Volume::new(record, current, old))
@@ -339,13 +343,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         idle: &mut impl FnMut() -> bool,
     ) -> Result<Vec<Candidate>, Error> {
         let limit = self.log.uncovered_limit + 2 * log::MAX_ENTRIES;
-        let (superblock, key) = (self.superblock, self.log_key.clone());
+        let superblock = self.superblock;
         let mut candidates = Vec::new();
         let mut walk = Walk::new(&superblock);
         while walk.point.seq < found.head.seq {
             let position = walk.position;
             let mut disks: Vec<&mut D> = self.members.iter_mut().map(|member| &mut member.device).collect();
-            let next = walk.next(&mut disks, &superblock, &key, idle)?;
+            let next = walk.next(&mut disks, &superblock, self.keys.log(), idle)?;
             let cut_off = Error::LogTruncated { found: walk.point.seq, required: found.head.seq };
             let (head, block) = next.ok_or(cut_off)?;
             recovery.records += 1;
@@ -567,7 +571,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         device.release(buffer);
         let Some(sealer) = self.volume(suspect.volume).sealer_of(epoch) else { return Ok(None) };
         let (mut plain, mut good) = ([[0; BLOCK_BYTES]], [false]);
-        sealer.open(&[sealer.nonce(version)], &[sealer.aad(suspect.block)], &sealed, &mut plain, &[tag], &mut good);
+        let (nonces, aads) = ([sealer.nonce(version)], [sealer.aad(suspect.block)]);
+        sealer.open(&nonces, &aads, &sealed, &mut plain, &[tag], &mut good).map_err(Error::Module)?;
         Ok(good[0].then_some(sealed[0]))
     }
 

@@ -108,10 +108,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         let expected = self.expected(position, self.cache.parent(slot));
         let bytes = self.members[member].device.bytes(buffer);
-        let good = expected.verify(&self.tree_key, position, bytes);
-        self.cache.finish_load(slot, good.then_some(&*bytes));
-        if !good {
-            self.report(Event::TreeMac { member, block });
+        let verified = expected.verify(self.keys.tree(), position, bytes);
+        self.cache.finish_load(slot, verified.is_ok().then_some(&*bytes));
+        match verified {
+            Ok(()) => {}
+            Err(crypto::Error::TagMismatch) => self.report(Event::TreeMac { member, block }),
+            Err(error) => self.refused(error),
         }
     }
 

@@ -133,6 +133,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Why a tree block, or one above it, could not be had: as reported when it was found.
     fn damage(&mut self, position: Position) -> Error {
+        if let Some(error) = self.refusal() {
+            return Error::Module(error);
+        }
         let events: Vec<_> = self.events.iter().copied().collect();
         for event in events.into_iter().rev() {
             match event {
@@ -189,6 +192,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn write_failure(&self) -> Error {
+        if let Some(error) = self.refusal() {
+            return Error::Module(error);
+        }
         let failed = self.events.iter().find_map(|event| match *event {
             crate::Event::WriteFailed { member, block } => Some((member, block)),
             crate::Event::FlushFailed { member } => Some((member, 0)),

@@ -106,6 +106,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.walker.heals.len() >= MAX_HEALS
     }
 
+    /// Nothing is walked any more: the cookie of the scrub that ends so.
+    pub(super) fn end_walks(&mut self) -> Option<u32> {
+        self.walker.resealing = None;
+        self.walker.scrubbing.take().map(|(cookie, _)| cookie)
+    }
+
     /// Begins to read and verify everything.
     pub(super) fn begin_scrub(&mut self, cookie: u32) {
         self.walker.scrubbing = Some((cookie, Walk { slot: 0, block: 0, copy: 0 }));
@@ -124,7 +130,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return;
         }
         self.issue_heals();
-        if self.walker.busy || !self.walker_may_go() {
+        if self.walker.busy || self.is_halted() || !self.walker_may_go() {
             return;
         }
         self.walker.since_ms = self.now_ms;
@@ -419,9 +425,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// There is no good copy of the block.
     fn lost(&mut self, heal: &Heal) {
-        let volume = self.volume(heal.volume).record.number;
-        self.report(Event::TagMismatch { volume, block: heal.block });
-        self.pass_over(heal.volume, heal.block);
+        if !self.is_halted() {
+            let volume = self.volume(heal.volume).record.number;
+            self.report(Event::TagMismatch { volume, block: heal.block });
+            self.pass_over(heal.volume, heal.block);
+        }
         self.fail(heal.request, Status::IoError);
         self.finish_run_of(heal.request);
     }

@@ -85,6 +85,9 @@ pub struct VolumeRecord {
 
 impl Epoch {
     /// Wraps `key` for `volume` under `kek`. `version` must be fresh.
+    ///
+    /// # Errors
+    /// [`crypto::Error::State`] if the crypto module does not serve.
     pub fn wrap(
         volume: u32,
         number: u16,
@@ -93,15 +96,18 @@ impl Epoch {
         version: u64,
         kek: &Kek,
         key: &DataKey,
-    ) -> Epoch {
-        let purpose = purpose(volume, number, suite);
-        Epoch { number, suite, generation, version, key: kek.wrap(&nonce(version, volume, DOMAIN_WRAP), &purpose, key) }
+    ) -> Result<Epoch, crypto::Error> {
+        let key = kek.wrap(&nonce(version, volume, DOMAIN_WRAP), &purpose(volume, number, suite), key)?;
+        Ok(Epoch { number, suite, generation, version, key })
     }
 
-    /// Unwraps the key of this epoch of `volume`; `None` if it was not wrapped under `kek`.
-    pub fn unwrap(&self, volume: u32, kek: &Kek) -> Option<DataKey> {
+    /// Unwraps the key of this epoch of `volume`.
+    ///
+    /// # Errors
+    /// [`crypto::Error::TagMismatch`] if it was not wrapped under `kek`, [`crypto::Error::State`] if the crypto module does not serve.
+    pub fn unwrap(&self, volume: u32, kek: &Kek) -> Result<DataKey, crypto::Error> {
         let nonce = nonce(self.version, volume, DOMAIN_WRAP);
-        kek.unwrap(&nonce, &purpose(volume, self.number, self.suite), &self.key).ok()
+        kek.unwrap(&nonce, &purpose(volume, self.number, self.suite), &self.key)
     }
 
     fn parse(bytes: &[u8]) -> Option<Epoch> {
@@ -276,12 +282,14 @@ mod tests {
 
     #[test]
     fn a_key_unwraps_for_its_volume_epoch_and_suite_only() {
-        let kek = keystore::RootKey::from_huk(&[1; 32]).pool_keys(&[2; 16]).kek(&[3; 32]);
-        let epoch = Epoch::wrap(5, 1, Suite::Seed128Ccm, 1, 77, &kek, &DataKey::new(&[9; 32]));
-        assert!(epoch.unwrap(6, &kek).is_none());
-        assert!(Epoch { number: 2, ..epoch }.unwrap(5, &kek).is_none());
-        assert!(Epoch { suite: Suite::Aes128Gcm, ..epoch }.unwrap(5, &kek).is_none());
-        assert!(Epoch { version: 78, ..epoch }.unwrap(5, &kek).is_none());
-        assert!(epoch.unwrap(5, &kek).is_some());
+        let root = keystore::RootKey::from_huk(crypto::host::module(), &[1; 32]).unwrap();
+        let kek = root.pool_keys(&[2; 16]).unwrap().kek(&[3; 32]).unwrap();
+        let epoch = Epoch::wrap(5, 1, Suite::Seed128Ccm, 1, 77, &kek, &DataKey::new(&[9; 32])).unwrap();
+        let refused = |epoch: &Epoch, volume| epoch.unwrap(volume, &kek).err() == Some(crypto::Error::TagMismatch);
+        assert!(refused(&epoch, 6));
+        assert!(refused(&Epoch { number: 2, ..epoch }, 5));
+        assert!(refused(&Epoch { suite: Suite::Aes128Gcm, ..epoch }, 5));
+        assert!(refused(&Epoch { version: 78, ..epoch }, 5));
+        assert!(epoch.unwrap(5, &kek).is_ok());
     }
 }

@@ -12,7 +12,7 @@
 //! or the log record that it lies in, so an impossible one is our own mistake, not an attack. An entry whose version is below
 //! that of its extent's assignment belongs to an earlier owner of the extent and reads as never written.
 
-use crypto::aead::Tag;
+use crypto::Tag;
 
 use super::bytes::{Reader, put};
 

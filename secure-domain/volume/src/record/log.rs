@@ -28,7 +28,7 @@
 //! assigned and freed is the first block of an extent. Data blocks follow only records of kinds 1 and 2, one for each sealed
 //! entry, in order; the entry's tag authenticates them.
 
-use crypto::{aead::Tag, hash::HmacSha256};
+use crypto::{Error, Tag, module::MacKey};
 
 use super::{
     ChainMac, EXTENT_BLOCKS, LogPoint, MAX_VOLUME,
@@ -167,25 +167,33 @@ pub struct Head {
 }
 
 /// Completes the record in `block`, whose first `head.entries` entries are in place, after `previous`; returns the chain's MAC.
-/// `key` is a fresh MAC under the log's key.
-pub fn seal(head: &Head, key: &HmacSha256, previous: &ChainMac, block: &mut [u8]) -> ChainMac {
+/// `key` is the log's.
+///
+/// # Errors
+/// [`Error::State`] if the crypto module does not serve.
+pub fn seal(head: &Head, key: &MacKey, previous: &ChainMac, block: &mut [u8]) -> Result<ChainMac, Error> {
     put(block, 0, &MAGIC);
     (block[4], block[5]) = (head.entries as u8, head.data_blocks as u8);
     put(block, 6, &head.checkpoint.to_le_bytes());
     put(block, 8, &head.seq.to_le_bytes());
     put(block, 16, &head.incarnation.to_le_bytes());
     put(block, 24, &head.covered.to_le_bytes());
-    let mac = chain(key, previous, head.entries, block);
+    let mac = chain(key, previous, head.entries, block)?;
     put(block, MAC_OFFSET, &mac);
-    mac
+    Ok(mac)
 }
 
 /// Reads the record in `block` if it is the one after `previous`; returns its head and the point it makes. `None`: it is
 /// something else, so the log ends before it.
-pub fn open(key: &HmacSha256, previous: &LogPoint, block: &[u8]) -> Option<(Head, LogPoint)> {
-    let head = claims(block).filter(|head| Some(head.seq) == previous.seq.checked_add(1))?;
-    let mac = chain(key, &previous.mac, head.entries, block);
-    (mac == Reader(block).array(MAC_OFFSET)).then_some((head, LogPoint { seq: head.seq, mac }))
+///
+/// # Errors
+/// [`Error::State`] if the crypto module does not serve: then nothing is known about the record.
+pub fn open(key: &MacKey, previous: &LogPoint, block: &[u8]) -> Result<Option<(Head, LogPoint)>, Error> {
+    let follows = |head: &Head| Some(head.seq) == previous.seq.checked_add(1);
+    let Some(head) = claims(block).filter(follows) else { return Ok(None) };
+    let mac = chain(key, &previous.mac, head.entries, block)?;
+    let point = LogPoint { seq: head.seq, mac };
+    Ok((mac == Reader(block).array(MAC_OFFSET)).then_some((head, point)))
 }
 
 /// What the record in `block` claims, its chain MAC not checked: for display, and for [`open`]. `None`: it is no record.
@@ -213,29 +221,26 @@ pub fn entries<'a>(head: &Head, block: &'a [u8]) -> &'a [LogEntryBytes] {
     block[HEAD_BYTES..HEAD_BYTES + head.entries * ENTRY_BYTES].as_chunks().0
 }
 
-fn chain(key: &HmacSha256, previous: &ChainMac, entries: usize, block: &[u8]) -> ChainMac {
-    let mut mac = key.clone();
-    mac.update(previous);
-    mac.update(&block[..MAC_OFFSET]);
-    mac.update(&block[HEAD_BYTES..HEAD_BYTES + entries * ENTRY_BYTES]);
-    mac.finish()
+fn chain(key: &MacKey, previous: &ChainMac, entries: usize, block: &[u8]) -> Result<ChainMac, Error> {
+    key.mac(&[previous, &block[..MAC_OFFSET], &block[HEAD_BYTES..HEAD_BYTES + entries * ENTRY_BYTES]])
 }
 
 const _: () = assert!(HEAD_BYTES + MAX_ENTRIES * ENTRY_BYTES == BLOCK_BYTES);
 
 #[cfg(test)]
 mod tests {
+    use crypto::host::mac_key;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn record() -> ([u8; BLOCK_BYTES], LogPoint, HmacSha256) {
-        let key = HmacSha256::new(&[3; 32]);
+    fn record() -> ([u8; BLOCK_BYTES], LogPoint, MacKey) {
+        let key = mac_key(&[3; 32]);
         let mut block = [0xaa; BLOCK_BYTES];
         let entry = LogEntry::sealed(Address { member: 1, block: 77 }, 5, 1, [9; 16]);
         put(&mut block, HEAD_BYTES, &entry);
         let head = Head { entries: 1, data_blocks: 0, checkpoint: 6, seq: 11, incarnation: 4, covered: 10 };
-        let mac = seal(&head, &key, &[8; 32], &mut block);
+        let mac = seal(&head, &key, &[8; 32], &mut block).unwrap();
         assert_ne!(mac, [8; 32]);
         (block, LogPoint { seq: 10, mac: [8; 32] }, key)
     }
@@ -246,20 +251,20 @@ mod tests {
         for byte in 0..HEAD_BYTES + ENTRY_BYTES {
             let mut changed = block;
             changed[byte] ^= 4;
-            assert_eq!(open(&key, &previous, &changed), None, "byte {byte}");
+            assert_eq!(open(&key, &previous, &changed), Ok(None), "byte {byte}");
         }
         let mut rest = block;
         rest[HEAD_BYTES + ENTRY_BYTES] ^= 1;
-        assert!(open(&key, &previous, &rest).is_some());
+        assert!(open(&key, &previous, &rest).unwrap().is_some());
     }
 
     #[test]
     fn a_record_of_another_history_is_refused() {
         let (block, previous, key) = record();
-        assert_eq!(open(&key, &LogPoint { seq: 9, ..previous }, &block), None);
-        assert_eq!(open(&key, &LogPoint { mac: [7; 32], ..previous }, &block), None);
-        assert_eq!(open(&HmacSha256::new(&[4; 32]), &previous, &block), None);
-        let (head, point) = open(&key, &previous, &block).unwrap();
+        assert_eq!(open(&key, &LogPoint { seq: 9, ..previous }, &block), Ok(None));
+        assert_eq!(open(&key, &LogPoint { mac: [7; 32], ..previous }, &block), Ok(None));
+        assert_eq!(open(&mac_key(&[4; 32]), &previous, &block), Ok(None));
+        let (head, point) = open(&key, &previous, &block).unwrap().unwrap();
         assert_eq!((head.seq, head.covered, point.seq), (11, 10, 11));
         assert_eq!(LogEntry::parse(&entries(&head, &block)[0]).unwrap().address.block, 77);
     }

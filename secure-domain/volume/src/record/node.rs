@@ -18,7 +18,7 @@
 //! ```
 //! so a child is good for one place in one tree at one checkpoint only.
 
-use crypto::hash::HmacSha256;
+use crypto::{Error, module::MacKey};
 
 use super::bytes::{Reader, put};
 
@@ -66,15 +66,21 @@ impl Slot {
         bytes
     }
 
-    /// The slot of a child with these contents. `key` is a fresh MAC under the tree's key.
-    pub fn of(key: &HmacSha256, position: Position, stamp: u64, content: &[u8]) -> Slot {
-        Slot { mac: mac(key, position, stamp, content), stamp }
+    /// The slot of a child with these contents, `key` being the tree's.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the crypto module does not serve.
+    pub fn of(key: &MacKey, position: Position, stamp: u64, content: &[u8]) -> Result<Slot, Error> {
+        let mac = key.mac(&[&head(position, stamp), content])?;
+        Ok(Slot { mac: Reader(&mac).array(0), stamp })
     }
 
-    /// Whether these are the child's contents.
-    pub fn verify(&self, key: &HmacSha256, position: Position, content: &[u8]) -> bool {
-        // Whoever can change what is compared gains nothing from the time it takes: the MAC is not secret, the key is.
-        mac(key, position, self.stamp, content) == self.mac
+    /// Checks that these are the child's contents.
+    ///
+    /// # Errors
+    /// [`Error::TagMismatch`] if they are not; [`Error::State`] if the crypto module does not serve.
+    pub fn verify(&self, key: &MacKey, position: Position, content: &[u8]) -> Result<(), Error> {
+        key.verify(&[&head(position, self.stamp), content], &self.mac)
     }
 
     /// Whether the child lies nowhere.
@@ -94,39 +100,37 @@ impl Slot {
     }
 }
 
-fn mac(key: &HmacSha256, position: Position, stamp: u64, content: &[u8]) -> [u8; MAC_BYTES] {
+fn head(position: Position, stamp: u64) -> [u8; 24] {
     let mut head = [0; 24];
     put(&mut head, 0, b"SVTN");
     (head[4], head[5]) = (position.level, position.member);
     put(&mut head, 8, &position.index.to_le_bytes());
     put(&mut head, 16, &stamp.to_le_bytes());
-    let mut mac = key.clone();
-    mac.update(&head);
-    mac.update(content);
-    let mut out = [0; MAC_BYTES];
-    out.copy_from_slice(&mac.finish()[..MAC_BYTES]);
-    out
+    head
 }
 
 #[cfg(test)]
 mod tests {
+    use crypto::host::mac_key;
+
     use super::*;
 
     #[test]
     fn a_child_elsewhere_or_at_another_time_is_refused() {
-        let key = HmacSha256::new(&[1; 32]);
+        let key = mac_key(&[1; 32]);
         let here = Position { member: 1, level: 0, index: 7 };
         let content = [5; 4096];
-        let slot = Slot::of(&key, here, 6, &content);
+        let slot = Slot::of(&key, here, 6, &content).unwrap();
         let mut changed = content;
         changed[4095] ^= 1;
-        assert!(!slot.verify(&key, here, &changed));
-        assert!(!slot.verify(&key, Position { member: 0, ..here }, &content));
-        assert!(!slot.verify(&key, Position { level: 1, ..here }, &content));
-        assert!(!slot.verify(&key, Position { index: 8, ..here }, &content));
-        assert!(!Slot { stamp: 7, ..slot }.verify(&key, here, &content));
-        assert!(!slot.verify(&HmacSha256::new(&[2; 32]), here, &content));
-        assert!(slot.verify(&key, here, &content));
+        let other = Err(Error::TagMismatch);
+        assert_eq!(slot.verify(&key, here, &changed), other);
+        assert_eq!(slot.verify(&key, Position { member: 0, ..here }, &content), other);
+        assert_eq!(slot.verify(&key, Position { level: 1, ..here }, &content), other);
+        assert_eq!(slot.verify(&key, Position { index: 8, ..here }, &content), other);
+        assert_eq!(Slot { stamp: 7, ..slot }.verify(&key, here, &content), other);
+        assert_eq!(slot.verify(&mac_key(&[2; 32]), here, &content), other);
+        assert_eq!(slot.verify(&key, here, &content), Ok(()));
         assert_eq!(Slot::parse(&slot.encode()), slot);
     }
 

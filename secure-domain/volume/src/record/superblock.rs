@@ -38,7 +38,6 @@
 //! two equal numbers; every member's geometry exists; log start and required point lie in the log; the required
 //! point is not before the start.
 
-use crypto::hash::HmacSha256;
 use keystore::{PoolKeys, RootKey};
 
 use super::{
@@ -165,7 +164,10 @@ impl Superblock {
     }
 
     /// The block to write to member `member`. `bytes` is one block long.
-    pub fn encode(&self, member: usize, keys: &PoolKeys, bytes: &mut [u8]) {
+    ///
+    /// # Errors
+    /// [`crypto::Error::State`] if the crypto module does not serve.
+    pub fn encode(&self, member: usize, keys: &PoolKeys, bytes: &mut [u8]) -> Result<(), crypto::Error> {
         bytes.fill(0);
         put(bytes, 0, &MAGIC);
         put(bytes, 8, &VERSION.0.to_le_bytes());
@@ -192,15 +194,16 @@ impl Superblock {
             put(bytes, MEMBERS_OFFSET + index * ROW_BYTES + 16, &info.blocks.to_le_bytes());
             put(bytes, ROOTS_OFFSET + index * ROW_BYTES, &self.roots[index].encode());
         }
-        let mac = HmacSha256::mac(keys.superblock(), &bytes[..MAC_OFFSET]);
+        let mac = keys.superblock().mac(&[&bytes[..MAC_OFFSET]])?;
         put(bytes, MAC_OFFSET, &mac);
+        Ok(())
     }
 
     /// Reads the superblock that was found on the disk given as number `given`. `Ok(None)`: no magic. Nothing in it is believed
     /// before its MAC was checked, except the version and the pool's number, from which the key that checks it is derived.
     ///
     /// # Errors
-    /// Why it cannot be used: version, features, MAC or layout.
+    /// Why it cannot be used: version, features, MAC or layout; [`Error::Module`].
     pub fn parse(given: usize, bytes: &[u8], root: &RootKey) -> Result<Option<Found>, Error> {
         if bytes.len() != BLOCK_BYTES || bytes[..8] != MAGIC {
             return Ok(None);
@@ -210,9 +213,9 @@ impl Superblock {
         if major != VERSION.0 {
             return Err(Error::Version { member: given, major, minor });
         }
-        let mut mac = HmacSha256::new(root.pool_keys(&reader.array(40)).superblock());
-        mac.update(&bytes[..MAC_OFFSET]);
-        mac.verify(&reader.array(MAC_OFFSET)).map_err(|_| Error::SuperblockMac { member: given })?;
+        let keys = root.pool_keys(&reader.array(40)).map_err(Error::Module)?;
+        let verified = keys.superblock().verify(&[&bytes[..MAC_OFFSET]], &bytes[MAC_OFFSET..]);
+        verified.map_err(|error| Error::of_mac(error, Error::SuperblockMac { member: given }))?;
         let unknown = reader.u64(32) & !KNOWN_INCOMPATIBLE;
         if unknown != 0 {
             return Err(Error::Features { member: given, bits: unknown });
@@ -276,7 +279,7 @@ mod tests {
     use super::*;
 
     fn root() -> RootKey {
-        RootKey::from_huk(&[1; 32])
+        RootKey::from_huk(crypto::host::module(), &[1; 32]).unwrap()
     }
 
     fn sample() -> Superblock {
@@ -286,14 +289,14 @@ mod tests {
 
     fn encoded(superblock: &Superblock) -> [u8; BLOCK_BYTES] {
         let mut bytes = [0; BLOCK_BYTES];
-        superblock.encode(1, &root().pool_keys(&superblock.pool), &mut bytes);
+        superblock.encode(1, &root().pool_keys(&superblock.pool).unwrap(), &mut bytes).unwrap();
         bytes
     }
 
     /// The block with a change that its writer made on purpose.
     fn signed(mut bytes: [u8; BLOCK_BYTES]) -> [u8; BLOCK_BYTES] {
-        let keys = root().pool_keys(&Reader(&bytes).array(40));
-        let mac = HmacSha256::mac(keys.superblock(), &bytes[..MAC_OFFSET]);
+        let keys = root().pool_keys(&Reader(&bytes).array(40)).unwrap();
+        let mac = keys.superblock().mac(&[&bytes[..MAC_OFFSET]]).unwrap();
         put(&mut bytes, MAC_OFFSET, &mac);
         bytes
     }
@@ -314,7 +317,7 @@ mod tests {
             changed[byte] ^= 0x10;
             assert_eq!(Superblock::parse(0, &changed, &root()), Err(Error::SuperblockMac { member: 0 }), "byte {byte}");
         }
-        let other = RootKey::from_huk(&[2; 32]);
+        let other = RootKey::from_huk(crypto::host::module(), &[2; 32]).unwrap();
         assert_eq!(Superblock::parse(0, &bytes, &other), Err(Error::SuperblockMac { member: 0 }));
     }
 

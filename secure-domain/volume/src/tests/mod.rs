@@ -5,6 +5,7 @@ mod epochs;
 mod faults;
 mod idle;
 mod model;
+mod module;
 mod refusal;
 mod ring;
 mod serving;

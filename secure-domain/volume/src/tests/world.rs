@@ -4,7 +4,7 @@ use std::{boxed::Box, collections::BTreeMap, collections::BTreeSet, vec, vec::Ve
 
 use anchor::ram::RamAnchor;
 use block::ram::RamDisk;
-use crypto::Suite;
+use crypto::{Suite, host, module::Module};
 use keystore::RootKey;
 
 use crate::{
@@ -24,7 +24,12 @@ pub(super) fn cases(usual: u32) -> u32 {
 }
 
 pub(super) fn root() -> RootKey {
-    RootKey::from_huk(&[0x48; 32])
+    root_of(host::module())
+}
+
+/// The root key as another module has it.
+pub(super) fn root_of(module: &'static Module) -> RootKey {
+    RootKey::from_huk(module, &[0x48; 32]).unwrap()
 }
 
 /// Numbers that look random enough for keys of tests.

@@ -1,8 +1,7 @@
 //! Opening what an attacker wrote: sealed data, wrapped keys, XTS units, CMAC tags. Whatever the bytes, a refusal leaves zeros, and
 //! both backends agree.
-use crypto::ccm::Ccm;
-use crypto::gcm::Gcm;
-use crypto::{Aead, Algorithm, BlockCipher, CpuFeatures, Suite, cmac, kw};
+use crypto::algorithms::{Aead, BlockCipher, Ccm, CpuFeatures, Gcm, cmac, kw};
+use crypto::{Algorithm, Suite};
 
 /// Takes a selector, a nonce length, a tag length, 16 bytes of tag, and the data.
 pub fn run(data: &[u8]) {

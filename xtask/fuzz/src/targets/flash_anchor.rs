@@ -2,6 +2,7 @@
 
 use anchor::flash::{DevelopmentAnchor, model::SimulatedNor};
 use anchor::{Error, MonotonicStore, Record};
+use crypto::host;
 
 const KEY: [u8; 32] = [3; 32];
 
@@ -9,7 +10,8 @@ const KEY: [u8; 32] = [3; 32];
 pub fn run(data: &[u8]) {
     let Some((&count, changes)) = data.split_first() else { return };
     let count = u64::from(count % 12);
-    let mut anchor = DevelopmentAnchor::new(SimulatedNor::new(2, 2048, 6), &KEY).expect("the model is flash");
+    let mut anchor =
+        DevelopmentAnchor::new(SimulatedNor::new(2, 2048, 6), host::mac_key(&KEY)).expect("the model is flash");
     let record = Record::new(&[0x11; 40]).expect("40 bytes are few enough");
     assert!(anchor.read().is_ok());
     for counter in 0..count {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anchor::{Snapshot, ram::RamAnchor};
 use block::ram::RamDisk;
-use crypto::Suite;
+use crypto::{Suite, host};
 use keystore::RootKey;
 use volume::{
     BLOCK_BYTES, Command, Fault, FormatOptions, Layout, Name, Operation, Options, Pool, Random, Status, Transfer,
@@ -17,7 +17,7 @@ const BLOCKS: usize = 1200;
 const WRITTEN: u32 = 20;
 
 pub(super) fn root() -> RootKey {
-    RootKey::from_huk(&[7; 32])
+    RootKey::from_huk(host::module(), &[7; 32]).expect("the module serves")
 }
 
 pub(super) fn random() -> Random {

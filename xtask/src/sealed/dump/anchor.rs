@@ -28,7 +28,7 @@ pub(super) fn dump(path: &Path, root: Option<&RootKey>, report: &mut Report) -> 
 
 fn read(path: &Path, root: &RootKey) -> Result<(u64, Record)> {
     ensure!(path.is_file(), "there is none");
-    let mut anchor = DevelopmentAnchor::new(FileFlash::open(path, false)?, &root.anchor_key())?;
+    let mut anchor = DevelopmentAnchor::new(FileFlash::open(path, false)?, root.anchor_key()?)?;
     let found = anchor.read()?;
     Ok((found.counter, found.record))
 }

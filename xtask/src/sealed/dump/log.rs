@@ -1,5 +1,6 @@
 //! The log of a member: a line for each record.
-use crypto::hash::HmacSha256;
+use crypto::module::MacKey;
+use keystore::PoolKeys;
 use volume::BLOCK_BYTES;
 use volume::record::LogPoint;
 use volume::record::entry::Entry;
@@ -17,13 +18,15 @@ pub(super) fn dump(pool: &Contents<'_>, member: usize, disk: &Disk, report: &mut
         return report.say(1, "log: this member keeps none");
     }
     let superblock = &pool.superblock;
-    let key = pool.root.map(|root| HmacSha256::new(root.pool_keys(&superblock.pool).log()));
+    let keys = pool.keys();
     let mut point = superblock.log_start;
     let (mut position, mut left, mut records) = (superblock.log_position, superblock.log_blocks, 0);
     report.say(1, format!("log, behind record {}:", point.seq));
     let end = loop {
         let Some(block) = disk.block(RING_BLOCKS + position) else { break "which cannot be read" };
-        let Some((head, next)) = next(key.as_ref(), &point, &block) else { break "which does not continue the chain" };
+        let Some((head, next)) = next(keys.as_ref().map(PoolKeys::log), &point, &block) else {
+            break "which does not continue the chain";
+        };
         let blocks = 1 + head.data_blocks as u64;
         if left < blocks {
             break "where it would be longer than its ring";
@@ -41,9 +44,9 @@ pub(super) fn dump(pool: &Contents<'_>, member: usize, disk: &Disk, report: &mut
 }
 
 /// The record after `previous` in `block`. Without the key its number is all that ties it to the one before.
-fn next(key: Option<&HmacSha256>, previous: &LogPoint, block: &[u8; BLOCK_BYTES]) -> Option<(Head, LogPoint)> {
+fn next(key: Option<&MacKey>, previous: &LogPoint, block: &[u8; BLOCK_BYTES]) -> Option<(Head, LogPoint)> {
     match key {
-        Some(key) => log::open(key, previous, block),
+        Some(key) => log::open(key, previous, block).ok().flatten(),
         None => {
             let head = log::claims(block).filter(|head| Some(head.seq) == previous.seq.checked_add(1))?;
             Some((head, LogPoint { seq: head.seq, mac: [0; 32] }))

@@ -133,11 +133,10 @@ fn shown_epoch(volume: u32, epoch: &Epoch, pool: &Contents<'_>) -> String {
 
 /// Whether the key of an epoch can be had.
 fn key_state(volume: u32, epoch: &Epoch, pool: &Contents<'_>) -> &'static str {
-    let (Some(root), Some(anchored)) = (pool.root, &pool.anchored) else { return "needs key and anchor" };
-    let keys = root.pool_keys(&pool.superblock.pool);
+    let (Some(keys), Some(anchored)) = (pool.keys(), &pool.anchored) else { return "needs key and anchor" };
     let secrets = [Some(&anchored.secret), anchored.next_secret.as_ref()];
     let held = secrets.into_iter().flatten().find(|secret| secret.generation == epoch.generation);
-    match held.map(|secret| epoch.unwrap(volume, &keys.kek(&secret.bytes)).is_some()) {
+    match held.map(|secret| keys.kek(&secret.bytes).and_then(|kek| epoch.unwrap(volume, &kek)).is_ok()) {
         None => "that secret is gone",
         Some(true) => "unwraps",
         Some(false) => "does not unwrap",

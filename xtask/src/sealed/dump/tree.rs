@@ -1,5 +1,5 @@
 //! The hash tree of a member: what of it verifies, and what its leaves say.
-use crypto::hash::HmacSha256;
+use keystore::PoolKeys;
 use volume::BLOCK_BYTES;
 use volume::record::geometry::{Geometry, MAX_LEVELS};
 use volume::record::node::{FAN_OUT, Position, Slot};
@@ -13,9 +13,9 @@ const NAMED: u64 = 16;
 /// Shows how each level fares, then catalog, extents and entries.
 pub(super) fn dump(pool: &Contents<'_>, member: usize, disk: &Disk, report: &mut Report) {
     let Some(geometry) = pool.superblock.geometry(member) else { return };
-    let key = pool.root.map(|root| HmacSha256::new(root.pool_keys(&pool.superblock.pool).tree()));
+    let keys = pool.keys();
     let levels = [Level::default(); MAX_LEVELS + 1];
-    let mut walk = Walk { disk, member, geometry, key, levels, tables: Tables::new(geometry), damaged: Vec::new() };
+    let mut walk = Walk { disk, member, geometry, keys, levels, tables: Tables::new(geometry), damaged: Vec::new() };
     walk.visit(geometry.depth, 0, &pool.superblock.roots[member]);
     walk.report(&pool.superblock.roots[member], report);
     walk.tables.report(pool, report);
@@ -32,7 +32,7 @@ struct Walk<'a> {
     disk: &'a Disk,
     member: usize,
     geometry: Geometry,
-    key: Option<HmacSha256>,
+    keys: Option<PoolKeys>,
     levels: [Level; MAX_LEVELS + 1],
     tables: Tables,
     /// The first damaged blocks.
@@ -48,8 +48,9 @@ impl Walk<'_> {
         let place = self.geometry.tree_block(level, index, slot.place());
         let position = Position { member: self.member as u8, level: level as u8, index };
         let block = self.disk.block(place);
-        let verifies =
-            |block: &[u8; BLOCK_BYTES]| self.key.as_ref().is_none_or(|key| slot.verify(key, position, block));
+        let verifies = |block: &[u8; BLOCK_BYTES]| {
+            self.keys.as_ref().is_none_or(|keys| slot.verify(keys.tree(), position, block).is_ok())
+        };
         let Some(block) = block.filter(|block| verifies(block)) else {
             return self.damage(level, index, place);
         };
@@ -81,7 +82,7 @@ impl Walk<'_> {
             true => report.say(1, "tree: empty"),
             false => report.say(1, format!("tree: root of checkpoint {checkpoint}, place {place}")),
         }
-        let checked = if self.key.is_some() { "verify" } else { "can be read" };
+        let checked = if self.keys.is_some() { "verify" } else { "can be read" };
         for level in (0..=self.geometry.depth).rev() {
             let (Level { good, damaged }, all) = (self.levels[level], self.geometry.level_len(level));
             let name = if level == 0 { "leaves".to_owned() } else { format!("level {level}") };
