@@ -57,7 +57,7 @@ authenticate() {
     for module in aes_ce_blk ghash_ce gcm dm_integrity dm_crypt; do
         chroot /new modprobe -q $module
     done
-    dd if=/dev/zero of=/new$target bs=4k count=1 conv=notrunc 2>/dev/null
+    chroot /new dd if=/dev/zero of=$target bs=4k count=1 conv=fsync 2>/dev/null
     # A device of one sector makes the kernel format it; its status then tells the sectors that there are.
     table="integrity $target 0 28 $1 1 block_size:4096"
     chroot /new dmsetup create i --table "0 8 $table" || die "no dm-integrity"
