@@ -21,6 +21,7 @@ pub fn emit(board: &Board) -> String {
     field("channel", channel(board));
     field("denied", denied(board));
     field("test_huk", format!("{:?}", board.huk.as_ref().and_then(crate::Huk::bytes)));
+    field("crypto_profile", format!("{:?}", board.crypto.profile.name()));
     field("slice_us", board.slice_us.to_string());
     text.push_str("};\n");
     text

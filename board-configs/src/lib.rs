@@ -13,4 +13,4 @@ mod schema;
 pub use emit::emit;
 pub use error::Error;
 pub use load::{directory, load, named, parse};
-pub use schema::{Board, Channel, ConsoleKind, Denied, EarlyConsole, Huk, Storage};
+pub use schema::{Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, Huk, Profile, Storage};

@@ -29,6 +29,8 @@ pub struct Board {
     pub denied: Vec<Denied>,
     /// A key that stands in for a fused one on boards that have none.
     pub huk: Option<Huk>,
+    /// How the secure domain's crypto module is powered on.
+    pub crypto: Crypto,
 }
 
 /// A UART that can be written before the device tree has been read.
@@ -93,6 +95,35 @@ pub struct Denied {
     pub size: u64,
     /// Why, for people.
     pub why: String,
+}
+
+/// How the secure domain's crypto module is powered on.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Crypto {
+    /// Which services it has.
+    pub profile: Profile,
+}
+
+/// Which services the crypto module has.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// All of them.
+    Open,
+    /// Only what the Korean validation programme lists: a pool with a volume in AES is refused.
+    Kcmvp,
+}
+
+impl Profile {
+    /// The word in the board file, and in the secure domain's device tree.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Open => "open",
+            Profile::Kcmvp => "kcmvp",
+        }
+    }
 }
 
 /// A key that stands in for a fused one.

@@ -50,6 +50,13 @@ fn refuses_what_has_not_the_form_and_names_the_line() {
 }
 
 #[test]
+fn refuses_a_crypto_profile_that_there_is_not() {
+    refuses("profile = \"open\"", "profile = \"fips\"", "unknown variant `fips`, expected `open` or `kcmvp`");
+    refuses("profile = \"open\"", "", "missing field `profile`");
+    refuses("[crypto]\nprofile = \"open\"", "", "missing field `crypto`");
+}
+
+#[test]
 fn refuses_a_name_that_is_not_the_files() {
     refuses("name = \"qemu-virt\"", "name = \"virt\"", "name is \"virt\", but the file is called qemu-virt.toml");
 }
@@ -122,6 +129,7 @@ fn what_is_emitted_says_what_the_file_says() {
     assert_eq!(flash.compatible, anchor.compatible);
     assert_eq!((flash.registers.base(), flash.registers.size()), (anchor.base, anchor.size));
     assert_eq!(emitted.secure_memory_bytes, board.secure_memory_bytes);
+    assert_eq!(emitted.crypto_profile, board.crypto.profile.name());
     assert_eq!(emitted.test_huk, board.huk.unwrap().bytes());
     assert_eq!(emitted.denied.len(), board.denied.len());
     assert_eq!(emitted.channel.region().unwrap().size(), 8 * 4096);

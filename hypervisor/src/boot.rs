@@ -215,6 +215,7 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
         rng_seed: found.machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: modules.measurement,
         test_huk: BOARD.test_huk,
+        crypto_profile: BOARD.crypto_profile,
     });
     if tree.len() as u64 > plan.secure_tree.size() {
         stop(format_args!("secure domain: its device tree of {} bytes does not fit", tree.len()));

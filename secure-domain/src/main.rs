@@ -37,7 +37,7 @@ firmware! {
     extern "C" fn main(device_tree: usize) -> ! {
         let tree = start::device_tree(device_tree);
         let memory = start::memory(&tree, &HEAP);
-        let module = start::crypto_module();
+        let module = start::crypto_module(&tree);
         let root = start::root_key(&tree, module);
         let anchor = start::anchor(&tree, &root);
         let disk = start::disk(&tree, memory.dma);

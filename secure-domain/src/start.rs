@@ -122,8 +122,12 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
 /// then every algorithm. It serves nothing before. Never inlined: the tests want much of the stack, and `main`, which never returns,
 /// would keep that for good.
 #[inline(never)]
-pub fn crypto_module() -> &'static Module {
-    let module: &Module = Box::leak(Box::new(Module::power_on(Profile::Open)));
+pub fn crypto_module(tree: &SecureTree<'static>) -> &'static Module {
+    let Some(profile) = Profile::named(tree.crypto_profile) else {
+        log!("the crypto module has no profile \"{}\"", tree.crypto_profile);
+        fail(Failure::DeviceTree);
+    };
+    let module: &Module = Box::leak(Box::new(Module::power_on(profile)));
     let pieces: Vec<_> = image::linked().collect();
     if let Err(error) = module.self_test(&Image { pieces: &pieces, mac: image::integrity_mac() }) {
         log!("crypto module: {error}");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use board_configs::Board;
-use crypto::Suite;
+use crypto::{Suite, host, module::Profile};
 use keystore::RootKey;
 use volume::record::geometry::{Geometry, RING_BLOCKS};
 use volume::record::superblock;
@@ -58,7 +58,8 @@ pub fn root_key(board: &Board) -> Result<RootKey> {
     let huk = board.huk.as_ref().and_then(board_configs::Huk::bytes);
     let huk =
         huk.with_context(|| format!("board {} states no test key, so no disk can be sealed for it here", board.name))?;
-    Ok(RootKey::from_huk(crypto::host::module(), &huk)?)
+    let profile = Profile::named(board.crypto.profile.name()).context("the engine has no such profile")?;
+    Ok(RootKey::from_huk(host::module_in(profile), &huk)?)
 }
 
 /// Makes a new disk file of `disk_bytes` with a new anchor, and on it the empty volume [`VOLUME`], as large as it can be.
@@ -337,6 +338,22 @@ mod tests {
         anchor::create(&disk).unwrap();
         let error = format!("{:#}", mount(&disk, &board(), Access::ReadOnly).err().unwrap());
         assert!(error.contains("foreign") && error.contains("not a Haechi disk"), "{error}");
+    }
+
+    #[test]
+    fn a_board_in_the_kcmvp_profile_refuses_aes() {
+        let (plain, disk, open) = (scratch("kcmvp-plain"), scratch("kcmvp"), board());
+        let crypto = board_configs::Crypto { profile: board_configs::Profile::Kcmvp };
+        let kcmvp = Board { crypto, ..open.clone() };
+        fs::write(&plain, [1; 1 << 16]).unwrap();
+        let sealed = |suite, board| seal(&plain, &disk, None, suite, &FormatOptions::default(), board);
+        let error = format!("{:#}", sealed(Suite::Aes256Gcm, &kcmvp).unwrap_err());
+        assert!(error.contains("the profile of the crypto module does not list the suite"), "{error}");
+        sealed(Suite::Aes256Gcm, &open).unwrap();
+        let error = format!("{:#}", mount(&disk, &kcmvp, Access::ReadOnly).err().unwrap());
+        assert!(error.contains("volume 1 is sealed with AES-256-GCM, which the profile"), "{error}");
+        sealed(DEFAULT_SUITE, &kcmvp).unwrap();
+        assert_eq!(check(&disk, &kcmvp).unwrap().bad, 0);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Board {
     pub denied: &'static [Region],
     /// A hardware unique key that everybody knows, on boards that have none; never on a product.
     pub test_huk: Option<[u8; 32]>,
+    /// Name of the profile in which the secure domain powers its crypto module on.
+    pub crypto_profile: &'static str,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
 }

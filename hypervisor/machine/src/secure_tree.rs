@@ -11,7 +11,8 @@
 //!     shared-page@4bfff000 { reg = <...>; };                                abi::SharedPage
 //!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };
 //!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one
-//!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes]; };
+//!     chosen { rng-seed = [32 bytes]; haechi,measurement = [32 bytes]; haechi,test-huk = [32 bytes];
+//!              haechi,crypto-profile = "open"; };
 //! };
 //! ```
 //!
@@ -29,6 +30,7 @@ const ANCHOR: &str = "/anchor";
 const IRQ_LINE: &str = "haechi,irq-line";
 const MEASUREMENT: &str = "haechi,measurement";
 const TEST_HUK: &str = "haechi,test-huk";
+const CRYPTO_PROFILE: &str = "haechi,crypto-profile";
 
 /// Bytes of the place that the tree has at the end of the secure domain's memory.
 pub const PLACE_BYTES: u64 = 2 * crate::PAGE;
@@ -55,6 +57,8 @@ pub struct SecureTree<'a> {
     pub measurement: [u8; 32],
     /// A hardware unique key that everybody knows, on a test board.
     pub test_huk: Option<[u8; 32]>,
+    /// Name of the profile in which it powers its crypto module on.
+    pub crypto_profile: &'a str,
 }
 
 /// The storage controller as the secure domain sees it.
@@ -113,6 +117,7 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
         rng_seed: optional_key(chosen, "rng-seed")?,
         measurement: optional_key(chosen, MEASUREMENT)?.ok_or(Error::Property("/chosen", MEASUREMENT))?,
         test_huk: optional_key(chosen, TEST_HUK)?,
+        crypto_profile: crypto_profile(chosen)?,
     })
 }
 
@@ -151,6 +156,11 @@ fn storage<'a>(tree: &Fdt<'a>) -> Result<Storage<'a>, Error> {
     })
 }
 
+fn crypto_profile<'a>(chosen: FdtNode<'_, 'a>) -> Result<&'a str, Error> {
+    let name = chosen.property(CRYPTO_PROFILE).and_then(|property| property.as_str());
+    name.ok_or(Error::Property("/chosen", CRYPTO_PROFILE))
+}
+
 fn optional_key(chosen: FdtNode<'_, '_>, name: &'static str) -> Result<Option<[u8; 32]>, Error> {
     let Some(property) = chosen.property(name) else { return Ok(None) };
     property.value.try_into().map(Some).map_err(|_| Error::Property("/chosen", name))
@@ -183,6 +193,7 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     }
     let chosen = add(root, "chosen", &[]);
     set(chosen, MEASUREMENT, what.measurement);
+    set(chosen, CRYPTO_PROFILE, what.crypto_profile);
     for (name, key) in [("rng-seed", what.rng_seed), (TEST_HUK, what.test_huk)] {
         if let Some(key) = key {
             set(chosen, name, key);

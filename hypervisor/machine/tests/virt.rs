@@ -43,6 +43,7 @@ const BOARD: Board = Board {
     anchor: Some(ANCHOR),
     denied: &[DENIED_HOLE],
     test_huk: Some([0x42; 32]),
+    crypto_profile: "kcmvp",
     slice_us: 1000,
 };
 
@@ -593,6 +594,7 @@ fn secure<'a>(booted: &Booted) -> SecureTree<'a> {
         rng_seed: booted.machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0x5A; 32],
         test_huk: BOARD.test_huk,
+        crypto_profile: BOARD.crypto_profile,
     }
 }
 

@@ -10,8 +10,17 @@ use crate::selftest::{Image, integrity_mac};
 
 /// The module of this process, in the open profile, tested at the first call.
 pub fn module() -> &'static Module {
-    static MODULE: LazyLock<&'static Module> = LazyLock::new(|| fresh(Profile::Open));
-    &MODULE
+    module_in(Profile::Open)
+}
+
+/// The module of this process in `profile`.
+pub fn module_in(profile: Profile) -> &'static Module {
+    static OPEN: LazyLock<&'static Module> = LazyLock::new(|| fresh(Profile::Open));
+    static KCMVP: LazyLock<&'static Module> = LazyLock::new(|| fresh(Profile::Kcmvp));
+    match profile {
+        Profile::Open => &OPEN,
+        Profile::Kcmvp => &KCMVP,
+    }
 }
 
 /// An HMAC key of [`module`].

@@ -58,6 +58,21 @@ impl Profile {
         matches!(self, Self::Open) || len == 14 || len == 16
     }
 
+    /// The word for it in board files and device trees.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kcmvp => "kcmvp",
+            Self::Open => "open",
+        }
+    }
+
+    /// The profile with this name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Open, Self::Kcmvp].into_iter().find(|profile| profile.name() == name)
+    }
+
     const fn is_open(self) -> bool {
         matches!(self, Self::Open)
     }
@@ -65,10 +80,7 @@ impl Profile {
 
 impl core::fmt::Display for Profile {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Kcmvp => "kcmvp",
-            Self::Open => "open",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -461,6 +473,14 @@ mod tests {
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 999, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 15], 1000, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out), Ok(()));
+    }
+
+    #[test]
+    fn a_profile_has_the_name_by_which_it_is_found() {
+        for name in ["", "Open", "fips", "kcmvp "] {
+            assert_eq!(Profile::named(name), None);
+        }
+        assert_eq!([Profile::named("open"), Profile::named("kcmvp")], [Some(Profile::Open), Some(Profile::Kcmvp)]);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl HostPool {
         ensure!(self.pool.command(0, command).is_ok(), "a command is under way");
         match self.next_answer()? {
             (_, Status::Ok) => Ok(()),
-            (_, status) => bail!("{what}: {status:?}"),
+            (_, status) => bail!("{what}: {status}"),
         }
     }
 

@@ -17,6 +17,7 @@ const BOARD: Board = Board {
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
     denied: &[],
     test_huk: None,
+    crypto_profile: "open",
     slice_us: 1000,
     anchor: None,
 };
@@ -40,6 +41,7 @@ pub fn run(data: &[u8]) {
         rng_seed: machine.seeds.as_ref().map(|seeds| seeds.secure),
         measurement: [0; 32],
         test_huk: None,
+        crypto_profile: BOARD.crypto_profile,
         anchor: None,
     };
     assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
