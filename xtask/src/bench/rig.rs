@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Bench;
 use crate::qemu::Machine;
-use crate::{anchor, boot, process};
+use crate::{boot, process};
 
 /// What a guest may take of the host's time, at most.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -54,13 +54,18 @@ fn deterministic(mut machine: Machine, seed: u32) -> Machine {
     machine
 }
 
-/// The machine's physical disk, where Haechi's board file says it is, with its anchor if it has one. Through io_uring, where the host has it: what is in the
+/// The machine's physical disk, where Haechi's board file says it is. Through io_uring, where the host has it: what is in the
 /// host's memory is then mostly there before the guest can become idle. An idle guest's time jumps to its next timer, however
 /// short the host needs; so a flush must not wait for the host's disk either (`cache=unsafe`).
-pub(super) fn with_disk(mut machine: Machine, file: &Path) -> Machine {
-    let anchor = anchor::beside(file);
+pub(super) fn with_disk(machine: Machine, file: &Path) -> Machine {
+    add_disk(with_anchor(machine, file), 31, &backend(file))
+}
+
+/// A sealed disk's anchor.
+fn with_anchor(mut machine: Machine, file: &Path) -> Machine {
+    let anchor = crate::anchor::beside(file);
     machine.anchor = anchor.is_file().then_some(anchor);
-    add_disk(machine, 31, &backend(file))
+    machine
 }
 
 /// A disk for the root filesystem, and one of the emulator's own that takes no time at all and holds nothing: the guest's
