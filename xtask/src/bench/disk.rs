@@ -1,4 +1,4 @@
-//! fio over the sealed disk, over a plain one, and over dm-crypt on the plain one.
+//! fio over the sealed disk, over a plain one, and over what Linux itself offers: dm-crypt, and dm-crypt on dm-integrity.
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
@@ -43,6 +43,8 @@ pub(super) fn print(bench: &Bench) -> Result<()> {
         ("plain", Target::Bare("raw")),
         ("dm-crypt AES-256-XTS", Target::Bare("crypt")),
         ("the same, 4 KiB sectors", Target::Bare("crypt-4k")),
+        ("+ dm-integrity AES-GCM", Target::Bare("aead")),
+        ("the same, with journal", Target::Bare("aead-journal")),
     ];
     let columns = targets.iter().map(|(_, target)| run(bench, target)).collect::<Result<Vec<_>>>()?;
     let units =

@@ -50,6 +50,28 @@ encrypt() {
     say cipher "$(awk '/^name/ { n = $3 } /^driver/ && n == "xts(aes)" { print $3; exit }' /new/proc/crypto)"
 }
 
+# dm-crypt with gcm(aes) over dm-integrity, which keeps 28 bytes for each block: nonce and tag. `J` journals what it writes, `D` does
+# not. It wants a disk that holds something. Everything is written once: what never was is no sealed block.
+authenticate() {
+    target=/dev/vda2
+    for module in aes_ce_blk ghash_ce gcm dm_integrity dm_crypt; do
+        chroot /new modprobe -q $module
+    done
+    chroot /new dd if=/dev/zero of=$target bs=4k count=1 conv=fsync 2>/dev/null
+    # A device of one sector makes the kernel format it; its status then tells the sectors that there are.
+    table="integrity $target 0 28 $1 1 block_size:4096"
+    chroot /new dmsetup create i --table "0 8 $table" || die "no dm-integrity"
+    sectors=$(chroot /new dmsetup status i | awk '{ print $5 }')
+    chroot /new dmsetup remove i
+    chroot /new dmsetup create i --table "0 $sectors $table" || die "no dm-integrity of $sectors sectors"
+    key=$(printf '%064d' 0 | sed 's/00/5a/g')
+    chroot /new dmsetup create c --table \
+        "0 $sectors crypt capi:gcm(aes)-random $key 0 /dev/mapper/i 0 2 integrity:28:aead sector_size:4096" || die "no dm-crypt"
+    target=/dev/mapper/c
+    say cipher "$(awk '/^name/ { n = $3 } /^driver/ && n == "gcm(aes)" { print $3; exit }' /new/proc/crypto)"
+    run fill write 128k 8 32M >/dev/null
+}
+
 # run NAME RW BLOCK DEPTH IO_SIZE ARGUMENT...
 run() {
     chroot /new sh -c "[ -b $target ]" || die "$target is no block device"
@@ -114,6 +136,8 @@ case $job in
     raw) rounds 256M 32M ;;
     crypt) encrypt "" && rounds 32M 8M ;;
     crypt-4k) encrypt "1 sector_size:4096" && rounds 32M 8M ;;
+    aead) authenticate D && rounds 32M 8M ;;
+    aead-journal) authenticate J && rounds 32M 8M ;;
     sealed) rounds 16M 8M ;;
     requests) windows ;;
     restart) crashes ;;

@@ -28,7 +28,7 @@ pub enum Table {
     Primitives,
     /// Guest time to the first process of Linux
     Boot,
-    /// fio in a guest: over the sealed disk, a plain disk, and dm-crypt on it
+    /// fio in a guest: over the sealed disk, a plain disk, and dm-crypt without and with dm-integrity
     Disk,
     /// Where the instructions of a 4 KiB request go
     Requests,
