@@ -52,19 +52,27 @@ pub fn build_probe(board: &Path) -> Result<PathBuf> {
     PROBE.build(&Toolchain::ensure()?, board, &image_directory(board))
 }
 
+/// Builds the crypto engine's program for a bare machine (`examples/armv8`), which checks and measures its kernels; its ELF file.
+///
+/// # Errors
+/// What cargo says.
+pub fn armv8_program(toolchain: &Toolchain) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo();
+    cargo.args(["build", "--quiet", "--release", "--package", "crypto", "--example", "armv8", "--target", HARD_FLOAT]);
+    progress::step("Building the ARMv8 kernels", || process::run(&mut cargo))?;
+    Ok(paths::cargo_target().join(HARD_FLOAT).join("release/examples/armv8"))
+}
+
 /// Builds the crypto engine's check of its ARMv8 kernels against the portable ones (`examples/armv8`) and runs it on a bare
 /// machine in QEMU; it reports by its exit status.
 ///
 /// # Errors
 /// What cargo says, or what the check says when it fails.
 pub fn armv8_kernels(toolchain: &Toolchain) -> Result<()> {
-    let mut cargo = toolchain.cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", "crypto", "--example", "armv8", "--target", HARD_FLOAT]);
-    progress::step("Building the check of the ARMv8 kernels", || process::run(&mut cargo))?;
+    let program = armv8_program(toolchain)?;
     let mut qemu = process::command("qemu-system-aarch64");
     qemu.args(["-M", "virt", "-cpu", "cortex-a76", "-m", "64", "-display", "none", "-nic", "none", "-semihosting"]);
-    qemu.args(["-icount", "shift=0", "-kernel"]);
-    qemu.arg(paths::cargo_target().join(HARD_FLOAT).join("release/examples/armv8"));
+    qemu.args(["-icount", "shift=0", "-kernel"]).arg(program);
     match progress::step("ARMv8 kernels in QEMU", || process::words(&mut qemu))? {
         Ok(_) => Ok(()),
         Err(words) => bail!("the ARMv8 kernels differ from the portable ones:\n{words}"),

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::model::{Model, PROCESSORS};
 use super::trace::{self, Functions, Work};
-use crate::toolchain::{HARD_FLOAT, Toolchain};
-use crate::{paths, process, progress};
+use crate::toolchain::Toolchain;
+use crate::{firmware, process, progress};
 
 /// Functions with a smaller share of the instructions are taken for as quick as the others.
 const SMALL: f64 = 0.005;
@@ -33,10 +33,7 @@ impl Row {
 
 /// Builds, runs and models the program, and prints the table.
 pub(super) fn print(toolchain: &Toolchain) -> Result<()> {
-    let elf = paths::cargo_target().join(HARD_FLOAT).join("release/examples/armv8");
-    let mut cargo = toolchain.cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", "crypto", "--example", "armv8", "--target", HARD_FLOAT]);
-    progress::step("Building the ARMv8 kernels", || process::run(&mut cargo))?;
+    let elf = firmware::armv8_program(toolchain)?;
     let (functions, mut model) = (Functions::read(&elf)?, Model::of(&elf)?);
     let works = progress::step("Counting instructions in QEMU", || count(&elf, &functions))?;
     let rows = progress::step("Modelling cycles", || rows(&works, &functions, &mut model))?;
