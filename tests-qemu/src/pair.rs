@@ -1,8 +1,8 @@
-//! The system on two disks: firmware of the board with two, and of one that wants other volumes; sealed disks for both.
+//! The system on two disks: firmware of the board with two, and its sealed disks.
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use board_configs::Board;
 use xtask::qemu::{Disk, Machine};
 use xtask::{anchor, boot, files, firmware, sealed};
@@ -13,14 +13,6 @@ use crate::place::{self, Place};
 
 /// The board with two disks and mirrored volumes.
 const BOARD: &str = "qemu-virt-pair";
-/// What the changed board says instead: the volume `data` is larger and of another suite, and the anchor lags by a second.
-const CHANGES: [(&str, &str); 4] = [
-    ("name = \"qemu-virt-pair\"", "name = \"changed\""),
-    ("size_mib = 64", "size_mib = 80"),
-    ("suite = \"seed-128-gcm\"", "suite = \"aria-256-ccm\""),
-    ("[anchor]", "[pool]\npolicy = \"bulk\"\nwindow_ms = 1000\ncache_mib = 8\n\n[anchor]"),
-];
-
 /// Firmware of a board.
 #[derive(Debug)]
 pub struct Firmware {
@@ -34,8 +26,6 @@ pub struct Firmware {
 pub struct Pair {
     /// The board with two disks.
     pub first: Firmware,
-    /// The same with [`CHANGES`].
-    pub changed: Firmware,
     disks: [PathBuf; 2],
 }
 
@@ -48,16 +38,8 @@ impl Pair {
         let directory = place::root().join("pair");
         files::fresh_directory(&directory)?;
         let file = board_configs::directory().join(format!("{BOARD}.toml"));
-        let mut text = fs::read_to_string(&file)?;
-        for (from, to) in CHANGES {
-            ensure!(text.contains(from), "{} does not say `{from}`", file.display());
-            text = text.replacen(from, to, 1);
-        }
-        let changed = directory.join("changed.toml");
-        fs::write(&changed, text)?;
         let pair = Self {
             first: Firmware::build(&file, &directory)?,
-            changed: Firmware::build(&changed, &directory)?,
             disks: ["disk0.img", "disk1.img"].map(|name| directory.join(name)),
         };
         sealed::seal_system(&images.plain, &pair.disks, None, &pair.first.board)?;
