@@ -197,7 +197,7 @@ fn tell(memory: &mut DomainMemory, origin: &mut Origin) {
     let place = origin.scrubbed[1].start;
     memory.load(place, &origin.tree);
     if let Some((offset, seed)) = &mut origin.seed {
-        memory.write(place + *offset, &seed.next());
+        memory.write(place + *offset, &seed.next_seed());
     }
 }
 

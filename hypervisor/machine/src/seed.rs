@@ -27,7 +27,7 @@ pub struct Restart([u8; 32]);
 
 impl Restart {
     /// The seed of the next life; each call gives another one, from which neither the earlier nor the later ones follow.
-    pub fn next(&mut self) -> [u8; 32] {
+    pub fn next_seed(&mut self) -> [u8; 32] {
         let seed = Sha256::new().chain_update(SECURE).chain_update(self.0).finalize().into();
         self.0 = Sha256::new().chain_update(RESTART).chain_update(self.0).finalize().into();
         seed
@@ -63,11 +63,11 @@ mod tests {
     #[test]
     fn no_life_of_the_secure_domain_gets_the_seed_of_another() {
         let mut seeds = Seeds::derive(&[7; 32]);
-        let lives = [seeds.secure, seeds.restart.next(), seeds.restart.next(), seeds.restart.next()];
+        let lives = [seeds.secure, seeds.restart.next_seed(), seeds.restart.next_seed(), seeds.restart.next_seed()];
         for (index, seed) in lives.iter().enumerate() {
             assert!(!lives[..index].contains(seed));
         }
-        assert_eq!(Seeds::derive(&[7; 32]).restart.next(), lives[1], "and yet they are derived");
+        assert_eq!(Seeds::derive(&[7; 32]).restart.next_seed(), lives[1], "and yet they are derived");
     }
 
     #[test]
