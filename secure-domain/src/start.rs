@@ -38,7 +38,7 @@ pub type Anchor = DevelopmentAnchor<DeviceRegisters>;
 pub type Served = Server<Disk, Prompt<Anchor>>;
 
 /// How the pool is mounted: 16 MiB of its hash tree in memory, and nothing that was flushed may ever be rolled back.
-const OPTIONS: Options = Options { policy: Policy::Strict, cache_blocks: 4096, reservation: 1 << 32, read_only: false };
+const OPTIONS: Options = Options { policy: Policy::Strict, cache_blocks: 4096, reservation: 1 << 32, read_only: false, degraded: false };
 
 /// Bytes of the heap: page tables, the cache of the hash tree, request slots. It hands out blocks of powers of two, on boundaries of their
 /// size, so it takes twice the cache to be sure of it.
