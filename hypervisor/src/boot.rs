@@ -1,6 +1,7 @@
 //! From the loader's image and device tree to a running system, step by step. Every refusal names what is wrong and where,
 //! turns the machine off, and has written to no disk.
 
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -19,7 +20,7 @@ use el2::gic::{Hardware, Interrupts};
 use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
 use el2::memory::{BootMemory, NoDeviceTree};
-use el2::{context, pages, tables};
+use el2::{context, firmware, pages, tables};
 use machine::board::StorageController;
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
@@ -414,9 +415,8 @@ fn psci(interrupts: &Interrupts, cores: usize, boot: usize) -> Psci {
     let psci = Psci::new(psci::Config {
         cores,
         affinities: interrupts.affinities(),
-        system_suspend: false,
-        warm_reset: false,
-        workarounds: [-1; 3],
+        system_suspend: true,
+        warm_reset: firmware::has_warm_reset(),
     });
     let nowhere = psci::Start { entry: 0, context: 0 };
     let started = psci.claim(boot, nowhere).is_ok() && psci.begin(boot).is_some();
@@ -553,6 +553,15 @@ pub fn report(found: &Found, plan: &MemoryPlan) {
     if let Some(bank) = &found.anchor {
         log!("anchor: flash at {bank}");
     }
-    // Without a system MMU every bus master of the general domain can reach all memory.
-    log!("DMA isolation: partial (no system MMU is driven: the general domain's bus masters are not confined)");
+}
+
+/// Says which devices of the general domain can reach all memory, because no system MMU is driven.
+pub fn report_masters(tree: &[u8], denied: &Denied) {
+    let masters = machine::bus_masters(tree, denied);
+    let masters = masters.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
+    if masters.is_empty() {
+        return log!("DMA isolation: the device tree shows no bus master of the general domain");
+    }
+    let named: Vec<_> = masters.iter().map(|kind| format!("{} {}", kind.count, kind.name)).collect();
+    log!("DMA isolation: partial (no system MMU is driven: not confined are {})", named.join(", "));
 }

@@ -1,19 +1,27 @@
 //! What the general domain asks of its firmware, which is EL2: PSCI and the SMC Calling Convention.
 
 use el2::firmware;
-use psci::{Decision, decode};
+use psci::{Call, Decision, Start, decode};
 
 use crate::log::log;
 use crate::system::Core;
-use crate::{panic, run, secure, smp};
+use crate::{boot, irq, panic, run, secure, smp};
 
-/// Carries out the call in the vCPU's registers, which has been stepped over.
+/// Carries out the call in the vCPU's registers, which has been stepped over. One that nobody knows needs nothing of the system.
 pub fn handle(core: &mut Core) {
-    let system = core.system;
     let [x0, x1, x2, x3, ..] = core.frame.x;
+    match decode(x0 as u32, [x1, x2, x3]) {
+        Call::Unknown(_) => core.frame.x[0] = psci::Error::NotSupported as i64 as u64,
+        call => known(core, call),
+    }
+}
+
+#[inline(never)]
+fn known(core: &mut Core, call: Call) {
+    let system = core.system;
     let is_memory =
         |address: u64| system.general_memory.iter().any(|bank| (bank.base()..bank.end()).contains(&address));
-    match system.psci.decide(core.index, decode(x0 as u32, [x1, x2, x3]), is_memory) {
+    match system.psci.decide(core.index, call, &core.firmware, is_memory) {
         Decision::Return(value) => core.frame.x[0] = value,
         Decision::Wake { cpu } => {
             smp::start(core, cpu);
@@ -29,17 +37,29 @@ pub fn handle(core: &mut Core) {
             log!("off");
             panic::off()
         }
-        Decision::SystemReset { .. } => {
+        Decision::SystemReset { warm } => {
             save_everything(core);
             log!("reset");
-            let answer = firmware::system_reset();
+            let answer = if warm { firmware::system_warm_reset() } else { firmware::system_reset() };
             panic::stop(format_args!("the firmware refused to reset the machine: {answer}"))
         }
-        // Neither is offered (`boot::system`), so the state machine does not decide it.
-        Decision::SystemSuspend(_) | Decision::Workaround(..) => {
-            core.frame.x[0] = psci::Error::NotSupported as i64 as u64
+        Decision::SystemSuspend(start) => suspend(core, start),
+        Decision::Firmware(function, argument) => {
+            core.frame.x[..4].copy_from_slice(&firmware::ask(function, argument));
         }
     }
+}
+
+/// The machine sleeps, all other cores being off: this core idles until an interrupt waits for its vCPU, which then starts anew.
+/// Memory keeps its contents and the secure domain goes on with what it has begun, so nothing has to be saved first.
+fn suspend(core: &mut Core, start: Start) {
+    while !core.system.vgic.has_pending(core.index, &core.interrupts) {
+        run::idle(core);
+        irq::serve(core);
+    }
+    let kicks = core.system.vgic.cpu_off(core.index, &mut core.interrupts);
+    core.kick(kicks);
+    boot::load_vcpu(core, start.entry, start.context);
 }
 
 /// Before power goes: the secure domain brings what it has acknowledged to stable storage.

@@ -38,7 +38,7 @@ impl VirtualDevice {
     }
 }
 
-/// What is left to do after a driver's store.
+/// What is left to do after an emulated access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// Step over the instruction.
@@ -47,6 +47,8 @@ pub enum Store {
     Kick,
     /// Do not step over it: the store waits for the secure domain and is replayed.
     Replay,
+    /// Do not step over it: another core knows the answer, and will have told it when the guest executes it again.
+    Again,
 }
 
 /// The driver of device `index` stores `size` bytes at `offset` of its register page.

@@ -83,7 +83,7 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
 pub fn serve(core: &mut Core) {
     match take(core) {
         Claim::Served => {}
-        Claim::Secure => secure::serve(core),
+        Claim::Secure => secure::serve_interrupt(core),
         Claim::Slice => secure::timer_fired(core),
         Claim::General(interrupt) => deliver(core, interrupt),
     }

@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use aarch64::pl011::Pl011 as PhysicalPl011;
+use aarch64::time;
 use console::{Keyboard, Mux, Pl011, Speaker};
 use spin::Mutex;
 
@@ -34,11 +35,19 @@ impl Console {
     /// Gives `bytes` of `speaker` to the multiplexer.
     pub fn push(&mut self, speaker: Speaker, bytes: &[u8]) {
         let Console { uart, mux, .. } = self;
+        if speaker == Speaker::Secure {
+            mux.set_time(time::milliseconds());
+        }
         mux.push(speaker, bytes, &mut |byte| {
             if let Some(uart) = uart {
                 uart.send(byte);
             }
         });
+    }
+
+    /// Lines of the secure domain that were left out and not told yet.
+    pub fn dropped(&self) -> u64 {
+        self.mux.dropped()
     }
 
     /// Prints what `speaker` has said of an unfinished line.

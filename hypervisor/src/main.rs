@@ -81,6 +81,7 @@ firmware! {
         boot::report(&found, &plan);
         boot::load(&found, &modules, &plan, &mut memory);
         let (domains, denied) = boot::domains(&found, &plan);
+        boot::report_masters(&tree, &denied);
         let interrupts = boot::interrupts(&found, &memory);
         let system = system::publish(boot::system(&found, &plan, domains, interrupts));
 

@@ -1,9 +1,11 @@
 //! The general domain's emulated devices: an access that stage 2 refused goes to the one at its address, or back as an abort.
 
+use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable};
 use el2::context;
 use machine::Region;
-use vcpu::{Access, Exception, Fault, FaultKind};
-use vgic::Frame as GicFrame;
+use vcpu::exit::{self, DeviceAccess, device_access, instruction_bytes};
+use vcpu::{Access, Exception, Fault};
+use vgic::{Frame as GicFrame, Read as GicRead};
 
 use crate::devices::{self, Store};
 use crate::log::CONSOLE;
@@ -63,33 +65,36 @@ impl Map {
     }
 }
 
-/// A data abort of the general domain: emulates the access or gives the abort back.
-pub fn data_abort(core: &mut Core, fault: &Fault) {
+/// A data abort of the general domain with syndrome `esr`: emulates the access, or gives the abort back.
+pub fn data_abort(core: &mut Core, esr: u64) {
+    let (far, hpfar) = (FAR_EL2.get(), HPFAR_EL2.get());
+    match device_access(esr, far, hpfar).and_then(|access| emulate(core, &access, far)) {
+        Some(Store::Done) => core.frame.advance(instruction_bytes(esr)),
+        Some(Store::Kick) => {
+            core.frame.advance(instruction_bytes(esr));
+            secure::serve(core);
+        }
+        Some(Store::Replay) => secure::serve(core),
+        Some(Store::Again) => {}
+        None => refuse(core, &exit::data_abort(esr, far, hpfar)),
+    }
+}
+
+/// An abort that is the general domain's own.
+#[inline(never)]
+pub fn refuse(core: &mut Core, fault: &Fault) {
     if fault.cache_maintenance {
         // There is no memory at the address whose cache lines could matter.
         return core.frame.advance(fault.instruction_bytes);
     }
-    match emulate(core, fault) {
-        Some(Store::Done) => core.frame.advance(fault.instruction_bytes),
-        Some(Store::Kick) => {
-            core.frame.advance(fault.instruction_bytes);
-            secure::serve(core);
-        }
-        Some(Store::Replay) => secure::serve(core),
-        None => run::inject(core, Exception::data_abort(fault)),
-    }
+    run::inject(core, Exception::data_abort(fault));
 }
 
-/// Emulates the access, if a device is there and the hardware has described the instruction.
-fn emulate(core: &mut Core, fault: &Fault) -> Option<Store> {
-    let refused = matches!(fault.kind, FaultKind::Translation | FaultKind::Permission);
-    if !refused || fault.on_stage1_walk {
-        return None;
-    }
-    let ipa = fault.ipa.or_else(|| fault.far.and_then(context::stage1_translate))?;
+/// Emulates the access, if a device is there.
+fn emulate(core: &mut Core, device: &DeviceAccess, far: u64) -> Option<Store> {
+    let ipa = device.ipa.or_else(|| context::stage1_translate(far))?;
     let target = core.system.map.find(ipa.0, core.system.cores)?;
-    let access = fault.access?;
-    Some(if fault.write { store(core, target, &access) } else { load(core, target, &access) })
+    Some(if device.write { store(core, target, &device.access) } else { load(core, target, &device.access) })
 }
 
 fn load(core: &mut Core, target: Target, access: &Access) -> Store {
@@ -97,9 +102,13 @@ fn load(core: &mut Core, target: Target, access: &Access) -> Store {
     let size = usize::from(access.size_bytes);
     let value = match target {
         Target::Gic(frame, offset) => {
-            let read = system.vgic.mmio_read(core.index, frame, offset, size, &mut core.interrupts);
-            core.kick(read.kicks);
-            read.value
+            match system.vgic.mmio_read(core.index, frame, offset, size, &mut core.interrupts) {
+                GicRead::Value(value) => value,
+                GicRead::Again(kicks) => {
+                    core.kick(kicks);
+                    return Store::Again;
+                }
+            }
         }
         Target::Console(offset) => console_load(core, offset, size),
         // Reads of a register page do not trap; whoever comes here raced with its mapping.

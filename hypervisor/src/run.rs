@@ -5,7 +5,7 @@ use aarch64_cpu::registers::{
 };
 use el2::guest::{self, Trap};
 use el2::{context, firmware};
-use vcpu::exit::instruction_bytes;
+use vcpu::exit::{class, class_of, instruction_bytes};
 use vcpu::sysreg::{Action, SgiRegister, decide};
 use vcpu::{Entry, Exception, Exit, SystemAccess};
 
@@ -28,9 +28,20 @@ pub fn decode() -> Exit {
     Exit::decode(ESR_EL2.get(), FAR_EL2.get(), HPFAR_EL2.get())
 }
 
+/// What comes often is told by its class alone, before everything that the other classes need is decoded.
 fn synchronous(core: &mut Core) {
+    let esr = ESR_EL2.get();
+    match class_of(esr) {
+        class::HVC => calls::handle(core),
+        class::DATA_ABORT => mmio::data_abort(core, esr),
+        _ => any(core),
+    }
+}
+
+#[inline(never)]
+fn any(core: &mut Core) {
     match decode() {
-        Exit::DataAbort(fault) => mmio::data_abort(core, &fault),
+        Exit::DataAbort(fault) => mmio::refuse(core, &fault),
         Exit::SystemRegister(access) => system_register(core, &access),
         Exit::Wfi { deadline: None } => {
             step_over(core);

@@ -18,7 +18,8 @@
 //! A domain that waits may name a time. Every core that has visited it since then keeps its timer for it, so that it does not matter
 //! which of them goes off; the first that fires raises [`Event::TIME`], the others find nothing to do.
 //!
-//! Nothing here waits, and one call of [`serve`] lasts at most one slice.
+//! Nothing here waits, and one call of [`serve`] lasts at most one slice. Kicks and idle time are the general domain's to give; what the domain
+//! takes by its own interrupts and its due slices is limited ([`vcpu::allowance`]), however fast it ends its interrupts.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -138,8 +139,25 @@ impl SecureDomain {
 /// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent, at most
 /// a slice in all: however often the domain says that it waits while events wait for it, the general domain gets its core back.
 pub fn serve(core: &mut Core) {
+    serve_for(core, core.system.slice_ticks);
+}
+
+/// As [`serve`], when an interrupt of the domain asks for it: only as long as it has not had more than its share of this core. If
+/// it has, its interrupt waits, quiet because nobody has ended it, until the core is idle or a slice is due.
+pub fn serve_interrupt(core: &mut Core) {
+    let begin = time::counter();
+    match core.allowance.grant(begin) {
+        Some(ticks) => {
+            serve_for(core, ticks);
+            core.allowance.charge(begin, time::counter());
+        }
+        None => wake_later(core),
+    }
+}
+
+fn serve_for(core: &mut Core, ticks: u64) {
     let system = core.system;
-    let deadline = time::counter() + system.slice_ticks;
+    let deadline = time::counter() + ticks;
     while wanted(core) {
         let left = deadline.saturating_sub(time::counter());
         // An SError that is pending now is the general domain's, whose store caused it: it must not be taken for the other's.
@@ -174,9 +192,11 @@ pub fn serve(core: &mut Core) {
 /// gets on with its work.
 pub fn serve_guaranteed(core: &mut Core) {
     core.slice_due = None;
+    let begin = time::counter();
     core.interrupts.mask_general(true);
     serve(core);
     core.interrupts.mask_general(false);
+    core.allowance.charge(begin, time::counter());
 }
 
 /// Whether the domain has something to do.
@@ -198,7 +218,8 @@ pub fn timer_fired(core: &mut Core) {
         state.set_alarm(NO_DEADLINE);
         core.system.shared.raise(Event::TIME);
     }
-    serve_guaranteed(core);
+    // A time is no more urgent than an interrupt: whoever names one after the other gets no more than its share.
+    if core.slice_due.is_some() { serve_guaranteed(core) } else { serve_interrupt(core) }
 }
 
 /// Sets this core's timer for what the domain may come to want. If it has unfinished work, a slice of its own is due: one slice from
@@ -224,6 +245,11 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let counters = context::stop_counters(core.has_pmu);
     context::switch_vectors(&mut core.vectors, &domain.vectors);
     let serror = context::load(&domain.el1, &domain.confinement);
+    if let Some(function) = core.firmware.clear_predictors() {
+        // What the general domain has taught them must not steer the secure domain past its checks. EL2 itself does not need it: it
+        // maps no memory of a domain and holds no secret.
+        firmware::ask(function, 0);
+    }
     system.secure_state.preempted.store(false, Ordering::Relaxed);
     timer::start(ticks);
 

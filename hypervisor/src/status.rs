@@ -18,15 +18,16 @@ impl Write for Lines<'_> {
 
 /// Answers `command` on the console, which the caller holds.
 pub fn answer(core: &Core, console: &mut Console, command: Command) {
+    let dropped = console.dropped();
     let mut out = Lines(console);
     // Writing to the console cannot fail.
     let _ = match command {
         Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, Ctrl-] sends Ctrl-]"),
-        Command::Status => status(core, &mut out),
+        Command::Status => status(core, dropped, &mut out),
     };
 }
 
-fn status(core: &Core, out: &mut Lines<'_>) -> core::fmt::Result {
+fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
     let system = core.system;
     let secure = &system.secure_state;
     writeln!(out, "core {} of {} answers", core.index, system.cores)?;
@@ -41,6 +42,9 @@ fn status(core: &Core, out: &mut Lines<'_>) -> core::fmt::Result {
         if status != 0 {
             writeln!(out, "virtual device {index}: status {status:#x}")?;
         }
+    }
+    if dropped != 0 {
+        writeln!(out, "console: {dropped} line(s) of the secure domain were left out")?;
     }
     Ok(())
 }

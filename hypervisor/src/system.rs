@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use abi::{DEVICES, IRQ_LINES, SharedPage};
 use el2::boot::MAX_CORES;
 use el2::context::Confinement;
+use el2::firmware;
 use el2::gic::Interrupts;
 use machine::Region;
 use psci::Psci;
 
 use spin::{Mutex, Once};
 use vcpu::control::Domain;
-use vcpu::{El1State, Features, Frame, IdRegisters, VectorState};
+use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, VectorState};
 use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
@@ -83,6 +84,10 @@ pub struct Core {
     pub identification: IdRegisters,
     /// Whether the core has performance monitors, which are the general domain's.
     pub has_pmu: bool,
+    /// What firmware does for this core.
+    pub firmware: psci::Firmware,
+    /// What the secure domain may take of this core by interrupts of its own.
+    pub allowance: Allowance,
     /// When the secure domain is due a slice of its own on this core, in ticks of the counter, if it has unfinished work.
     pub slice_due: Option<u64>,
 }
@@ -100,6 +105,8 @@ impl Core {
             vectors: VectorState::default(),
             identification: crate::cpu::identification(Domain::General),
             has_pmu: crate::cpu::has_pmu(),
+            firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
+            allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
             slice_due: None,
         }
     }

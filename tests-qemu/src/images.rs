@@ -79,6 +79,7 @@ impl Images {
             Ok(kept)
         };
         keep(&made.hypervisor, "haechi.img")?;
+        keep(&probe, "probe.img")?;
         let domain = keep(&made.secure_domain, "secure-domain.img")?;
         let initrd = keep(&linux.initrd, "initrd.img")?;
         for series in [Linux::V6_1, Linux::V6_12].map(Linux::series) {
@@ -116,6 +117,11 @@ impl Images {
     /// The bundle with a kernel.
     pub fn bundle(&self, linux: Linux) -> PathBuf {
         self.directory.join(format!("linux-{}.bundle", linux.series()))
+    }
+
+    /// The probe, to be started without a hypervisor.
+    pub fn probe(&self) -> PathBuf {
+        self.directory.join("probe.img")
     }
 
     /// The bundle with the probe in the kernel's place.

@@ -30,7 +30,11 @@ mod boot;
 #[cfg(target_os = "none")]
 mod calls;
 #[cfg(target_os = "none")]
+mod conformance;
+#[cfg(target_os = "none")]
 mod console;
+#[cfg(target_os = "none")]
+mod controller;
 #[cfg(target_os = "none")]
 mod cores;
 #[cfg(target_os = "none")]
@@ -46,6 +50,8 @@ mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod power;
+#[cfg(target_os = "none")]
 mod probe;
 #[cfg(target_os = "none")]
 mod random;
@@ -59,3 +65,5 @@ mod rings;
 mod sysregs;
 #[cfg(target_os = "none")]
 mod tree;
+#[cfg(target_os = "none")]
+mod vectors;

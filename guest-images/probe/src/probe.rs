@@ -5,7 +5,9 @@ use fdt::Fdt;
 use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
-use crate::{bench, calls, console, cores, frames, interrupts, memory, registers, rings, sysregs};
+use crate::{
+    bench, calls, conformance, console, cores, frames, interrupts, memory, power, registers, rings, sysregs, vectors,
+};
 
 /// What every class has at hand.
 pub(crate) struct Probe<'a> {
@@ -23,13 +25,16 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 8] = [
+const CLASSES: [Class; 11] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
     ("interrupts", interrupts::run),
+    ("gic", conformance::run),
     ("registers", registers::run),
     ("rings", rings::run),
+    ("vectors", vectors::run),
+    ("power", power::run),
     ("cores", cores::run),
     ("frames", frames::run),
 ];

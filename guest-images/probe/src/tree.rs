@@ -29,6 +29,15 @@ pub(crate) struct GicFrames {
     pub(crate) redistributors: Range,
 }
 
+/// A GICv2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GicV2Frames {
+    /// `GICD_*`.
+    pub(crate) distributor: Range,
+    /// `GICC_*`.
+    pub(crate) interface: Range,
+}
+
 /// What the probe needs to know.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
@@ -38,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) memory: ArrayVec<Range, 16>,
     /// The interrupt controller, if it is a GICv3.
     pub(crate) gic: Option<GicFrames>,
+    /// The interrupt controller, if it is a GICv2.
+    pub(crate) gic_v2: Option<GicV2Frames>,
     /// virtio-mmio transports.
     pub(crate) transports: ArrayVec<Range, 64>,
     /// `MPIDR_EL1` affinities of the cores, its own first.
@@ -75,6 +86,9 @@ impl Machine {
                 .next()
                 .zip(ranges.next())
                 .map(|(distributor, redistributors)| GicFrames { distributor, redistributors });
+        } else if is("arm,cortex-a15-gic") || is("arm,gic-400") {
+            self.gic_v2 =
+                ranges.next().zip(ranges.next()).map(|(distributor, interface)| GicV2Frames { distributor, interface });
         } else if is("virtio,mmio") {
             ranges.take(self.transports.remaining_capacity()).for_each(|one| self.transports.push(one));
         } else if is("arm,psci-1.0") || is("arm,psci-0.2") {

@@ -19,3 +19,8 @@ pub fn frequency_hz() -> u64 {
 pub fn ticks(microseconds: u64) -> u64 {
     frequency_hz().saturating_mul(microseconds) / 1_000_000
 }
+
+/// The counter in milliseconds since reset.
+pub fn milliseconds() -> u64 {
+    counter() / (frequency_hz() / 1000).max(1)
+}

@@ -4,9 +4,15 @@
 //! held until it is whole, then printed with its prefix on a line of its own; if the general domain was in the middle of a
 //! line, a line break goes first, and its next byte continues at the start of the following line.
 //!
+//! The general domain can make the secure domain speak, so the secure domain's lines are bounded ([`crate::BURST`]).
+//!
 //! One thing the general domain cannot do is begin a line with another speaker's prefix: such a line gets a mark behind the
 //! prefix, so that whoever reads a log by prefixes is not deceived. (A terminal can still be made to show anything, by cursor
 //! movements; a log cannot.)
+
+use core::fmt::Write as _;
+
+use crate::limit::{Limit, Verdict};
 
 /// Longest line of the secure domain and the hypervisor in bytes; a longer one is broken.
 pub const LINE_BYTES: usize = 160;
@@ -55,6 +61,12 @@ impl Line {
     }
 }
 
+impl core::fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        if text.bytes().all(|byte| self.add(byte)) { Ok(()) } else { Err(core::fmt::Error) }
+    }
+}
+
 /// The multiplexer.
 #[derive(Clone, Debug)]
 pub struct Mux {
@@ -64,6 +76,10 @@ pub struct Mux {
     forged: Option<usize>,
     secure: Line,
     hypervisor: Line,
+    /// Of the secure domain's lines.
+    limit: Limit,
+    /// The time, as the last caller told it, in milliseconds.
+    now_ms: u64,
 }
 
 impl Default for Mux {
@@ -75,7 +91,24 @@ impl Default for Mux {
 impl Mux {
     /// At the start of a line.
     pub const fn new() -> Self {
-        Mux { mid_line: false, forged: Some(0), secure: Line::EMPTY, hypervisor: Line::EMPTY }
+        Mux {
+            mid_line: false,
+            forged: Some(0),
+            secure: Line::EMPTY,
+            hypervisor: Line::EMPTY,
+            limit: Limit::new(),
+            now_ms: 0,
+        }
+    }
+
+    /// Tells the time, in milliseconds from any beginning.
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Lines of the secure domain that were left out and not told yet.
+    pub fn dropped(&self) -> u64 {
+        self.limit.dropped()
     }
 
     /// Takes `bytes` from `speaker` and gives what is due to `sink`, the physical UART.
@@ -129,8 +162,26 @@ impl Mux {
     fn print_line(&mut self, speaker: Speaker, sink: &mut impl FnMut(u8)) {
         let Some(line) = self.line(speaker) else { return };
         let line = core::mem::replace(line, Line::EMPTY);
+        if speaker == Speaker::Secure {
+            match self.limit.judge(self.now_ms) {
+                Verdict::Drop => return,
+                Verdict::Print { dropped: 0 } => {}
+                Verdict::Print { dropped } => self.tell_dropped(dropped, sink),
+            }
+        }
+        self.print(speaker, line.text(), sink);
+    }
+
+    fn tell_dropped(&mut self, dropped: u64, sink: &mut impl FnMut(u8)) {
+        let mut text = Line::EMPTY;
+        // It is shorter than a line, and would only be cut.
+        let _ = write!(text, "{dropped} line(s) of the secure domain were left out");
+        self.print(Speaker::Hypervisor, text.text(), sink);
+    }
+
+    fn print(&mut self, speaker: Speaker, text: &[u8], sink: &mut impl FnMut(u8)) {
         let open: &[u8] = if self.mid_line { b"\r\n" } else { b"" };
-        for part in [open, speaker.prefix(), line.text(), b"\r\n"] {
+        for part in [open, speaker.prefix(), text, b"\r\n"] {
             for &byte in part {
                 self.emit(byte, sink);
             }
@@ -216,6 +267,25 @@ mod tests {
         assert_eq!(say(&mut mux, Speaker::Secure, "ready\n"), "\r\n[secure] ready\r\n");
         assert_eq!(say(&mut mux, Speaker::Hypervisor, "is up\n"), "[haechi] core 1 is up\r\n");
         assert_eq!(say(&mut mux, Speaker::General, "root"), "root");
+    }
+
+    #[test]
+    fn the_general_domain_cannot_fill_the_log_with_the_complaints_of_the_secure_one() {
+        let mut mux = Mux::new();
+        let complaints = "malformed ring\n".repeat(10_000);
+        let said = say(&mut mux, Speaker::Secure, &complaints);
+        assert_eq!(said.lines().count(), crate::BURST as usize);
+        assert_eq!(mux.dropped(), 10_000 - u64::from(crate::BURST));
+        mux.set_time(crate::INTERVAL_MS);
+        let told = "[haechi] 9936 line(s) of the secure domain were left out\r\n[secure] at last\r\n";
+        assert_eq!(say(&mut mux, Speaker::Secure, "at last\n"), told);
+        assert_eq!(mux.dropped(), 0);
+    }
+
+    #[test]
+    fn the_hypervisor_is_never_silenced() {
+        let said = say(&mut Mux::new(), Speaker::Hypervisor, &"line\n".repeat(1000));
+        assert_eq!(said.lines().count(), 1000);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Entering a guest and coming back: a function call that returns when the guest traps.
 //!
-//! [`enter`] saves what the procedure call standard wants kept, loads the guest's registers from its [`Frame`] and executes
-//! `ERET`. Any exception from the guest lands in `el2_vectors`, which stores the guest's registers back into the same frame
+//! [`enter`] loads the guest's registers from its [`Frame`] and executes `ERET`. Any exception from the guest lands in `el2_vectors`, which stores the guest's registers back into the same frame
 //! and returns from [`enter`]. So the run loop is an ordinary loop, and a domain switch is entering another frame. EL2 is built
 //! soft-float: it never touches the guest's vector registers.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 
 use vcpu::Frame;
 
@@ -20,17 +19,25 @@ pub enum Trap {
     SError,
 }
 
-unsafe extern "C" {
-    fn el2_enter(frame: *mut Frame) -> u64;
-}
-
 /// Runs the guest whose registers are in `frame` until it traps.
 ///
 /// The guest's system registers, stage 2 and interrupt state must have been loaded (`context`), which is what makes this safe
 /// to call: the guest can reach only what its stage 2 maps.
+#[inline(always)]
 pub fn enter(frame: &mut Frame) -> Trap {
-    // SAFETY: `frame` is exclusively ours for the call; the assembly stores only into it and the current stack.
-    match unsafe { el2_enter(frame) } {
+    let kind: u64;
+    // SAFETY: `frame` is exclusively ours for the call; the assembly stores only into it and the current stack. It comes back with
+    // the guest's values in all registers but sp, x19, x29 and x30, which it restores; all others are declared. (Naming them here
+    // instead of saving them there lets the compiler keep across a guest only what it needs.)
+    unsafe {
+        asm!(
+            "bl el2_enter",
+            inout("x0") core::ptr::from_mut(frame) => kind,
+            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _, out("x25") _, out("x26") _, out("x27") _,
+            out("x28") _, clobber_abi("C"),
+        );
+    }
+    match kind {
         0 => Trap::Synchronous,
         1 => Trap::Interrupt,
         _ => Trap::SError,
@@ -41,13 +48,8 @@ global_asm!(
     ".section .text.guest, \"ax\"",
     ".global el2_enter",
     "el2_enter:",
-    "stp  x29, x30, [sp, #-112]!",
-    "stp  x19, x20, [sp, #16]",
-    "stp  x21, x22, [sp, #32]",
-    "stp  x23, x24, [sp, #48]",
-    "stp  x25, x26, [sp, #64]",
-    "stp  x27, x28, [sp, #80]",
-    "str  x0, [sp, #96]",
+    "stp  x29, x30, [sp, #-32]!",
+    "stp  x19, x0, [sp, #16]",
     "ldp  x1, x2, [x0, #{elr}]",
     "msr  elr_el2, x1",
     "msr  spsr_el2, x2",
@@ -74,7 +76,7 @@ global_asm!(
     ".macro el2_exit kind",
     ".balign 128",
     "stp  x0, x1, [sp, #-16]!",
-    "ldr  x0, [sp, #112]", // the frame, above the pair just pushed
+    "ldr  x0, [sp, #40]", // the frame, above the pair just pushed
     "stp  x2, x3, [x0, #16]",
     "mov  x2, #\\kind",
     "b    el2_leave",
@@ -133,12 +135,8 @@ global_asm!(
     "mrs  x5, spsr_el2",
     "stp  x4, x5, [x0, #{elr}]",
     "mov  x0, x2",
-    "ldp  x19, x20, [sp, #16]",
-    "ldp  x21, x22, [sp, #32]",
-    "ldp  x23, x24, [sp, #48]",
-    "ldp  x25, x26, [sp, #64]",
-    "ldp  x27, x28, [sp, #80]",
-    "ldp  x29, x30, [sp], #112",
+    "ldr  x19, [sp, #16]",
+    "ldp  x29, x30, [sp], #32",
     "ret",
     elr = const core::mem::offset_of!(Frame, elr),
 );

@@ -31,6 +31,8 @@ pub mod general_tree;
 #[cfg(feature = "boot")]
 mod gic;
 #[cfg(feature = "boot")]
+mod masters;
+#[cfg(feature = "boot")]
 mod plan;
 #[cfg(feature = "boot")]
 mod read;
@@ -49,6 +51,7 @@ pub use self::{
     device::{Device, Interrupt, Trigger},
     error::Error,
     gic::{Frames, Gic},
+    masters::{Masters, bus_masters},
     plan::{KernelSize, Loaded, MemoryPlan, PlanError},
     read::{Conduit, Machine, Timers},
     seed::Seeds,

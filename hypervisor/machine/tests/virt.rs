@@ -499,6 +499,16 @@ fn the_other_devices_are_within_reach() {
     assert!(clipped.iter().all(|window| window.end() <= 1 << 39));
 }
 
+#[test]
+fn bus_masters_of_the_general_domain_are_named() {
+    for dtb in ALL {
+        let masters = machine::bus_masters(dtb, &boot(dtb).denied).unwrap();
+        let named: Vec<_> = masters.iter().map(|it| (it.name.as_str(), it.count)).collect();
+        // The storage controller's page holds eight of the 32 transports; fw-cfg and the system MMU are denied.
+        assert_eq!(named, [("virtio_mmio", 24), ("pcie", 1)]);
+    }
+}
+
 // The general domain's tree.
 
 /// Every node of a tree with its path.

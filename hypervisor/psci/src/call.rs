@@ -25,6 +25,7 @@ pub(crate) mod id {
 
 /// A mitigation that firmware may have to carry out (DEN 0028, Arm Architecture Calls).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub enum Workaround {
     /// `SMCCC_ARCH_WORKAROUND_1`: CVE-2017-5715.
     One,
@@ -33,6 +34,18 @@ pub enum Workaround {
     /// `SMCCC_ARCH_WORKAROUND_3`: CVE-2017-5715 and CVE-2022-23960.
     Three,
 }
+
+impl Workaround {
+    /// The function identifier.
+    pub fn function(self) -> u32 {
+        [id::SMCCC_ARCH_WORKAROUND_1, id::SMCCC_ARCH_WORKAROUND_2, id::SMCCC_ARCH_WORKAROUND_3][self as usize]
+    }
+}
+
+/// `TRNG_VERSION`, the first of the true random number generator's functions (Arm DEN 0098, section 2).
+pub(crate) const TRNG_VERSION: u32 = 0x8400_0050;
+/// `TRNG_RND`, the last one and the only one with an SMC64 form.
+const TRNG_RND: u32 = 0x8400_0053;
 
 /// One call, with its arguments in the width of its convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +101,10 @@ pub enum Call {
     SmcccVersion,
     /// `SMCCC_ARCH_FEATURES` of this function identifier.
     SmcccArchFeatures(u32),
-    /// One of `SMCCC_ARCH_WORKAROUND_1` to `_3`, with its first argument.
-    SmcccArchWorkaround(Workaround, u64),
+    /// One of `SMCCC_ARCH_WORKAROUND_1` to `_3`.
+    SmcccArchWorkaround(Workaround),
+    /// A call to the true random number generator of Arm DEN 0098: the identifier and its first argument.
+    Random(u32, u64),
     /// Anything else.
     Unknown(u32),
 }
@@ -102,6 +117,11 @@ pub(crate) fn workaround(function: u32) -> Option<Workaround> {
         id::SMCCC_ARCH_WORKAROUND_3 => Some(Workaround::Three),
         _ => None,
     }
+}
+
+/// Whether the identifier is one of DEN 0098.
+pub(crate) fn is_random(function: u32) -> bool {
+    (TRNG_VERSION..=TRNG_RND).contains(&function) || function == TRNG_RND | SMC64
 }
 
 /// Whether PSCI has the function as SMC64 too: those that take addresses or affinities.
@@ -119,8 +139,25 @@ pub(crate) fn normalise(function: u32) -> Option<(u32, bool)> {
     has_smc64(smc32).then_some((smc32, true))
 }
 
-/// Reads a call from `w0` and `x1..x3`. Upper halves of 32-bit arguments are ignored (DEN 0028, SMC32 and HVC32 argument passing).
+/// Whether the identifier is a fast call of a range that has calls here: Arm architecture or standard service, 32 or 64 bits (DEN 0028,
+/// SMC Function Identifier and its ranges).
+#[inline]
+const fn has_owner(function: u32) -> bool {
+    matches!(function >> 24, 0x80 | 0x84 | 0xC4)
+}
+
+/// Reads a call from `w0` and `x1..x3`.
+#[inline]
 pub fn decode(function: u32, arguments: [u64; 3]) -> Call {
+    if has_owner(function) { decode_known(function, arguments) } else { Call::Unknown(function) }
+}
+
+/// Upper halves of 32-bit arguments are ignored (DEN 0028, SMC32 and HVC32 argument passing).
+#[inline(never)]
+fn decode_known(function: u32, arguments: [u64; 3]) -> Call {
+    if is_random(function) {
+        return Call::Random(function, arguments[0]);
+    }
     let Some((smc32, wide)) = normalise(function) else { return Call::Unknown(function) };
     let [a, b, c] = arguments.map(|argument| if wide { argument } else { argument & 0xFFFF_FFFF });
     match smc32 {
@@ -138,7 +175,7 @@ pub fn decode(function: u32, arguments: [u64; 3]) -> Call {
         id::SMCCC_VERSION => Call::SmcccVersion,
         id::SMCCC_ARCH_FEATURES => Call::SmcccArchFeatures(a as u32),
         other => match workaround(other) {
-            Some(it) => Call::SmcccArchWorkaround(it, a),
+            Some(it) => Call::SmcccArchWorkaround(it),
             None => Call::Unknown(function),
         },
     }
@@ -152,6 +189,16 @@ mod tests {
     fn functions_that_do_not_exist_are_unknown() {
         for function in [0, 0x8400_0005, 0x8400_000B, 0x8400_0013, 0xC400_0000, 0xC400_0008, 0xC000_0000, 0x0400_0000] {
             assert_eq!(decode(function, [0; 3]), Call::Unknown(function));
+        }
+    }
+
+    #[test]
+    fn only_the_four_calls_of_the_random_generator_are_its_own() {
+        for function in [0x8400_0050, 0x8400_0053, 0xC400_0053] {
+            assert_eq!(decode(function, [192, 0, 0]), Call::Random(function, 192));
+        }
+        for function in [0x8400_004F, 0x8400_0054, 0xC400_0050, 0xC400_0052] {
+            assert_eq!(decode(function, [192, 0, 0]), Call::Unknown(function));
         }
     }
 

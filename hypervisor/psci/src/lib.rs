@@ -17,11 +17,13 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod firmware;
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 pub use call::{Call, Workaround, decode};
-use call::{id, normalise, workaround};
+use call::{id, is_random, normalise, workaround};
+pub use firmware::Firmware;
 
 /// Most cores.
 pub const MAX_CORES: usize = 8;
@@ -77,8 +79,8 @@ pub enum Decision {
     },
     /// Suspend to RAM. Every other core is off. Afterwards this core starts at `start`; a failure returns to the caller.
     SystemSuspend(Start),
-    /// Carry out this mitigation (relay it to firmware, if that has it) and return as it does.
-    Workaround(Workaround, u64),
+    /// Call firmware with this function and argument; its `x0` to `x3` are the answer.
+    Firmware(u32, u64),
 }
 
 impl Decision {
@@ -113,8 +115,6 @@ pub struct Config {
     pub system_suspend: bool,
     /// `SYSTEM_RESET2` with `SYSTEM_WARM_RESET` works.
     pub warm_reset: bool,
-    /// What `SMCCC_ARCH_FEATURES` answers for `SMCCC_ARCH_WORKAROUND_1`, `_2`, `_3`: firmware's answer, or -1 for not supported.
-    pub workarounds: [i32; 3],
 }
 
 /// State of one core, in [`AFFINITY_INFO`'s](Call::AffinityInfo) words.
@@ -208,13 +208,14 @@ impl Psci {
         }
     }
 
-    /// What is to be done for `call` of core `cpu`. `is_memory` tells whether an entry point is in memory of the guest.
-    pub fn decide(&self, cpu: usize, call: Call, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+    /// What is to be done for `call` of core `cpu`, whose firmware is `firmware`. `is_memory` tells whether an entry point is in memory of
+    /// the guest.
+    pub fn decide(&self, cpu: usize, call: Call, firmware: &Firmware, is_memory: impl FnOnce(u64) -> bool) -> Decision {
         match call {
             Call::PsciVersion => Decision::ok(PSCI_VERSION),
             Call::SmcccVersion => Decision::ok(SMCCC_VERSION),
             Call::PsciFeatures(function) => self.psci_features(function),
-            Call::SmcccArchFeatures(function) => Decision::Return(i64::from(self.arch_features(function)) as u64),
+            Call::SmcccArchFeatures(function) => Decision::Return(i64::from(arch_features(function, firmware)) as u64),
             Call::MigrateInfoType => Decision::ok(MIGRATION_NOT_REQUIRED),
             Call::CpuSuspend { power_state } => cpu_suspend(power_state),
             Call::CpuOff => Decision::Off,
@@ -224,8 +225,9 @@ impl Psci {
             Call::SystemReset => Decision::SystemReset { warm: false },
             Call::SystemReset2 { kind, .. } => self.system_reset2(kind),
             Call::SystemSuspend { entry, context } => self.system_suspend(cpu, Start { entry, context }, is_memory),
-            Call::SmcccArchWorkaround(it, argument) if self.answer(it) >= 0 => Decision::Workaround(it, argument),
-            Call::SmcccArchWorkaround(..) | Call::Unknown(_) => Error::NotSupported.into(),
+            Call::SmcccArchWorkaround(it) => run_workaround(it, firmware),
+            Call::Random(function, argument) if firmware.has_random() => Decision::Firmware(function, argument),
+            Call::Random(..) | Call::Unknown(_) => Error::NotSupported.into(),
         }
     }
 
@@ -299,16 +301,23 @@ impl Psci {
         };
         if exists { Decision::ok(0) } else { Error::NotSupported.into() }
     }
+}
 
-    fn arch_features(&self, function: u32) -> i32 {
-        match function {
-            id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES => 0,
-            _ => workaround(function).map_or(-1, |it| self.answer(it)),
-        }
+/// What there is on this core. The calls of DEN 0098 have their own `TRNG_FEATURES`, but their existence may be asked for here too.
+fn arch_features(function: u32, firmware: &Firmware) -> i32 {
+    match function {
+        id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES => 0,
+        _ if is_random(function) && firmware.has_random() => 0,
+        _ => workaround(function).map_or(-1, |it| firmware.answer(it)),
     }
+}
 
-    fn answer(&self, it: Workaround) -> i32 {
-        self.config.workarounds[it as usize]
+/// A workaround that is offered is firmware's to carry out where this core needs it, and else nothing to do.
+fn run_workaround(it: Workaround, firmware: &Firmware) -> Decision {
+    match firmware.answer(it) {
+        0 => Decision::Firmware(it.function(), 0),
+        1.. => Decision::ok(0),
+        _ => Error::NotSupported.into(),
     }
 }
 

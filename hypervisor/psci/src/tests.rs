@@ -12,8 +12,11 @@ const AFFINITIES: [u64; MAX_CORES] = [0, 1, 0x100, 0x101, 0x1_0000_0000, 0, 0, 0
 const CORES: usize = 5;
 
 fn config() -> Config {
-    Config { cores: CORES, affinities: AFFINITIES, system_suspend: true, warm_reset: true, workarounds: [0, -1, 1] }
+    Config { cores: CORES, affinities: AFFINITIES, system_suspend: true, warm_reset: true }
 }
+
+/// Workarounds 1 needed, 2 switched on for good, 3 unknown; random numbers.
+const FIRMWARE: Firmware = Firmware::with([0, 1, -1], true);
 
 fn psci() -> Psci {
     let psci = Psci::new(config());
@@ -23,7 +26,7 @@ fn psci() -> Psci {
 }
 
 fn call(psci: &Psci, function: u32, arguments: [u64; 3]) -> Decision {
-    psci.decide(0, decode(function, arguments), |entry| entry < 0x8000_0000)
+    psci.decide(0, decode(function, arguments), &FIRMWARE, |entry| entry < 0x8000_0000)
 }
 
 fn refused(error: Error) -> Decision {
@@ -69,7 +72,7 @@ fn a_core_goes_on_once_and_off_when_it_has_stopped() {
     assert_eq!(psci.begin(3), None);
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(0));
     assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), refused(Error::AlreadyOn));
-    assert_eq!(psci.decide(3, Call::CpuOff, |_| true), Decision::Off);
+    assert_eq!(psci.decide(3, Call::CpuOff, &FIRMWARE, |_| true), Decision::Off);
     assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), refused(Error::AlreadyOn));
     psci.stopped(3);
     assert_eq!(psci.begin(3), None);
@@ -135,12 +138,24 @@ fn versions_and_features_are_those_that_there_are() {
 #[test]
 fn workarounds_are_firmwares() {
     let psci = psci();
-    for (function, answer) in [(0x8000_8000, 0), (0x8000_7FFF, u64::MAX), (0x8000_3FFF, 1), (0x8000_0002, u64::MAX)] {
+    let answers = [(0x8000_8000, 0), (0x8000_7FFF, 1), (0x8000_3FFF, u64::MAX), (0x8000_0002, u64::MAX)];
+    for (function, answer) in answers {
         assert_eq!(call(&psci, 0x8000_0001, [function, 0, 0]), Decision::Return(answer));
     }
-    assert_eq!(call(&psci, 0x8000_8000, [3, 0, 0]), Decision::Workaround(Workaround::One, 3));
-    assert_eq!(call(&psci, 0x8000_7FFF, [3, 0, 0]), refused(Error::NotSupported));
-    assert_eq!(call(&psci, 0x8000_3FFF, [0; 3]), Decision::Workaround(Workaround::Three, 0));
+    assert_eq!(call(&psci, 0x8000_3FFF, [0; 3]), refused(Error::NotSupported));
+    assert_eq!(call(&psci, 0x8000_8000, [3, 0, 0]), Decision::Firmware(0x8000_8000, 0));
+    assert_eq!(call(&psci, 0x8000_7FFF, [0; 3]), Decision::Return(0), "it stays on");
+}
+
+#[test]
+fn random_numbers_come_from_firmware_that_has_them() {
+    let psci = psci();
+    let call_of = |firmware, function| psci.decide(0, decode(function, [64, 0, 0]), firmware, |_| true);
+    for function in [0x8400_0050, 0x8400_0051, 0x8400_0052, 0x8400_0053, 0xC400_0053] {
+        assert_eq!(call_of(&Firmware::NONE, function), refused(Error::NotSupported));
+        assert_eq!(call_of(&FIRMWARE, function), Decision::Firmware(function, 64));
+    }
+    assert_eq!(call(&psci, 0x8000_0001, [0x8400_0050, 0, 0]), Decision::Return(0));
 }
 
 #[test]
@@ -201,7 +216,7 @@ proptest! {
                     prop_assert_eq!(call(&psci, CPU_ON, [AFFINITIES[cpu], entry, entry + 1]), expected);
                 }
                 Op::Off(cpu) if model[cpu].0 == Power::On => {
-                    prop_assert_eq!(psci.decide(cpu, Call::CpuOff, |_| true), Decision::Off);
+                    prop_assert_eq!(psci.decide(cpu, Call::CpuOff, &FIRMWARE, |_| true), Decision::Off);
                     prop_assert_eq!(psci.power(cpu), Power::On);
                     psci.stopped(cpu);
                     model[cpu].0 = Power::Off;

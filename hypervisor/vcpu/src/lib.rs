@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod access;
+pub mod allowance;
 pub mod control;
 pub mod el1;
 pub mod exit;
@@ -22,6 +23,7 @@ pub mod timer;
 pub mod vector;
 
 pub use access::Access;
+pub use allowance::Allowance;
 pub use control::{Config, Control};
 pub use el1::El1State;
 pub use exit::{Exit, Fault, FaultKind, Trap};

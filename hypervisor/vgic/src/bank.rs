@@ -56,6 +56,18 @@ pub(crate) trait Interrupts {
         self.word(Fact::Hardware, word) | self.word(Fact::Virtual, word)
     }
 
+    /// Interrupts of `word` whose active state the physical GIC has: hardware levels. An edge has happened once EL2 has taken it, so
+    /// its physical interrupt is deactivated at once, and another edge is seen while the guest serves the first.
+    fn linked_word(&self, word: usize) -> u32 {
+        self.word(Fact::Hardware, word) & !self.word(Fact::Edge, word)
+    }
+
+    /// The same of one interrupt.
+    #[inline(always)]
+    fn linked(&self, intid: u32) -> bool {
+        self.is(Fact::Hardware, intid) && !self.is(Fact::Edge, intid)
+    }
+
     /// Interrupts of `word` that are pending outside of the list registers.
     fn pending_word(&self, word: usize) -> u32 {
         self.word(Fact::Latch, word) | self.word(Fact::Line, word) & !self.word(Fact::Edge, word)

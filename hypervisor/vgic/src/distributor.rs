@@ -1,6 +1,8 @@
 //! Trapped accesses to the distributor and the redistributors: reads compose facts, writes change them and tell whose list
 //! registers must be looked at.
 
+use core::sync::atomic::Ordering;
+
 use crate::bank::{Fact, Interrupts, NONE, bits};
 use crate::inbox::{REVISE, SURVEY};
 use crate::list_register::ListRegisters;
@@ -70,7 +72,7 @@ impl Vgic {
                 let register = Register::decode(offset - SGI_BASE, size, IDENTIFICATION_V3);
                 self.read_interrupts(cpu, owner, register, size, hw)
             }
-            _ => Read::default(),
+            _ => Read::ZERO,
         }
     }
 
@@ -119,7 +121,7 @@ impl Vgic {
             Register::Implementer => Read::from(IIDR),
             Register::Identification(offset) => Read::from(identification(offset, 3)),
             Register::Router(intid, upper) => self.read_router(intid, upper, size),
-            register if is_private(register) => Read::default(),
+            register if is_private(register) => Read::ZERO,
             register => self.read_interrupts(cpu, 0, register, size, hw),
         }
     }
@@ -178,6 +180,9 @@ impl Vgic {
 
     /// Whether a core other than `cpu` has not carried out a change yet. It waits for a refill under way.
     fn revision_waits(&self, cpu: usize) -> bool {
+        if self.config.cpus == 1 {
+            return false;
+        }
         let _refill_done = self.shared.lock();
         let cpus = &self.cpus[..self.config.cpus];
         cpus.iter().enumerate().any(|(other, it)| other != cpu && it.is_online() && it.inbox.revision_waits())
@@ -215,7 +220,7 @@ impl Vgic {
                 let edges = bank.word(Fact::Edge, (first / 32) as usize) & bank.owned((first / 32) as usize);
                 spread(edges >> (first % 32))
             })),
-            _ => Read::default(),
+            _ => Read::ZERO,
         }
     }
 
@@ -233,35 +238,44 @@ impl Vgic {
         Read::from(self.with_bank(word.owner, first, |bank| bank.word(fact, word.index) & bank.owned(word.index)))
     }
 
-    /// Pending and active bits.
+    /// Pending and active bits, each as a read of its own.
     ///
-    /// Exact for what the reading core's list registers hold. What those of another core hold is known as that core saw it last: an
-    /// answer says `active` of all of it, and asks the core to look; the next read after it did is exact as of then. So a
-    /// guest that polls `ISACTIVER` until an interrupt is done (Linux: `synchronize_irq`) never goes on too early, nor waits for
-    /// one that is only pending on a core that has masked it.
+    /// What the list registers of another core hold only that core can tell, and nobody waits at EL2 for another core. So the read is
+    /// not answered: that core is asked and the guest executes its load again, with its own interrupts served in between, until all
+    /// have answered. The value is then what was true at some time during the instruction. A guest that polls `ISACTIVER` until an
+    /// interrupt is done (Linux: `synchronize_irq`) never goes on too early, nor waits for one that is only pending.
     fn read_state<H>(&self, cpu: usize, word: Word, hw: &mut H) -> (Read, Read)
     where
         H: ListRegisters + Physical,
     {
-        let mut kicks = Kicks::NONE;
         let shared = self.shared.lock();
-        let mut held = Held::default();
+        // Answers to an earlier load, which the guest never came back to, are none to this one.
+        let name = word.index as u32 + 1;
+        let asked = self.cpus[cpu].asking.swap(0, Ordering::Relaxed) == name;
+        let (mut held, mut unknown, mut kicks) = (Held::default(), false, Kicks::NONE);
         let others = if word.index == 0 { 1 << word.owner } else { shared.homes(word.index) };
-        for holder in bits(others | 1 << cpu) {
-            if word.index == 0 && holder as usize != word.owner {
+        for holder in bits(others | 1 << cpu).map(|holder| holder as usize) {
+            if word.index == 0 && holder != word.owner {
                 continue;
             }
-            held |= self.held_by(cpu, holder as usize, word.index, hw, &mut kicks);
+            match self.held_by(cpu, holder, word.index, asked, hw) {
+                Some(known) => held |= known,
+                None => {
+                    unknown = true;
+                    self.kick_unless(cpu, holder, &mut kicks);
+                }
+            }
+        }
+        if unknown {
+            self.cpus[cpu].asking.store(name, Ordering::Relaxed);
+            return (Read::Again(kicks), Read::Again(kicks));
         }
         let (pending, active) = self.compose_state(&shared, word, held, hw);
-        (Read { value: u64::from(pending), kicks }, Read { value: u64::from(active), kicks })
+        (Read::from(pending), Read::from(active))
     }
 
-    /// What the list registers of `holder` have of `word`.
-    fn held_by<H>(&self, cpu: usize, holder: usize, word: usize, hw: &H, kicks: &mut Kicks) -> Held
-    where
-        H: ListRegisters,
-    {
+    /// What the list registers of `holder` have of `word`; none if only that core knows, which is asked. `asked`: it has been before.
+    fn held_by<H: ListRegisters>(&self, cpu: usize, holder: usize, word: usize, asked: bool, hw: &H) -> Option<Held> {
         let mut state = self.cpus[holder].state.lock();
         let mut held = Held::default();
         for slot in 0..hw.count().min(state.lists.held.len()) {
@@ -272,13 +286,14 @@ impl Vgic {
                 held.active |= u32::from(value.is_active()) << (intid % 32);
             }
         }
-        if holder != cpu && held.any() != 0 && !core::mem::take(&mut state.lists.renewed) {
-            state.lists.wanted = true;
-            held.active = held.any();
-            self.cpus[holder].inbox.ask(REVISE);
-            self.kick_unless(cpu, holder, kicks);
+        let renewed = state.lists.renewed >> cpu & 1 != 0;
+        if holder == cpu || held.any() == 0 || (asked && renewed) {
+            return Some(held);
         }
-        held
+        state.lists.renewed &= !(1 << cpu);
+        state.lists.wanted |= 1 << cpu;
+        self.cpus[holder].inbox.ask(REVISE);
+        None
     }
 
     fn compose_state<H: Physical>(&self, shared: &Shared, word: Word, held: Held, hw: &mut H) -> (u32, u32) {
@@ -289,7 +304,7 @@ impl Vgic {
             if hardware != 0 {
                 let undelivered = bank.word(Fact::Latch, word.index) | held.pending & !held.active;
                 pending |= hw.pending(word.owner, word.index) & hardware;
-                active |= hw.active(word.owner, word.index) & hardware & !undelivered;
+                active |= hw.active(word.owner, word.index) & bank.linked_word(word.index) & !undelivered;
             }
             let owned = bank.owned(word.index);
             (pending & owned, active & owned)
@@ -374,7 +389,7 @@ impl Vgic {
             (_, true) => affinity >> 32,
             (_, false) => affinity & 0xFFFF_FFFF,
         };
-        Read { value, kicks: Kicks::NONE }
+        Read::Value(value)
     }
 
     fn write_router<H>(&self, cpu: usize, intid: u32, upper: bool, size: usize, value: u64, hw: &mut H) -> Kicks
@@ -572,7 +587,7 @@ impl Target<'_> {
         *self.bank.word_mut(Fact::Spilled, self.index) &= !spilled;
         *self.bank.word_mut(Fact::DropActive, self.index) |= held;
         let undelivered = self.bank.word(Fact::Latch, self.index) & !spilled;
-        for bit in bits(named & self.bank.word(Fact::Hardware, self.index) & !held & !undelivered) {
+        for bit in bits(named & self.bank.linked_word(self.index) & !held & !undelivered) {
             hw.apply(self.cpu, self.intid(bit), Change::Active(false));
         }
         for bit in bits(spilled) {
@@ -695,6 +710,11 @@ fn gather(value: u32) -> u32 {
     (0..16).fold(0, |flags, n| flags | (value >> (2 * n + 1) & 1) << n)
 }
 
+impl Read {
+    /// RAZ.
+    const ZERO: Read = Read::Value(0);
+}
+
 impl From<u32> for Read {
     fn from(value: u32) -> Read {
         Read::from(u64::from(value))
@@ -703,6 +723,6 @@ impl From<u32> for Read {
 
 impl From<u64> for Read {
     fn from(value: u64) -> Read {
-        Read { value, kicks: Kicks::NONE }
+        Read::Value(value)
     }
 }

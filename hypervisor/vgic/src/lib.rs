@@ -1,7 +1,8 @@
 //! GICv3 and GICv2 as a guest sees them.
 //!
 //! One virtual machine, whose vCPU *n* is pinned to one core. EL2 takes every physical interrupt, with EOImode 1: its EOI drops
-//! the priority, and the guest's own EOI deactivates the physical interrupt through the list register that is linked to it. The
+//! the priority, and the guest's own EOI deactivates a physical level through the list register that is linked to it; a physical edge
+//! is deactivated by EL2 at once, so that two edges before the guest takes the first are one, as the architecture has it. The
 //! distributor and the redistributors are trapped and emulated here; the CPU interface is the virtual one of the hardware.
 //!
 //! **The list registers stay live.** They are loaded on the guest's core and left there, across exits and while the core runs
@@ -109,12 +110,13 @@ pub enum Frame {
 pub struct Kicks(pub u8);
 
 /// The answer to a trapped read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Read {
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
     /// The register's value, zero-extended.
-    pub value: u64,
-    /// Cores to be kicked: the state of one of their interrupts was asked for, and the next read will know it.
-    pub kicks: Kicks,
+    Value(u64),
+    /// Only these cores know: the caller kicks them and lets the guest execute the load again, which they answer meanwhile.
+    Again(Kicks),
 }
 
 impl Kicks {
@@ -177,6 +179,8 @@ struct Cpu {
     /// Its core answers kicks. A copy of `Lists::online` for other cores.
     online: AtomicBool,
     waker: Waker,
+    /// The word of interrupts whose state its last read asked other cores for, plus one; or 0.
+    asking: AtomicU32,
 }
 
 impl Cpu {
@@ -186,6 +190,7 @@ impl Cpu {
             inbox: Inbox::new(),
             online: AtomicBool::new(false),
             waker: Waker(AtomicU32::new(0)),
+            asking: AtomicU32::new(0),
         }
     }
 
@@ -368,11 +373,24 @@ impl Vgic {
             if !private.is(Fact::Hardware, intid) {
                 return None;
             }
+            if private.is(Fact::Edge, intid) {
+                let offer = match capture_edge(private, cpu, intid, hw) {
+                    true if self.may_offer(cpu) => lists.offer(private, intid, self.ctlr(), hw),
+                    true => Offer::Full,
+                    false => Offer::Refused,
+                };
+                drop(guard);
+                return Some(if offer == Offer::Full { self.revise(cpu, cpu as u8, intid, hw) } else { Kicks::NONE });
+            }
             self.accept_physical(cpu, intid, private, lists, hw)
         } else {
             let mut shared = self.shared.lock();
             if intid >= 1020 || !shared.bank.is(Fact::Hardware, intid) {
                 return None;
+            }
+            if shared.bank.is(Fact::Edge, intid) {
+                let captured = capture_edge(&mut shared.bank, cpu, intid, hw);
+                return Some(if captured { self.rose(cpu, intid, &mut shared, hw) } else { Kicks::NONE });
             }
             let lists = &mut self.cpus[cpu].state.lock().lists;
             let offer = self.accept_physical(cpu, intid, &mut shared.bank, lists, hw);
@@ -433,30 +451,46 @@ impl Vgic {
             return Kicks::NONE;
         }
         let mut shared = self.shared.lock();
-        let signal = note_signal(&mut shared.bank, intid, level);
+        match note_signal(&mut shared.bank, intid, level) {
+            Signal::Nothing => Kicks::NONE,
+            Signal::Rose => self.rose(cpu, intid, &mut shared, hw),
+            Signal::Fell => self.fell(cpu, intid, &mut shared, hw),
+        }
+    }
+
+    /// SPI `intid` became pending outside of the list registers.
+    fn rose<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut H) -> Kicks {
         let (home, route) = (shared.home[intid as usize], shared.route[intid as usize]);
-        match signal {
-            Signal::Nothing => return Kicks::NONE,
-            Signal::Fell if home == NONE => return Kicks::NONE,
-            Signal::Fell if usize::from(home) == cpu && self.lower_here(cpu, intid, &mut shared, hw) => {
+        if usize::from(route) == cpu && (home == NONE || home == route) && self.may_offer(cpu) {
+            let offer = self.cpus[cpu].state.lock().lists.offer(&mut shared.bank, intid, self.ctlr(), hw);
+            if offer == Offer::Held {
+                shared.home[intid as usize] = route;
+            }
+            if offer != Offer::Full {
                 return Kicks::NONE;
             }
-            Signal::Rose if usize::from(route) == cpu && (home == NONE || home == route) && self.may_offer(cpu) => {
-                let offer = self.cpus[cpu].state.lock().lists.offer(&mut shared.bank, intid, self.ctlr(), hw);
-                if offer == Offer::Held {
-                    shared.home[intid as usize] = route;
-                }
-                if offer != Offer::Full {
-                    return Kicks::NONE;
-                }
-            }
-            _ => {}
         }
-        let target = if home == NONE { route } else { home };
+        self.revise_shared(cpu, intid, if home == NONE { route } else { home }, shared, hw)
+    }
+
+    /// The line of SPI `intid` fell.
+    fn fell<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut H) -> Kicks {
+        let home = shared.home[intid as usize];
+        if home == NONE || (usize::from(home) == cpu && self.lower_here(cpu, intid, shared, hw)) {
+            return Kicks::NONE;
+        }
+        self.revise_shared(cpu, intid, home, shared, hw)
+    }
+
+    /// Has the core of vCPU `target` look at SPI `intid`. Still under the lock: a vCPU that goes off now would not look into its inbox
+    /// again.
+    fn revise_shared<H>(&self, cpu: usize, intid: u32, target: u8, shared: &mut Shared, hw: &mut H) -> Kicks
+    where
+        H: ListRegisters + Physical,
+    {
         let mut kicks = Kicks::NONE;
-        // Still under the lock: a vCPU that goes off now would not look into its inbox again.
         self.push_except(cpu, target, intid, REVISE, &mut kicks);
-        if usize::from(target) == cpu { self.refill_locked(cpu, &mut shared, hw) } else { kicks }
+        if usize::from(target) == cpu { self.refill_locked(cpu, shared, hw) } else { kicks }
     }
 
     /// The line of `intid`, which this core may hold, fell: an active one needs no maintenance interrupt at its end any more. That
@@ -589,6 +623,19 @@ impl Vgic {
             kicks.0 |= 1 << target;
         }
     }
+}
+
+/// EL2 has acknowledged a physical edge: from here on it is the guest's, as pending state of its own. False: the guest does not want
+/// it now, and the physical GIC has it back.
+fn capture_edge(bank: &mut impl Interrupts, cpu: usize, intid: u32, hw: &mut impl Physical) -> bool {
+    let wanted = bank.is(Fact::Enabled, intid);
+    if wanted {
+        bank.set(Fact::Latch, intid, true);
+        hw.apply(cpu, intid, Change::Active(false));
+    } else {
+        distributor::give_back(bank, cpu, intid, hw);
+    }
+    wanted
 }
 
 /// What a signal did to the pending state.

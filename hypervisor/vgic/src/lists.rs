@@ -82,10 +82,10 @@ pub(crate) struct Lists {
     pub(crate) held: [u16; MAX_LIST_REGISTERS],
     /// List register *n* as its core saw it last, for readers on other cores.
     pub(crate) seen: [ListRegister; MAX_LIST_REGISTERS],
-    /// Another core wants `seen` to be renewed.
-    pub(crate) wanted: bool,
-    /// `seen` was renewed since another core wanted it.
-    pub(crate) renewed: bool,
+    /// vCPUs whose read waits for `seen` to be renewed, as a bitmap.
+    pub(crate) wanted: u8,
+    /// Those for whom it was renewed since they asked.
+    pub(crate) renewed: u8,
     /// Pending and deliverable, waiting for a list register.
     pub(crate) ready: Set,
     /// Some active interrupt of this vCPU may have no list register.
@@ -100,8 +100,8 @@ impl Lists {
             online: false,
             held: [NOBODY; MAX_LIST_REGISTERS],
             seen: [ListRegister::EMPTY; MAX_LIST_REGISTERS],
-            wanted: false,
-            renewed: false,
+            wanted: 0,
+            renewed: 0,
             ready: Set::new(),
             spilled: false,
             hcr: 0,
@@ -143,7 +143,7 @@ impl Lists {
         Offer::Held
     }
 
-    /// The same for a physical interrupt that EL2 has just acknowledged, whose latch is not set. It was not active, so the list
+    /// The same for a physical level that EL2 has just acknowledged, whose latch is not set. It was not active, so the list
     /// register that held it last is free, unless another took it.
     #[inline]
     pub(crate) fn offer_physical<B, H>(&mut self, bank: &mut B, intid: u32, ctlr: u32, hw: &mut H) -> Offer
@@ -207,15 +207,19 @@ impl Lists {
         hw.write(slot, value);
         self.held[slot % MAX_LIST_REGISTERS] = intid as u16;
         self.seen[slot % MAX_LIST_REGISTERS] = value;
-        self.renewed = false;
         bank.set_slot(intid, slot as u8);
     }
 }
 
 /// The list register value of an interrupt in no state.
 pub(crate) fn compose<B: Interrupts + ?Sized>(bank: &B, intid: u32) -> ListRegister {
+    compose_as(bank, intid, bank.linked(intid))
+}
+
+/// The same, linked to the physical interrupt or not: a list register in use stays what it was loaded as.
+pub(crate) fn compose_as<B: Interrupts + ?Sized>(bank: &B, intid: u32, linked: bool) -> ListRegister {
     let (priority, group1) = (bank.priority(intid), bank.is(Fact::Group1, intid));
-    if bank.is(Fact::Hardware, intid) {
+    if linked {
         ListRegister::hardware(intid, priority, group1)
     } else {
         ListRegister::software(intid, priority, group1)

@@ -229,9 +229,16 @@ impl World {
     }
 
     pub(crate) fn read(&mut self, cpu: usize, frame: Frame, offset: u64) -> u64 {
-        let read = self.vgic.mmio_read(cpu, frame, offset, 4, self.machine.on(cpu));
-        self.note(read.kicks);
-        read.value
+        for _ in 0..10 {
+            match self.vgic.mmio_read(cpu, frame, offset, 4, self.machine.on(cpu)) {
+                Read::Value(value) => return value,
+                Read::Again(kicks) => {
+                    self.note(kicks);
+                    kicks.iter().for_each(|core| self.settle_core(core));
+                }
+            }
+        }
+        panic!("the read of {offset:#x} by vCPU {cpu} does not end")
     }
 
     /// Where the register array at offset `array` has the word of `intid`, of vCPU `owner` if private.

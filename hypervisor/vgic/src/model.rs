@@ -78,8 +78,6 @@ struct Irq {
     line: bool,
     /// Acknowledged by EL2 before its line fell, so still pending (hardware levels).
     captured: bool,
-    /// An edge came after EL2 had acknowledged one that the guest has not seen: it will be a second interrupt (hardware edges).
-    second: bool,
     /// An edge came since the last settling.
     recent: bool,
     /// Who requested an SGI and was not served, and who did since the last settling (GICv3: all count as vCPU 0).
@@ -170,9 +168,6 @@ impl Model {
         self.settled = true;
         self.grace.clear();
         for (cpu, intid) in core::mem::take(&mut self.ambiguous) {
-            // The first read asks the core that holds it, the second knows.
-            self.world.bit(cpu, cpu, 0x200, intid);
-            self.world.settle();
             let pending = self.world.bit(cpu, cpu, 0x200, intid);
             let requesters = match self.version() {
                 Version::V2 if intid < 16 => {
@@ -198,7 +193,6 @@ impl Model {
                 let irq = self.irq(cpu, intid);
                 let acknowledged = line.active && irq.active.is_none();
                 irq.captured &= acknowledged;
-                irq.second &= acknowledged && line.pending;
             }
         }
         self.world.settle();
@@ -219,9 +213,7 @@ impl Model {
 
     /// One more edge of `intid`.
     fn edge(&mut self, cpu: usize, intid: u32) {
-        let acknowledged = HARDWARE.contains(&intid) && self.world.machine.line(cpu, intid).active;
         let irq = self.irq(cpu, intid);
-        irq.second |= acknowledged && irq.latch && irq.active.is_none();
         irq.latch = true;
         irq.recent = true;
     }
@@ -280,7 +272,6 @@ impl Model {
                 let irq = self.irq(cpu, intid);
                 irq.latch = false;
                 irq.captured = false;
-                irq.second = false;
                 irq.requesters = 0;
                 self.world.write_bit(cpu, cpu, 0x280, intid);
             }
@@ -358,7 +349,7 @@ impl Model {
         let Some(intid) = got else { return };
         let mut held = self.world.machine.cores[cpu].lrs.iter();
         let source = held.find(|it| it.is_active() && it.intid() == intid).unwrap().source();
-        if !candidates.contains(&intid) || self.irq(cpu, intid).second || self.irq(cpu, intid).recent {
+        if !candidates.contains(&intid) || self.irq(cpu, intid).recent {
             self.ambiguous.insert(Self::key(cpu, intid));
         }
         let known = candidates.contains(&intid) || self.grace.contains(&Self::key(cpu, intid));
@@ -366,7 +357,7 @@ impl Model {
         let irq = self.irq(cpu, intid);
         assert_eq!(irq.active, None, "{intid} is active already");
         irq.active = Some(cpu);
-        irq.latch = core::mem::take(&mut irq.second) || (irq.edge && irq.recent);
+        irq.latch = irq.edge && irq.recent;
         if intid < 16 {
             irq.requesters &= !(1 << source) | irq.recent_requesters;
             irq.latch = irq.requesters != 0;

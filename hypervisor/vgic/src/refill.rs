@@ -22,7 +22,7 @@ use crate::inbox::{REVISE, SURVEY};
 use crate::list_register::{
     HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TDIR, ListRegister, ListRegisters, MAX_LIST_REGISTERS,
 };
-use crate::lists::{Lists, NOBODY, WORDS, compose, merged};
+use crate::lists::{Lists, NOBODY, WORDS, compose, compose_as, merged};
 use crate::physical::{Change, Physical};
 use crate::{INTIDS, Kicks, Shared, Version, Vgic};
 
@@ -181,7 +181,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     /// The guest has deactivated an interrupt that has no list register.
     pub(crate) fn end_spilled(&mut self, intid: u32) {
         self.bank(intid).set(Fact::Spilled, intid, false);
-        if self.bank(intid).is(Fact::Hardware, intid) {
+        if self.bank(intid).linked(intid) {
             self.hw.apply(self.cpu, intid, Change::Active(false));
         }
         self.leave(intid);
@@ -229,9 +229,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
                 self.fold_one(slot, u32::from(self.lists.held[slot]));
             }
         }
-        if core::mem::take(&mut self.lists.wanted) {
-            self.lists.renewed = true;
-        }
+        self.lists.renewed |= core::mem::take(&mut self.lists.wanted);
     }
 
     fn fold_one(&mut self, slot: usize, intid: u32) {
@@ -316,7 +314,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     fn renew(&mut self, intid: u32, value: ListRegister) -> ListRegister {
         let (ctlr, here) = (self.ctlr, self.is_here(intid));
         let bank = self.bank(intid);
-        let fresh = compose(bank, intid).with_state(value.is_pending(), value.is_active());
+        let fresh = compose_as(bank, intid, value.is_hardware()).with_state(value.is_pending(), value.is_active());
         if value.is_hardware() {
             return fresh;
         }
@@ -421,7 +419,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         if !self.bank(intid).take(Fact::MakeActive, intid) {
             return;
         }
-        if self.bank(intid).is(Fact::Hardware, intid) {
+        if self.bank(intid).linked(intid) {
             self.hw.apply(self.cpu, intid, Change::Active(true));
         }
         self.mark_spilled(intid);

@@ -59,14 +59,21 @@ fn deterministic(mut machine: Machine, seed: u32) -> Machine {
 /// host's memory is then mostly there before the guest can become idle. An idle guest's time jumps to its next timer, however
 /// short the host needs.
 pub(super) fn with_disk(machine: Machine, file: &Path) -> Machine {
-    add_disk(machine, 31, &backend(file))
+    add_disk(with_anchor(machine, file), 31, &backend(file))
+}
+
+/// A sealed disk's anchor.
+fn with_anchor(mut machine: Machine, file: &Path) -> Machine {
+    let anchor = crate::anchor::beside(file);
+    machine.anchor = anchor.is_file().then_some(anchor);
+    machine
 }
 
 /// A disk for the root filesystem, and one of the emulator's own that takes no time at all and holds nothing: the guest's
 /// instructions are all there is to measure, and repeat exactly.
 pub(super) fn with_disk_and_null(machine: Machine, file: &Path) -> Machine {
     // Linux gives names in the order of addresses.
-    let machine = add_disk(machine, 30, &backend(file));
+    let machine = add_disk(with_anchor(machine, file), 30, &backend(file));
     add_disk(machine, 31, "driver=null-co,read-zeroes=on,size=64M")
 }
 

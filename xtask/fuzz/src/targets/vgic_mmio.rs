@@ -2,7 +2,8 @@
 //! must only ever hear of interrupts that are the guest's.
 
 use vgic::{
-    Change, Config, Frame, HCR_EOICOUNT_SHIFT, Kicks, ListRegister, ListRegisters, Physical, Source, Version, Vgic,
+    Change, Config, Frame, HCR_EOICOUNT_SHIFT, Kicks, ListRegister, ListRegisters, Physical, Read, Source, Version,
+    Vgic,
 };
 
 const CPUS: usize = 3;
@@ -26,8 +27,7 @@ impl ListRegisters for Core {
 
     fn write(&mut self, index: usize, value: ListRegister) {
         let intid = value.intid();
-        let owned =
-            if value.is_hardware() { HARDWARE.contains(&intid) } else { intid < 16 || SOFTWARE.contains(&intid) };
+        let owned = HARDWARE.contains(&intid) || (!value.is_hardware() && (intid < 16 || SOFTWARE.contains(&intid)));
         assert!(value == ListRegister::EMPTY || owned, "INTID {intid} is not the guest's");
         assert!(!(value.is_hardware() && value.is_pending() && value.is_active()), "reserved state");
         self.registers[index] = value;
@@ -120,11 +120,13 @@ fn one(vgic: &Vgic, cpu: usize, core: &mut Core, step: &[u8]) -> Kicks {
             Kicks::NONE
         }
         10 => vgic.raise_edge(cpu, value as u32, core),
-        11 | 12 => {
-            let read = vgic.mmio_read(cpu, frame, offset, size, core);
-            assert!(size == 8 || read.value >> (8 * size) == 0, "a value wider than the access");
-            read.kicks
-        }
+        11 | 12 => match vgic.mmio_read(cpu, frame, offset, size, core) {
+            Read::Value(value) => {
+                assert!(size == 8 || value >> (8 * size) == 0, "a value wider than the access");
+                Kicks::NONE
+            }
+            Read::Again(kicks) => kicks,
+        },
         _ => vgic.mmio_write(cpu, frame, offset, size, value, core),
     }
 }
