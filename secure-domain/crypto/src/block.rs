@@ -26,7 +26,7 @@ pub struct BlockCipher(Key);
 #[allow(clippy::large_enum_variant)]
 enum Key {
     Aria(Aria),
-    AriaVector(VectorProof, Aria, simd::aria::Keys),
+    AriaVector(VectorProof, Aria, simd::aria::Keys, simd::aria::ChainKeys),
     Seed(Seed),
     SeedVector(VectorProof, Seed, simd::seed::Keys),
     AesVector(VectorProof, simd::aes::Keys),
@@ -78,7 +78,7 @@ impl BlockCipher {
     pub fn encrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
             Key::Aria(key) => aria::crypt(&key.encrypt, blocks),
-            Key::AriaVector(proof, _, keys) => simd::aria_crypt(*proof, keys, blocks),
+            Key::AriaVector(proof, _, keys, _) => simd::aria_crypt(*proof, keys, blocks),
             Key::Seed(key) => seed::crypt(|| key.schedule(false), blocks),
             Key::SeedVector(proof, _, keys) => simd::seed_crypt(*proof, keys, blocks),
             Key::AesVector(proof, keys) => simd::aes_encrypt(*proof, keys, blocks),
@@ -92,7 +92,7 @@ impl BlockCipher {
     pub fn decrypt_blocks(&self, blocks: &mut [Block]) {
         match &self.0 {
             Key::Aria(key) => aria::crypt(&key.decrypt, blocks),
-            Key::AriaVector(proof, key, _) => {
+            Key::AriaVector(proof, key, ..) => {
                 let keys = simd::aria::Keys::new(&key.decrypt);
                 simd::aria_crypt(*proof, &keys, blocks);
             }
@@ -120,7 +120,7 @@ impl BlockCipher {
     ) -> (usize, InOutBuf<'i, 'o, u8>) {
         let length = data.len();
         let rest = match &self.0 {
-            Key::AriaVector(proof, _, keys) => {
+            Key::AriaVector(proof, _, keys, _) => {
                 let (passes, rest) = data.into_chunks();
                 simd::aria_ctr(*proof, keys, first, passes);
                 rest
@@ -149,7 +149,7 @@ impl BlockCipher {
         chains: &mut [Block; 16],
     ) -> bool {
         match &self.0 {
-            Key::AriaVector(proof, _, keys) => simd::aria_chain(*proof, keys, sectors, copy, chains),
+            Key::AriaVector(proof, _, keys, first) => simd::aria_chain(*proof, keys, first, sectors, copy, chains),
             Key::SeedVector(proof, _, keys) => simd::seed_chain(*proof, keys, sectors, copy, chains),
             Key::AesVector(proof, keys) => simd::aes_chain(*proof, keys, sectors, copy, chains),
             _ => return false,
@@ -160,7 +160,7 @@ impl BlockCipher {
     /// Runs one CBC-MAC chain on: adds each block to `state` and enciphers that.
     pub(crate) fn chain(&self, state: &mut Block, blocks: &[Block]) {
         match &self.0 {
-            Key::AriaVector(proof, _, keys) => simd::aria_chain_one(*proof, keys, state, blocks),
+            Key::AriaVector(proof, _, keys, _) => simd::aria_chain_one(*proof, keys, state, blocks),
             Key::SeedVector(proof, _, keys) => simd::seed_chain_one(*proof, keys, state, blocks),
             Key::AesVector(proof, keys) => simd::aes_chain_one(*proof, keys, state, blocks),
             _ => blocks.iter().for_each(|block| *state = self.encrypt_block(xor_block(state, block))),
@@ -188,7 +188,8 @@ impl Key {
     fn aria(key: Aria, vector: Option<VectorProof>) -> Self {
         let Some(proof) = vector else { return Self::Aria(key) };
         let keys = simd::aria::Keys::new(&key.encrypt);
-        Self::AriaVector(proof, key, keys)
+        let first = simd::aria::ChainKeys::new(&keys);
+        Self::AriaVector(proof, key, keys, first)
     }
 
     fn seed(key: Seed, vector: Option<VectorProof>) -> Self {

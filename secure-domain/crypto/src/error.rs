@@ -10,6 +10,8 @@ use crate::state::State;
 pub enum Error {
     /// The key does not have the length the algorithm takes.
     KeyLength,
+    /// The data key and the tweak key of XTS are the same.
+    EqualKeys,
     /// The nonce or tweak does not have a length the mode takes.
     NonceLength,
     /// The tag has a length the mode or the active profile does not take.
@@ -41,6 +43,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::KeyLength => "the key has the wrong length",
+            Self::EqualKeys => "the two keys are equal",
             Self::NonceLength => "the nonce has the wrong length",
             Self::TagLength => "the tag length is not allowed",
             Self::InputLength => "the input length is not allowed",

@@ -308,7 +308,7 @@ impl Module {
     /// An XTS key in service. `key` is the data key followed by the tweak key.
     ///
     /// # Errors
-    /// [`Error::State`], [`Error::NotApproved`] outside the open profile; [`Error::KeyLength`], also if the two keys are equal.
+    /// [`Error::State`], [`Error::NotApproved`] outside the open profile; [`Error::KeyLength`]; [`Error::EqualKeys`].
     pub fn xts(&'static self, algorithm: Algorithm, key: &[u8]) -> Result<XtsService, Error> {
         self.permit()?;
         self.list(self.profile.is_open())?;

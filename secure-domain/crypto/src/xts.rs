@@ -23,7 +23,7 @@ impl Xts {
     /// Expands `key`, the data key followed by the tweak key.
     ///
     /// # Errors
-    /// [`Error::KeyLength`] unless `key` is two keys of `algorithm`, and the two differ.
+    /// [`Error::KeyLength`] unless `key` is two keys of `algorithm`; [`Error::EqualKeys`] unless the two differ.
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, Error> {
         Self::with_features(algorithm, key, CpuFeatures::detect())
     }
@@ -38,7 +38,7 @@ impl Xts {
         }
         let (data, tweak) = key.split_at(algorithm.key_len());
         if bool::from(data.ct_eq(tweak)) {
-            return Err(Error::KeyLength);
+            return Err(Error::EqualKeys);
         }
         let cipher = |key| BlockCipher::with_features(algorithm, key, features);
         Ok(Self { data: cipher(data)?, tweak: cipher(tweak)? })

@@ -22,11 +22,11 @@ pub(super) fn print(bench: &Bench) -> Result<()> {
         let over = times(bench, &name, |seed| {
             Ok(rig::with_disk(rig::haechi(bench, &name, &kernel.image, Some(&initrd), seed)?, &disk))
         })?;
-        std::fs::remove_file(&disk)?;
+        guest::remove(&disk)?;
         let disk = guest::plain_disk(bench, &name)?;
         let bare =
             times(bench, &name, |seed| Ok(rig::with_disk(rig::bare(&kernel.image, Some(&initrd), seed), &disk)))?;
-        std::fs::remove_file(&disk)?;
+        guest::remove(&disk)?;
         for (index, what) in ["first process", "root mounted"].into_iter().enumerate() {
             let (over, bare) = (spread(&over, index)?, spread(&bare, index)?);
             let ratio = over.median / bare.median;

@@ -85,7 +85,7 @@ fn run(bench: &Bench, target: &Target) -> Result<Column> {
     };
     machine.append = guest::arguments(job);
     let words = Guest::start(bench, &name, &machine)?.words()?;
-    std::fs::remove_file(&disk)?;
+    guest::remove(&disk)?;
     let mut column = Column::new();
     for word in &words {
         let (job, number) = match *word.splitn(3, ' ').collect::<Vec<_>>() {

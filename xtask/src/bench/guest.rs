@@ -9,7 +9,7 @@ use volume::FormatOptions;
 
 use super::Bench;
 use crate::cpio::Archive;
-use crate::{files, sealed};
+use crate::{anchor, files, sealed};
 
 /// Where the root filesystem begins. All lengths are whole blocks of 4 KiB.
 const ROOT_OFFSET: u64 = 1 << 20;
@@ -92,6 +92,15 @@ pub(super) fn sealed_disk(bench: &Bench, name: &str, suite: Suite) -> Result<Pat
     fs::remove_file(&plain)?;
     touch(&disk)?;
     Ok(disk)
+}
+
+/// Removes a disk, with its anchor if it has one.
+pub(super) fn remove(disk: &Path) -> Result<()> {
+    let anchor = anchor::beside(disk);
+    if anchor.is_file() {
+        fs::remove_file(anchor)?;
+    }
+    fs::remove_file(disk).with_context(|| format!("{} cannot be removed", disk.display()))
 }
 
 /// Reads a file once, so that the host has it in memory.

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 
 use crate::firmware::Firmware;
 use crate::images::Images;
-use crate::{board, files, firmware, images, paths};
+use crate::toolchain::Toolchain;
+use crate::{board, files, firmware, images, paths, process, progress};
 
 mod boot;
 mod crypto;
@@ -17,6 +18,7 @@ mod primitives;
 mod requests;
 mod rig;
 mod trace;
+mod volume;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,12 +27,14 @@ pub enum Table {
     Primitives,
     /// Guest time to the first process of Linux
     Boot,
-    /// fio over the sealed disk, a plain disk, and dm-crypt on it
+    /// fio in a guest: over the sealed disk, a plain disk, and dm-crypt on it
     Disk,
     /// Where the instructions of a 4 KiB request go
     Requests,
     /// Memory of the firmware, source lines, `unsafe`
     Sizes,
+    /// The volume engine on a disk in this machine's memory, beside sealing alone
+    Volume,
     /// Ciphers and modes: beside OpenSSL on this machine; instructions and modelled cycles of the ARMv8 kernels
     Crypto,
     /// Whether the ciphers' time depends on keys or texts: Welch's t on this machine
@@ -40,7 +44,7 @@ pub enum Table {
 impl Table {
     /// Whether it is made with guests in QEMU, for which everything has to be built.
     fn needs_guests(self) -> bool {
-        !matches!(self, Self::Sizes | Self::Crypto | Self::Timing)
+        !matches!(self, Self::Sizes | Self::Volume | Self::Crypto | Self::Timing)
     }
 }
 
@@ -86,15 +90,24 @@ fn print_from_guests(table: Table, bench: &Bench) -> Result<()> {
         Table::Boot => boot::print(bench),
         Table::Disk => disk::print(bench),
         Table::Requests => requests::print(bench),
-        Table::Sizes | Table::Crypto | Table::Timing => print_alone(table),
+        Table::Sizes | Table::Volume | Table::Crypto | Table::Timing => print_alone(table),
     }
 }
 
 fn print_alone(table: Table) -> Result<()> {
     println!();
     match table {
+        Table::Volume => volume::print(),
         Table::Crypto => crypto::print(),
         Table::Timing => crypto::print_timing(),
         _ => crate::verbs::sizes::run(),
     }
+}
+
+/// An example of a package, built for this machine and for speed.
+fn example(toolchain: &Toolchain, package: &str, name: &str) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo();
+    cargo.args(["build", "--quiet", "--profile", "bench", "--package", package, "--example", name]);
+    progress::step(&format!("Building the example {name} of {package}"), || process::run(&mut cargo))?;
+    Ok(paths::cargo_target().join("release/examples").join(name))
 }

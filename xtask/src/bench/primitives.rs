@@ -66,7 +66,7 @@ fn run(
             _ => {}
         }
     }
-    std::fs::remove_file(&disk)?;
+    guest::remove(&disk)?;
     batches.contains_key("loop").then_some(batches).with_context(|| format!("the probe of {name} measured nothing"))
 }
 

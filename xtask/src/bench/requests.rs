@@ -80,7 +80,7 @@ fn measure(bench: &Bench) -> Result<Vec<Window>> {
         windows.push(Window { name: format!("{direction}, QD{depth}"), requests, profile });
         guest.nod()?;
     }
-    fs::remove_file(&disk)?;
+    guest::remove(&disk)?;
     Ok(windows)
 }
 
@@ -102,7 +102,7 @@ fn filter(bench: &Bench, machine: &crate::qemu::Machine) -> Result<Ranges> {
         }
     };
     drop(guest);
-    fs::remove_file(&disk)?;
+    guest::remove(&disk)?;
     let range = |name: &str| {
         let text = line.split(name).nth(1)?.trim_start().split([',', ' ']).next()?;
         let (begin, end) = text.split_once("..")?;

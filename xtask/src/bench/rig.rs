@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::Bench;
-use crate::boot;
-use crate::process;
 use crate::qemu::Machine;
+use crate::{boot, process};
 
 /// What a guest may take of the host's time, at most.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -57,7 +56,7 @@ fn deterministic(mut machine: Machine, seed: u32) -> Machine {
 
 /// The machine's physical disk, where Haechi's board file says it is. Through io_uring, where the host has it: what is in the
 /// host's memory is then mostly there before the guest can become idle. An idle guest's time jumps to its next timer, however
-/// short the host needs.
+/// short the host needs; so a flush must not wait for the host's disk either (`cache=unsafe`).
 pub(super) fn with_disk(machine: Machine, file: &Path) -> Machine {
     add_disk(with_anchor(machine, file), 31, &backend(file))
 }
@@ -80,7 +79,7 @@ pub(super) fn with_disk_and_null(machine: Machine, file: &Path) -> Machine {
 fn backend(file: &Path) -> String {
     let allowed = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|text| text.trim() == "0");
     let aio = if allowed { "io_uring" } else { "threads" };
-    format!("format=raw,aio={aio},file={}", file.display().to_string().replace(',', ",,"))
+    format!("format=raw,cache=unsafe,aio={aio},file={}", file.display().to_string().replace(',', ",,"))
 }
 
 fn add_disk(mut machine: Machine, slot: u32, backend: &str) -> Machine {

@@ -41,6 +41,7 @@ impl MacKey {
     /// # Errors
     /// [`Error::State`], [`Error::TagLength`], [`Error::TagMismatch`].
     pub fn verify(&self, parts: &[&[u8]], expected: &[u8]) -> Result<(), Error> {
+        self.module.permit()?;
         if !(MIN_MAC_LEN..=DIGEST_LEN).contains(&expected.len()) {
             return Err(Error::TagLength);
         }
@@ -88,6 +89,7 @@ mod tests {
         let refused = Error::State(State::SimpleError);
         assert_eq!(key.mac(&[]), Err(refused));
         assert_eq!(key.verify(&[], &mac), Err(refused));
+        assert_eq!(key.verify(&[], &[]), Err(refused), "the state comes before the length");
         assert_eq!(module.mac_key(b"key").unwrap_err(), refused);
     }
 }

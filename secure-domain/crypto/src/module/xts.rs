@@ -52,7 +52,7 @@ mod tests {
     fn a_unit_is_served_while_the_module_serves() {
         let module = host::fresh(Profile::Open);
         assert_eq!(module.xts(Algorithm::Aria128, &[0; 31]).unwrap_err(), Error::KeyLength);
-        assert_eq!(module.xts(Algorithm::Aria128, &[0; 32]).unwrap_err(), Error::KeyLength, "two equal keys");
+        assert_eq!(module.xts(Algorithm::Aria128, &[0; 32]).unwrap_err(), Error::EqualKeys);
         let service = module.xts(Algorithm::Aria128, &core::array::from_fn::<u8, 32, _>(|i| i as u8)).unwrap();
         let mut unit = [7; 48];
         service.encrypt([1; 16], &mut unit).unwrap();

@@ -539,7 +539,8 @@ entry!("neon,aes", VectorProof,
 entry!("neon,aes", VectorProof,
     aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aes::chain::<V>);
 entry!("neon,aes", VectorProof,
-    aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aria::chain::<V>);
+    aria_chain(keys: &aria::Keys, first: &aria::ChainKeys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>,
+        chains: &mut [Block; 16]), aria::chain::<V>);
 entry!("neon,aes", VectorProof,
     seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), seed::chain::<V>);
 entry!("neon,aes", VectorProof, aes_chain_one(keys: &aes::Keys, state: &mut Block, blocks: &[Block]), aes::chain_one::<V>);

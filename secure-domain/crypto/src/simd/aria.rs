@@ -681,21 +681,37 @@ impl Run {
     }
 }
 
+/// The first round's keys of a chain's step: the last key of the step before is added in.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct ChainKeys {
+    round: [Aligned; 16],
+    free: [Aligned; 4],
+}
+
+impl ChainKeys {
+    /// Spreads the joint key of two steps.
+    pub(crate) fn new(keys: &Keys) -> Self {
+        let mut joint = xor_block(&keys.whole[0].0, &keys.whole[keys.count].0);
+        let mut constants = constants(0, &keys.whole[1].0);
+        let spread =
+            Self { round: spread_round(0, &joint, &constants), free: FREE[0].map(|i| Aligned([joint[i]; 16])) };
+        joint.zeroize();
+        constants.zeroize();
+        spread
+    }
+}
+
 /// Runs the CBC-MAC chains of 16 sectors. The chains stay in byte slices, and the last key of one step is added with the first key of
 /// the next.
 #[inline(always)]
 pub(super) fn chain<V: Rounds>(
     keys: &Keys,
+    first: &ChainKeys,
     sectors: &[Sector; 16],
     mut copy: Option<&mut [Sector; 16]>,
     chains: &mut [Block; 16],
 ) {
     let last = V::load(&keys.whole[keys.count]);
-    let mut joint = xor_block(&keys.whole[0].0, &keys.whole[keys.count].0);
-    let mut first = FirstKeys {
-        round: spread_round(0, &joint, &constants(0, &keys.whole[1].0)),
-        free: FREE[0].map(|i| Aligned([joint[i]; 16])),
-    };
     let x = V::load16(chains);
     let mut state = transpose(sixteen!(|I| x[I].xor(last)));
     for number in 0..SECTOR_BLOCKS {
@@ -710,8 +726,6 @@ pub(super) fn chain<V: Rounds>(
     }
     let x = transpose(state);
     store_blocks(sixteen!(|I| x[I].xor(last)), chains);
-    first.zeroize();
-    joint.zeroize();
 }
 
 /// Runs one CBC-MAC chain.
@@ -722,11 +736,4 @@ pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Blo
         x = crypt_one(keys, x.xor(V::load_block(block)));
     }
     x.store_block(state);
-}
-
-/// The first round's keys of a chain's step.
-#[derive(Zeroize)]
-struct FirstKeys {
-    round: [Aligned; 16],
-    free: [Aligned; 4],
 }

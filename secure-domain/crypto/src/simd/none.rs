@@ -31,7 +31,10 @@ absent!(VectorProof, aria_ctr(&aria::Keys, &Block, InOutBuf<'_, '_, Array<u8, U2
 absent!(VectorProof, seed_crypt(&seed::Keys, &mut [Block]));
 absent!(VectorProof, seed_ctr(&seed::Keys, &Block, InOutBuf<'_, '_, Array<u8, U256>>));
 absent!(VectorProof, aes_chain(&aes::Keys, &[Sector; 16], Option<&mut [Sector; 16]>, &mut [Block; 16]));
-absent!(VectorProof, aria_chain(&aria::Keys, &[Sector; 16], Option<&mut [Sector; 16]>, &mut [Block; 16]));
+absent!(
+    VectorProof,
+    aria_chain(&aria::Keys, &aria::ChainKeys, &[Sector; 16], Option<&mut [Sector; 16]>, &mut [Block; 16])
+);
 absent!(VectorProof, seed_chain(&seed::Keys, &[Sector; 16], Option<&mut [Sector; 16]>, &mut [Block; 16]));
 absent!(VectorProof, aes_chain_one(&aes::Keys, &mut Block, &[Block]));
 absent!(VectorProof, aria_chain_one(&aria::Keys, &mut Block, &[Block]));

@@ -358,7 +358,8 @@ entry!("avx,aes,pclmulqdq", VectorProof,
 entry!("avx,aes,pclmulqdq", VectorProof,
     aes_chain(keys: &aes::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aes::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
-    aria_chain(keys: &aria::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), aria::chain::<X>);
+    aria_chain(keys: &aria::Keys, first: &aria::ChainKeys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>,
+        chains: &mut [Block; 16]), aria::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
     seed_chain(keys: &seed::Keys, sectors: &[Sector; 16], copy: Option<&mut [Sector; 16]>, chains: &mut [Block; 16]), seed::chain::<X>);
 entry!("avx,aes,pclmulqdq", VectorProof,
