@@ -279,7 +279,8 @@ pub fn timer_fired(core: &mut Core) {
         state.set_alarm(NO_DEADLINE);
         core.system.shared.raise(Event::TIME);
     }
-    serve_guaranteed(core);
+    // A time is no more urgent than an interrupt: whoever names one after the other gets no more than its share.
+    if core.slice_due.is_some() { serve_guaranteed(core) } else { serve_interrupt(core) }
 }
 
 /// Sets this core's timer for what the domain may come to want. If it has unfinished work, a slice of its own is due: one slice from

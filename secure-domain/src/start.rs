@@ -194,7 +194,7 @@ fn random(tree: &SecureTree<'static>, module: &'static Module) -> Random {
     })
 }
 
-/// How the pool is mounted.
+/// How the pool is mounted. A disk that is missing or broken stops only what lies on it alone.
 fn options(pool: &board::Pool) -> Options {
     let policy = match pool.window_ms {
         None => Policy::Strict,
