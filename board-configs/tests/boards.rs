@@ -119,8 +119,9 @@ fn refuses_a_key_that_is_not_said_to_be_a_test_value() {
 #[test]
 fn refuses_drills_on_a_board_that_has_no_test_key() {
     let text = qemu_virt();
-    let without = &text[..text.find("[huk]").unwrap()];
-    let sentence = parse(Path::new("qemu-virt.toml"), without).unwrap_err().to_string();
+    let (before, key) = text.split_at(text.find("[huk]").unwrap());
+    let without = format!("{before}{}", key.find("\n[").map_or("", |end| &key[end..]));
+    let sentence = parse(Path::new("qemu-virt.toml"), &without).unwrap_err().to_string();
     assert!(sentence.ends_with("crash_drills is for test boards, and this one has no test key [huk]"), "{sentence}");
     assert!(
         !parse(Path::new("qemu-virt.toml"), &without.replacen("crash_drills = true\n", "", 1)).unwrap().crash_drills

@@ -286,11 +286,13 @@ fn stoppable(found: &Found, memory: &BootMemory) -> Option<Vec<Mmio>> {
     found.storage.iter().map(stoppable).collect()
 }
 
-/// Ends EL2's access to memory, but for what a restart of the secure domain needs.
-pub fn close_memory(memory: BootMemory, plan: &MemoryPlan) -> DomainMemory {
-    // SAFETY: the ownership table gives the copy to EL2; `restart` uses the value under the lock of the secure domain, when the
-    // domain runs on no core and its disks are stopped.
-    let closed = unsafe { memory.close(range(&plan.pristine), range(&plan.secure)) };
+/// What a restart of the secure domain needs of memory: its pristine copy, and where it runs.
+pub fn restart_memory(plan: &MemoryPlan) -> (Range<usize>, Range<usize>) {
+    (range(&plan.pristine), range(&plan.secure))
+}
+
+/// The outcome of ending EL2's access to all other memory.
+pub fn closed_memory(closed: Result<DomainMemory, MapError>) -> DomainMemory {
     closed.unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")))
 }
 

@@ -94,7 +94,11 @@ firmware! {
 
         // Then the general domain, which from here on is all that EL2 serves.
         boot::general_tree(&core, &found, &tree, &plan, &denied, &mut memory);
-        secure::allow_restart(&core, boot::close_memory(memory, &plan));
+        let (pristine, domain) = boot::restart_memory(&plan);
+        // SAFETY: the ownership table gives the copy to EL2; `restart` uses the value under the lock of the secure domain, when the
+        // domain runs on no core and its disks are stopped.
+        let kept = unsafe { memory.close(pristine, domain) };
+        secure::allow_restart(&core, boot::closed_memory(kept));
         HEAP.close();
         boot::load_vcpu(&mut core, plan.kernel.base(), plan.general_tree.base());
         run::run(&mut core)
