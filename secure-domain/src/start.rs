@@ -194,14 +194,14 @@ fn random(tree: &SecureTree<'static>, module: &'static Module) -> Random {
     })
 }
 
-/// How the pool is mounted. A disk that is missing or broken stops only what lies on it alone.
+/// How the pool is mounted.
 fn options(pool: &board::Pool) -> Options {
     let policy = match pool.window_ms {
         None => Policy::Strict,
         Some(window_ms) => Policy::Bulk { window_ms: window_ms.into() },
     };
     let cache_blocks = (pool.cache_mib as usize) << 8;
-    Options { policy, cache_blocks, reservation: 1 << 32, read_only: false, degraded: true }
+    Options { policy, cache_blocks, reservation: 1 << 32, read_only: false }
 }
 
 /// Mounts the pool on the disks.

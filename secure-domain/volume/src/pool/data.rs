@@ -60,10 +60,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let Some((index, copy)) = self.data.pop_front() else { return };
             let place = self.runs.get(index).places[copy];
             let member = place.physical.member;
-            if self.is_lost(member) {
-                self.complete_write(index, copy, place.block, false);
-                continue;
-            }
             if !self.can_start(member) {
                 self.data.push_back((index, copy));
                 continue;
@@ -77,8 +73,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether a write that failed is tried again: nobody asked for it who could be told, and what it was to replace may be lost.
     pub(super) fn retries(&self, index: usize) -> bool {
         let run = self.runs.get(index);
-        let lost = run.places().iter().any(|place| self.is_lost(place.physical.member));
-        !lost && run.purpose == Purpose::Reseal && run.attempts < MAX_ATTEMPTS && !self.stopped
+        run.purpose == Purpose::Reseal && run.attempts < MAX_ATTEMPTS && !self.stopped
     }
 
     pub(super) fn write_again(&mut self, index: usize, copy: usize, buffer: Option<Buffer>) {
@@ -105,11 +100,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn finish_write(&mut self, index: usize) {
         let run = self.runs.get(index);
         let (request, ordinal) = (run.request, run.ordinal);
-        let is_good = |copy: usize| {
-            let lost = self.members[run.places[copy].physical.member].lost;
-            !lost && (run.purpose == Purpose::Zero || run.written[copy])
-        };
-        let good = (0..run.copies).any(is_good);
+        let good = run.purpose == Purpose::Zero || run.written[..run.copies].contains(&true);
         if good {
             self.change_entries(index);
         } else {
@@ -124,9 +115,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let run = self.runs.get(index);
         for copy in 0..run.copies {
             let place = run.places[copy];
-            if self.members[place.physical.member].lost {
-                continue;
-            }
             for block in 0..run.count {
                 let version = run.version + block as u64;
                 let entry = match run.purpose {

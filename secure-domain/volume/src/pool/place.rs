@@ -165,16 +165,6 @@ impl Draft {
     pub(super) fn places(&self) -> &[Place] {
         &self.places[..self.copies]
     }
-
-    /// Cuts the draft to `count` blocks from the one at `from` on.
-    pub(super) fn cut(&mut self, from: usize, count: usize) {
-        self.block += from as u64;
-        self.count = count;
-        for place in &mut self.places[..self.copies] {
-            place.first += from;
-            place.block += from as u64;
-        }
-    }
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {

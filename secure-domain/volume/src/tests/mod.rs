@@ -1,7 +1,6 @@
 //! Tests of the whole engine, over disks and an anchor in memory.
 
 mod crash;
-mod degraded;
 mod epochs;
 mod faults;
 mod idle;
