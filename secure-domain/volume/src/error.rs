@@ -83,6 +83,12 @@ pub enum Error {
         /// Record that it must reach.
         required: u64,
     },
+    /// A member is missing that the log says something about which only it can keep. Without it the pool can be mounted for
+    /// reading.
+    MemberNeeded {
+        /// Index of the member.
+        member: usize,
+    },
     /// An authentic log record says something impossible.
     LogRecord {
         /// Sequence number of the record.
@@ -183,6 +189,12 @@ impl core::fmt::Display for Error {
             Error::LogTruncated { found, required } => {
                 write!(f, "the log was cut off: it ends at record {found} and must reach {required}")
             }
+            Error::MemberNeeded { member } => {
+                write!(
+                    f,
+                    "member {member} is missing, and without it what was written last would be lost: read-only at most"
+                )
+            }
             Error::LogRecord { record } => write!(f, "log record {record} is impossible"),
             Error::TreeMac { member, block } => {
                 write!(f, "disk {member}, block {block}: wrong MAC in the hash tree (damaged, changed or replayed)")
@@ -282,6 +294,16 @@ pub enum Event {
         /// Number of the volume.
         volume: u32,
     },
+    /// A member failed and is not used any more; what only it holds is an I/O error.
+    MemberLost {
+        /// Index of the member.
+        member: usize,
+    },
+    /// A member that had missed writes to mirrored volumes has caught up.
+    Resynced {
+        /// Index of the member.
+        member: usize,
+    },
     /// The disks take no requests any more.
     DiskGone,
     /// The crypto module refused: nothing is read or written any more.
@@ -312,6 +334,8 @@ impl core::fmt::Display for Event {
             }
             Event::NoSpace { volume } => write!(f, "volume {volume}: the pool is full"),
             Event::Resealed { volume } => write!(f, "volume {volume} is resealed, its old key is destroyed"),
+            Event::MemberLost { member } => write!(f, "disk {member} failed and is not used any more"),
+            Event::Resynced { member } => write!(f, "disk {member} has caught up with its mirrors"),
             Event::ModuleRefused(error) => {
                 write!(f, "crypto module: {error}: every request fails until the pool is mounted again")
             }

@@ -184,26 +184,20 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn open_run(&mut self, run: usize, transfer: &mut impl Transfer) {
         let state = self.runs.get(run);
         let (count, first, place, volume) = (state.count, state.block, state.places[0], state.volume);
-        let (request, offset) = (state.request, state.offset);
+        let (request, offset, unread) = (state.request, state.offset, state.unread);
         if state.purpose == Purpose::Read && self.requests.get(request).cancelled {
             self.end_run(run);
             return;
         }
-        let floor = self.members[place.physical.member].extents.version(place.physical.extent);
         for index in 0..count {
-            let entry = Entry::parse(self.cache.entry(place.slot, place.first + index));
-            match entry {
-                Some(Entry::Sealed { version, epoch, tag }) if version >= floor => {
+            match self.entry_at(&place, index) {
+                Some(Entry::Sealed { .. }) if unread => self.unreadable(run, index),
+                Some(Entry::Sealed { version, epoch, tag }) => {
                     self.open_one(run, index, volume, epoch, version, tag, first + index as u64, transfer);
                 }
                 Some(_) if request == WALKER => {}
                 Some(_) => self.scatter(request, offset + index as u32, &ZEROS, transfer),
-                None => {
-                    let volume = self.volume(volume).record.number;
-                    self.runs.get_mut(run).spoiled = true;
-                    self.report(Event::EntryImpossible { volume, block: first + index as u64 });
-                    self.fail(request, Status::IoError);
-                }
+                None => self.impossible(run, volume, first + index as u64),
             }
         }
         self.batch.whole.push(run);
@@ -226,10 +220,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         self.batch.key = (volume, epoch);
         let Some(sealer) = self.volume(volume).sealer_of(epoch) else {
-            let (request, volume) = (self.runs.get(run).request, self.volume(volume).record.number);
-            self.report(Event::EntryImpossible { volume, block });
-            self.runs.get_mut(run).spoiled = true;
-            self.fail(request, Status::IoError);
+            self.impossible(run, volume, block);
             return;
         };
         let (nonce, aad) = (sealer.nonce(version), sealer.aad(block));
@@ -238,6 +229,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         batch.items[slot] = Item { run, index };
         (batch.nonces[slot], batch.aads[slot], batch.tags[slot]) = (nonce, aad, tag);
         batch.len += 1;
+    }
+
+    /// The entry of a block is none that this code writes, or of an epoch that has no key.
+    fn impossible(&mut self, run: usize, slot: usize, block: u64) {
+        let (request, volume) = (self.runs.get(run).request, self.volume(slot).record.number);
+        self.report(Event::EntryImpossible { volume, block });
+        self.runs.get_mut(run).spoiled = true;
+        self.fail(request, Status::IoError);
+        self.pass_over(slot, block);
     }
 
     /// Opens what the batch holds and hands on what is good; runs that are through end.

@@ -223,6 +223,25 @@ impl Cache {
         }
     }
 
+    /// The leaves of `member` that differ from what the last checkpoint wrote.
+    pub(crate) fn changed_leaves(&self, member: u8) -> impl Iterator<Item = Position> {
+        let changed = move |slot: &usize| self.dirty.contains(*slot) || self.flushing.contains(*slot);
+        let positions = (0..self.slots.len()).filter(changed).map(|slot| self.slots[slot].position);
+        positions.filter(move |position| position.member == member && position.level == 0)
+    }
+
+    /// No checkpoint will write what has changed of `member`: it may be evicted.
+    pub(crate) fn forget_changes(&mut self, member: u8) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].position.member == member {
+                self.touch(slot, |cache| {
+                    cache.dirty.remove(slot);
+                    cache.flushing.remove(slot);
+                });
+            }
+        }
+    }
+
     /// A run that was issued will change the leaf.
     pub(crate) fn reserve(&mut self, slot: usize) {
         self.touch(slot, |cache| cache.slots[slot].reserved += 1);

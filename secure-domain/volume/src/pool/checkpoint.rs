@@ -74,6 +74,8 @@ pub(super) struct Checkpoint {
     pub(super) catalog_dirty: [u32; METADATA_MEMBERS],
     /// The number that the next volume gets.
     pub(super) next_volume: u32,
+    /// Members that the next superblock calls stale.
+    pub(super) stale: u8,
 }
 
 impl Checkpoint {
@@ -94,12 +96,23 @@ impl Checkpoint {
             attempts: 0,
             catalog_dirty: [0; METADATA_MEMBERS],
             next_volume: superblock.next_volume,
+            stale: superblock.stale,
         }
     }
 
     /// Asks for a checkpoint.
     pub(super) fn want(&mut self) {
         self.wanted |= self.phase == Phase::Idle;
+    }
+
+    /// Asks for a checkpoint after the one that may be running.
+    pub(super) fn want_again(&mut self) {
+        self.wanted = true;
+    }
+
+    /// A member is lost: its tree stays what it is in the last superblock.
+    pub(super) fn lose_member(&mut self, member: usize, root: Slot) {
+        self.next.roots[member] = root;
     }
 
     /// The request is answered when what is durable now is in the trees, and anchored.
@@ -188,6 +201,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         next.incarnation = self.anchoring.held.incarnation;
         (next.log_position, next.log_start) = (boundary.next_position, boundary.point);
         next.next_volume = checkpoint.next_volume;
+        for member in &mut self.members {
+            member.storing_single |= core::mem::take(&mut member.moved_single);
+        }
         self.next_phase(Phase::Storing);
     }
 
@@ -230,7 +246,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The next leaf of a catalog or an extent table that has to be stored.
     fn next_resident(&self) -> Option<(Position, Source)> {
-        for (index, member) in self.members.iter().enumerate() {
+        for (index, member) in self.members.iter().enumerate().filter(|(_, member)| !member.lost) {
             let dirty = self.checkpoint.catalog_dirty.get(index).copied().unwrap_or(0);
             let leaf = |index: u64| Position { member: 0, level: 0, index };
             if dirty != 0 {
@@ -312,15 +328,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.checkpoint.outstanding -= 1;
         if !ok {
             self.report(Event::WriteFailed { member, block });
-            self.checkpoint.failed = true;
+            self.checkpoint.failed |= !self.retire(member);
         }
     }
 
     /// Flushes every disk, then goes on to `then`.
     fn flush_checkpoint(&mut self, kind: Kind, then: Phase) {
-        while self.checkpoint.issued < self.members.len() && self.can_start(self.checkpoint.issued) {
-            let member = self.checkpoint.issued;
-            self.checkpoint.issued += 1;
+        while let Some(member) = self.next_for_checkpoint() {
+            self.checkpoint.issued = member + 1;
             self.checkpoint.outstanding += 1;
             self.start_flush(kind, member);
         }
@@ -339,20 +354,28 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.end_checkpoint();
         } else {
             self.checkpoint.next.log_required = self.log.durable();
+            self.checkpoint.next.stale = self.checkpoint.stale;
         }
+    }
+
+    /// The next member that the running phase goes to, if it can; those that are lost are passed over.
+    fn next_for_checkpoint(&mut self) -> Option<usize> {
+        while self.checkpoint.issued < self.members.len() && self.is_lost(self.checkpoint.issued) {
+            self.checkpoint.issued += 1;
+        }
+        Some(self.checkpoint.issued).filter(|member| *member < self.members.len() && self.can_start(*member))
     }
 
     pub(super) fn complete_checkpoint_flush(&mut self, member: usize, ok: bool) {
         self.checkpoint.outstanding -= 1;
         if !ok {
             self.report(Event::FlushFailed { member });
-            self.checkpoint.failed = true;
+            self.checkpoint.failed |= !self.retire(member);
         }
     }
 
     fn store_superblocks(&mut self) {
-        while self.checkpoint.issued < self.members.len() && self.can_start(self.checkpoint.issued) {
-            let member = self.checkpoint.issued;
+        while let Some(member) = self.next_for_checkpoint() {
             let Some(buffer) = self.members[member].device.allocate(1) else { return };
             let device = &mut self.members[member].device;
             if let Err(error) = self.checkpoint.next.encode(member, &self.keys, device.bytes(&buffer)) {
@@ -360,7 +383,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 self.refused(error);
                 return;
             }
-            self.checkpoint.issued += 1;
+            self.checkpoint.issued = member + 1;
             self.checkpoint.outstanding += 1;
             self.start_write(Kind::StoreSuperblock, member, self.checkpoint.next.sequence % RING_BLOCKS, buffer);
         }
@@ -387,7 +410,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.checkpoint.outstanding -= 1;
         if !ok {
             self.report(Event::WriteFailed { member, block });
-            self.checkpoint.failed = true;
+            let last = self.checkpoint.attempts + 1 == MAX_ATTEMPTS;
+            self.checkpoint.failed |= !(last && self.retire(member));
         }
     }
 
@@ -399,6 +423,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn end_checkpoint(&mut self) {
         self.superblock = self.checkpoint.next;
         self.cache.end_flushing();
+        self.members.iter_mut().for_each(|member| member.storing_single = false);
         if let Some(boundary) = self.checkpoint.boundary.take() {
             self.log.start_after(&boundary);
         }

@@ -60,6 +60,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let Some((index, copy)) = self.data.pop_front() else { return };
             let place = self.runs.get(index).places[copy];
             let member = place.physical.member;
+            if self.is_lost(member) {
+                self.complete_write(index, copy, place.block, false);
+                continue;
+            }
             if !self.can_start(member) {
                 self.data.push_back((index, copy));
                 continue;
@@ -73,7 +77,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether a write that failed is tried again: nobody asked for it who could be told, and what it was to replace may be lost.
     pub(super) fn retries(&self, index: usize) -> bool {
         let run = self.runs.get(index);
-        run.purpose == Purpose::Reseal && run.attempts < MAX_ATTEMPTS && !self.stopped
+        let lost = run.places().iter().any(|place| self.is_lost(place.physical.member));
+        !lost && run.purpose == Purpose::Reseal && run.attempts < MAX_ATTEMPTS && !self.stopped
     }
 
     pub(super) fn write_again(&mut self, index: usize, copy: usize, buffer: Option<Buffer>) {
@@ -100,7 +105,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn finish_write(&mut self, index: usize) {
         let run = self.runs.get(index);
         let (request, ordinal) = (run.request, run.ordinal);
-        let good = run.purpose == Purpose::Zero || run.written[..run.copies].contains(&true);
+        let is_good = |copy: usize| {
+            let lost = self.members[run.places[copy].physical.member].lost;
+            !lost && (run.purpose == Purpose::Zero || run.written[copy])
+        };
+        let good = (0..run.copies).any(is_good);
         if good {
             self.change_entries(index);
         } else {
@@ -115,6 +124,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let run = self.runs.get(index);
         for copy in 0..run.copies {
             let place = run.places[copy];
+            if self.members[place.physical.member].lost {
+                continue;
+            }
             for block in 0..run.count {
                 let version = run.version + block as u64;
                 let entry = match run.purpose {
@@ -135,24 +147,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn take_back(&mut self, index: usize) {
         let run = self.runs.get(index);
         let (count, copies, places) = (run.count, run.copies, run.places);
-        if !self.log_has_reserve(count * MAX_COPIES) || self.versions_left() < (count * MAX_COPIES) as u64 {
+        if !self.log_has_reserve(count * MAX_COPIES) || self.versions_left() < count as u64 {
             self.stop_writes();
             return;
         }
-        for place in &places[..copies] {
-            for block in 0..count {
-                let entry = self.entry_before(place.slot, place.first + block);
+        for block in 0..count {
+            // What was never written is zeros, of one version in all copies.
+            let blank = Entry::Zero { version: self.take_versions(1) };
+            for place in &places[..copies] {
+                let entry = match Entry::parse(self.cache.entry(place.slot, place.first + block)) {
+                    Some(entry @ (Entry::Sealed { .. } | Entry::Zero { .. })) => entry,
+                    _ => blank,
+                };
                 let address: Address = place.address(block);
                 self.append(LogEntry { address, statement: Statement::Block(entry) }.encode());
             }
-        }
-    }
-
-    /// The entry as the log can state it: a block that was never written is zeros.
-    fn entry_before(&mut self, slot: usize, index: usize) -> Entry {
-        match Entry::parse(self.cache.entry(slot, index)) {
-            Some(entry @ (Entry::Sealed { .. } | Entry::Zero { .. })) => entry,
-            _ => Entry::Zero { version: self.take_versions(1) },
         }
     }
 

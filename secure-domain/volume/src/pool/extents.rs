@@ -32,6 +32,8 @@ pub(crate) struct Extents {
     hint: usize,
     /// Leaves of the table that differ from what the last checkpoint wrote.
     dirty: Bits,
+    /// Leaves that could not be read.
+    hidden: Bits,
 }
 
 impl Extents {
@@ -43,6 +45,7 @@ impl Extents {
             free: geometry.extents,
             hint: 0,
             dirty: Bits::new(geometry.extent_leaves as usize),
+            hidden: Bits::new(geometry.extent_leaves as usize),
         }
     }
 
@@ -124,6 +127,29 @@ impl Extents {
             bytes.copy_from_slice(&extent::encode(self.get(at as u32).as_ref()));
         }
         self.dirty.remove(leaf);
+    }
+
+    /// No checkpoint will write what has changed.
+    pub(crate) fn forget_changes(&mut self) {
+        while let Some(leaf) = self.dirty.next(0) {
+            self.dirty.remove(leaf);
+        }
+    }
+
+    /// Whether it is not known whose `extent` is.
+    pub(crate) fn is_hidden(&self, extent: u32) -> bool {
+        self.hidden.contains(extent as usize / FAN_OUT as usize)
+    }
+
+    /// Leaf `leaf` of the table cannot be read: none of its extents is given to anyone, and it is never written.
+    pub(crate) fn hide(&mut self, leaf: usize) {
+        self.hidden.insert(leaf);
+        let first = leaf * FAN_OUT as usize;
+        let until = self.states.len().min(first + FAN_OUT as usize);
+        for state in &mut self.states[first..until] {
+            self.free -= u64::from(state.version == 0 && state.users == 0);
+            (state.version, state.users) = (0, 1);
+        }
     }
 
     /// Takes what lies on the disk: leaf `leaf` of the table. Nothing becomes dirty.

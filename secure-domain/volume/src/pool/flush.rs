@@ -109,9 +109,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn issue_flushes(&mut self) {
-        while self.flush.issued < self.members.len() && self.can_start(self.flush.issued) {
+        while self.flush.issued < self.members.len() {
             let member = self.flush.issued;
+            if !self.is_lost(member) && !self.can_start(member) {
+                break;
+            }
             self.flush.issued += 1;
+            if self.is_lost(member) {
+                continue;
+            }
             self.flush.outstanding += 1;
             self.start_flush(Kind::FlushRound, member);
         }
@@ -132,8 +138,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn complete_flush(&mut self, member: usize, ok: bool) {
         self.flush.outstanding -= 1;
         if !ok {
-            self.flush.failed = true;
             self.report(Event::FlushFailed { member });
+            self.flush.failed |= !self.retire(member);
         }
     }
 

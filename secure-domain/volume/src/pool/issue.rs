@@ -116,13 +116,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let physical = match self.assigned(next.volume, next.spot.extent) {
             Ok(physical) => physical,
             Err(_) if self.frees_space() => return Err(Step::Waits),
-            Err(status) => return Err(self.no_space(next, status)),
+            Err(Status::NoSpace) => return Err(self.no_space(next)),
+            Err(_) => return Err(self.fail_part(next.request, next.count)),
         };
-        let draft = match self.draft(next, &physical) {
-            Ok(draft) => draft,
+        let draft = match self.writable_copies(next, physical).and_then(|copies| self.draft(next, &copies)) {
+            Ok(draft) if draft.copies != 0 => draft,
             Err(Missing::Waits) => return Err(Step::Waits),
             Err(Missing::Exhausted) => return Err(Step::Exhausted),
-            Err(Missing::Damaged) => return Err(self.fail_rest(next.request, Status::IoError)),
+            Ok(_) | Err(Missing::Damaged) => return Err(self.fail_part(next.request, next.count)),
         };
         if !self.is_free(&draft) {
             return Err(Step::Waits);
@@ -135,10 +136,39 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         Ok(draft)
     }
 
-    fn no_space(&mut self, next: &Next, status: Status) -> Step {
+    /// The copies that can be written. One that cannot must be known to be stale before it misses anything.
+    pub(super) fn writable_copies(
+        &mut self,
+        next: &Next,
+        mut copies: [Option<Physical>; MAX_COPIES],
+    ) -> Result<[Option<Physical>; MAX_COPIES], Missing> {
+        let mirrored = self.volume(next.volume).copies() == MAX_COPIES;
+        for copy in &mut copies {
+            let Some(at) = *copy else { continue };
+            let first = u64::from(at.extent) * EXTENT_BLOCKS + next.spot.within;
+            let leaf = if self.is_lost(at.member) { Err(Missing::Damaged) } else { self.entry_leaf(at.member, first) };
+            match leaf {
+                Ok(_) => {}
+                Err(Missing::Damaged) if mirrored && !self.mark_stale(at.member) => return Err(Missing::Waits),
+                Err(Missing::Damaged) => *copy = None,
+                Err(missing) => return Err(missing),
+            }
+        }
+        Ok(copies)
+    }
+
+    /// The next blocks of the request fail; it goes on behind them.
+    pub(super) fn fail_part(&mut self, request: usize, count: usize) -> Step {
+        self.requests.get_mut(request).issued += count as u32;
+        self.fail(request, Status::IoError);
+        self.moved = true;
+        Step::Issued
+    }
+
+    fn no_space(&mut self, next: &Next) -> Step {
         let volume = self.volume(next.volume).record.number;
         self.report(Event::NoSpace { volume });
-        self.fail_rest(next.request, status)
+        self.fail_rest(next.request, Status::NoSpace)
     }
 
     /// The request fails as a whole.
@@ -176,16 +206,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let state = self.volume(volume);
         let copies = state.copies();
         let mut found = core::array::from_fn(|copy| if copy < copies { state.physical(extent, copy) } else { None });
-        if found[0].is_none() {
+        if found.iter().all(Option::is_none) {
+            if self.may_be_unseen(volume, extent) {
+                return Err(Status::IoError);
+            }
             found = self.choose_extents(volume, extent, copies)?;
-            for (copy, at) in found.iter().flatten().enumerate() {
+            for (copy, at) in found.iter().enumerate() {
+                let Some(at) = at else { continue };
                 self.assign(volume, extent, copy, *at);
             }
         }
         Ok(found)
     }
 
-    /// Free extents for `extent` of the volume: on its column's member, on two members, or wherever there is most room.
+    /// Free extents for `extent` of the volume: on its column's member, on two members, or wherever there is most room. While there
+    /// is one member only that could take a copy, it takes the only one.
     fn choose_extents(
         &mut self,
         volume: usize,
@@ -199,7 +234,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut found: [Option<Physical>; MAX_COPIES] = [None; MAX_COPIES];
         for copy in 0..copies {
             let taken = found[0].map(|first| first.member);
-            let may = |member: &usize| column.is_none_or(|column| column == *member) && taken != Some(*member);
+            let may = |member: &usize| {
+                let chosen = column.is_none_or(|column| column == *member) && taken != Some(*member);
+                chosen && !self.members[*member].lost
+            };
+            let live = self.members.iter().filter(|member| !member.lost).count();
+            if copy != 0 && live == 1 {
+                break;
+            }
             let most = (0..self.members.len()).filter(may).max_by_key(|&member| self.members[member].extents.free());
             let free =
                 most.and_then(|member| Some(Physical { member, extent: self.members[member].extents.find_free()? }));
@@ -212,12 +254,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Gives the extent to the volume, in memory and in the log.
-    fn assign(&mut self, volume: usize, extent: u32, copy: usize, physical: Physical) {
+    pub(super) fn assign(&mut self, volume: usize, extent: u32, copy: usize, physical: Physical) {
         let version = self.take_versions(1);
         let number = self.volume(volume).record.number;
         let assignment = Assignment { volume: number, index: extent, copy: copy as u8, version };
         self.members[physical.member].extents.set(physical.extent, Some(&assignment));
         self.volume_mut(volume).set_physical(extent, copy, Some(physical));
+        self.note_move(volume, physical.member);
         self.append(
             LogEntry { address: extent_address(physical), statement: Statement::Assigned(assignment) }.encode(),
         );

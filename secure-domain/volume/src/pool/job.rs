@@ -66,6 +66,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn begin(&mut self, kind: Kind, member: usize, block: u64) -> Option<u32> {
         let job = self.jobs.free.pop()?;
         self.jobs.all[job] = Job { kind, member, block };
+        self.members[member].jobs += 1;
         self.moved = true;
         Some(job as u32)
     }
@@ -120,6 +121,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if kind != Kind::Free {
             self.jobs.all[tag as usize].kind = Kind::Free;
             self.jobs.free.push(tag as usize);
+            self.members[member].jobs -= 1;
             self.moved = true;
         }
         match kind {

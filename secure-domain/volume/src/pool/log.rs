@@ -230,6 +230,11 @@ impl Log {
         }
     }
 
+    /// Number of the entry that is appended next: record times 126 plus index.
+    pub(super) fn next_ordinal(&self) -> u64 {
+        (self.head.seq + 1) * MAX_ENTRIES as u64 + self.open.len() as u64
+    }
+
     /// Most entries of a group.
     fn group_entries(&self) -> usize {
         if !self.torn {
@@ -298,7 +303,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Adds what a run states, for every copy, to the open group.
     pub(super) fn append_run(&mut self, index: usize) {
         let run = self.runs.get_mut(index);
-        run.ordinal = (self.log.head.seq + 1) * MAX_ENTRIES as u64 + self.log.open.len() as u64;
+        run.ordinal = self.log.next_ordinal();
         for place in run.places() {
             for block in 0..run.count {
                 let (address, version) = (place.address(block), run.version + block as u64);
@@ -328,8 +333,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    fn metadata_members(&self) -> usize {
-        self.members.len().min(METADATA_MEMBERS)
+    /// The members that the log is written to.
+    fn live_metadata_members(&self) -> impl Iterator<Item = usize> + use<D, A> {
+        let lost: [bool; METADATA_MEMBERS] =
+            core::array::from_fn(|member| self.members.get(member).is_none_or(|member| member.lost));
+        (0..METADATA_MEMBERS).filter(move |member| !lost[*member])
     }
 
     /// Makes records of the open group.
@@ -411,7 +419,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn issue_log_writes(&mut self) {
-        for member in 0..self.metadata_members() {
+        for member in self.live_metadata_members() {
             while self.log.issued[member] < self.log.image_len && self.can_start(member) {
                 let Some(buffer) = self.log.buffers[member].pop() else { break };
                 let at = self.log.issued[member];
@@ -422,7 +430,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 self.start_write(Kind::LogWrite, member, crate::record::geometry::RING_BLOCKS + block, buffer);
             }
         }
-        let all = (0..self.metadata_members()).all(|member| self.log.issued[member] == self.log.image_len);
+        let all = self.live_metadata_members().all(|member| self.log.issued[member] == self.log.image_len);
         if all && self.log.outstanding == 0 && self.log.state == State::Writing {
             self.end_log_writes();
         }
@@ -439,30 +447,31 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The group was written to every metadata member, or not.
     fn end_log_writes(&mut self) {
-        let members = self.metadata_members();
         self.moved = true;
-        if self.log.failed[..members].iter().any(|failed| *failed) && self.log.attempts + 1 < MAX_ATTEMPTS {
+        let failed = self.log.failed;
+        if self.live_metadata_members().any(|member| failed[member]) && self.log.attempts + 1 < MAX_ATTEMPTS {
             self.log.attempts += 1;
             self.restart_log_write();
             return;
         }
-        if self.log.failed[..members].iter().all(|failed| *failed) {
-            self.stop_writes();
-            return;
+        for member in self.live_metadata_members() {
+            if failed[member] && !self.retire(member) {
+                return;
+            }
         }
         (self.log.issued, self.log.state) = ([0; METADATA_MEMBERS], State::Flushing);
         self.log.snapshot = if self.members.len() <= METADATA_MEMBERS { self.log.completed } else { self.log.covered };
     }
 
     fn issue_log_flushes(&mut self) {
-        for member in 0..self.metadata_members() {
+        for member in self.live_metadata_members() {
             if self.log.issued[member] == 0 && self.can_start(member) {
                 self.log.issued[member] = 1;
                 self.log.outstanding += 1;
                 self.start_flush(Kind::LogFlush, member);
             }
         }
-        let all = self.log.issued[..self.metadata_members()].iter().all(|issued| *issued == 1);
+        let all = self.live_metadata_members().all(|member| self.log.issued[member] == 1);
         if all && self.log.outstanding == 0 && self.log.state == State::Flushing {
             self.commit_group();
         }
@@ -472,7 +481,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.log.outstanding -= 1;
         if !ok {
             self.report(Event::FlushFailed { member });
-            self.stop_writes();
+            self.retire(member);
         }
     }
 

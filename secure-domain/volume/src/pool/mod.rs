@@ -24,12 +24,14 @@ mod halt;
 mod issue;
 mod job;
 mod log;
+mod member;
 pub mod mount;
 mod options;
 mod place;
 mod read;
 mod recover;
 mod request;
+mod resync;
 mod tree;
 mod volumes;
 mod wait;
@@ -47,7 +49,7 @@ pub use request::MAX_REQUESTS;
 
 use crate::{
     Command, Done, Event, Full, Operation, Status, Transfer, VolumeInfo,
-    record::{EXTENT_BLOCKS, anchored::Anchored, geometry::Geometry, superblock::Superblock},
+    record::{EXTENT_BLOCKS, anchored::Anchored, superblock::Superblock},
 };
 use anchoring::Anchoring;
 use batch::Batch;
@@ -55,11 +57,11 @@ use cache::Cache;
 use checkpoint::Checkpoint;
 use command::Commands;
 use data::{DataQueue, Unsettled};
-use extents::Extents;
 use flush::Flush;
 use halt::Halt;
 use job::Jobs;
 use log::Log;
+use member::Member;
 use place::Runs;
 use request::Requests;
 use volumes::Volume;
@@ -72,13 +74,6 @@ const TREE_BUDGET: u32 = 32;
 const MAX_ROUNDS: usize = 16;
 /// Events kept for the log; later ones are counted.
 const MAX_EVENTS: usize = 32;
-
-/// A member of the pool.
-struct Member<D> {
-    device: D,
-    geometry: Geometry,
-    extents: Extents,
-}
 
 /// The fresh versions: one counter for the whole pool.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +215,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub fn advance(&mut self, now_ms: u64, transfer: &mut impl Transfer) -> bool {
         self.now_ms = now_ms;
         (self.zero_budget, self.tree_budget) = (ZERO_BUDGET, TREE_BUDGET);
+        self.retire_silent_members();
         self.ask_module();
         let mut again = false;
         for round in 1..=MAX_ROUNDS {
@@ -282,12 +278,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The disk given as number `given`.
     pub fn member(&self, given: usize) -> &D {
-        &self.members[self.given[given]].device
+        self.members[self.given[given]].device.0.as_ref().expect("a disk that was given is there")
     }
 
     /// The disk given as number `given`, for tests that change it behind the pool's back.
     pub fn member_mut(&mut self, given: usize) -> &mut D {
-        &mut self.members[self.given[given]].device
+        self.members[self.given[given]].device.0.as_mut().expect("a disk that was given is there")
     }
 
     /// The anchor.
@@ -303,7 +299,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Gives the disks, in the order in which they were given, and the anchor back; requests under way are lost.
     pub fn into_parts(self) -> (Vec<D>, A) {
         let Pool { members, given, anchoring, .. } = self;
-        let mut devices: Vec<Option<D>> = members.into_iter().map(|member| Some(member.device)).collect();
+        let mut devices: Vec<Option<D>> = members.into_iter().map(|member| member.device.0).collect();
         let devices = given.into_iter().filter_map(|member| devices[member].take()).collect();
         (devices, anchoring.store)
     }

@@ -22,17 +22,17 @@ use keystore::RootKey;
 use zeroize::Zeroizing;
 
 use super::{
-    FormatOptions, MAX_EVENTS, MAX_REQUESTS, MIN_RESERVATION, Member, Options, Pool, Random, Recovery, Versions,
+    FormatOptions, MAX_EVENTS, MAX_REQUESTS, MIN_RESERVATION, Options, Pool, Random, Recovery, Versions,
     anchoring::Anchoring,
     batch::Batch,
     cache::Cache,
     checkpoint::Checkpoint,
     command::Commands,
-    extents::Extents,
     flush::Flush,
     halt::Halt,
     job::Jobs,
     log::Log,
+    member::{Disk, Member},
     place::{MAX_COPIES, MAX_RUNS, Runs},
     recover::{Scan, demand, judge, scan},
     request::Requests,
@@ -71,7 +71,7 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     mut idle: impl FnMut() -> bool,
 ) -> Result<(Pool<D, A>, Recovery), Error> {
     let idle = &mut idle;
-    let chosen = choose(&mut members, root, idle)?;
+    let chosen = choose(&mut members, root, options.degraded, idle)?;
     let superblock = chosen.superblock;
     let snapshot = anchor.read().map_err(Error::Anchor)?;
     if snapshot.record == Record::EMPTY {
@@ -82,7 +82,7 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
         return Err(Error::AnchorForeign);
     }
     let demand = demand(&superblock, &anchored)?;
-    let mut devices = in_order(members, &chosen.given);
+    let mut devices = in_order(members, &chosen.given, superblock.members().len());
     let keys = root.pool_keys(&superblock.pool).map_err(Error::Module)?;
     let found = scan(&mut devices, &superblock, keys.log(), &demand, idle)?;
     judge(&superblock, &anchored, &demand, &found)?;
@@ -93,17 +93,19 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     let mut pool = assemble(devices, chosen, keys, random, options, anchoring, &found)?;
     pool.load_tables(idle)?;
     let mut recovery = Recovery::default();
-    let candidates = pool.replay(&found, &mut recovery, idle)?;
+    let mut replayed = pool.replay(&found, &mut recovery, idle)?;
     if read_only {
-        pool.resolve(candidates, &mut recovery, false, idle)?;
+        pool.resolve(replayed.candidates, &mut recovery, false, idle)?;
         (pool.stopped, pool.serving) = (true, true);
         return Ok((pool, recovery));
     }
+    pool.can_begin_without(&mut replayed)?;
     pool.begin_incarnation(&found, idle)?;
-    pool.resolve(candidates, &mut recovery, true, idle)?;
+    pool.resolve(replayed.candidates, &mut recovery, true, idle)?;
     pool.wait_for_checkpoint(idle)?;
     pool.anchor_recovery(idle)?;
     pool.serving = true;
+    pool.begin_resync();
     Ok((pool, recovery))
 }
 
@@ -183,7 +185,12 @@ struct Chosen {
 }
 
 /// Finds the newest superblock of the pool that the disks are.
-fn choose<D: BlockDevice>(disks: &mut [D], root: &RootKey, idle: &mut impl FnMut() -> bool) -> Result<Chosen, Error> {
+fn choose<D: BlockDevice>(
+    disks: &mut [D],
+    root: &RootKey,
+    degraded: bool,
+    idle: &mut impl FnMut() -> bool,
+) -> Result<Chosen, Error> {
     if !(1..=MAX_MEMBERS).contains(&disks.len()) {
         return Err(Error::Members { given: disks.len() });
     }
@@ -215,7 +222,9 @@ fn choose<D: BlockDevice>(disks: &mut [D], root: &RootKey, idle: &mut impl FnMut
             return Err(Error::TooSmall { member: index, have, need });
         }
     }
-    if found.len() != superblock.members().len() {
+    let metadata = &seen[..superblock.members().len().min(METADATA_MEMBERS)];
+    let enough = degraded && metadata.contains(&true);
+    if found.len() != superblock.members().len() && !enough {
         return Err(Error::MemberSet { member: found.len() });
     }
     Ok(Chosen { superblock, given: found.iter().map(|here| here.member).collect(), damaged })
@@ -262,10 +271,10 @@ fn newest_of<D: BlockDevice>(
 }
 
 /// The disks in the order of their member numbers.
-fn in_order<D>(disks: Vec<D>, given: &[usize]) -> Vec<D> {
-    let mut places: Vec<Option<D>> = disks.iter().map(|_| None).collect();
-    disks.into_iter().zip(given).for_each(|(disk, member)| places[*member] = Some(disk));
-    places.into_iter().flatten().collect()
+fn in_order<D>(disks: Vec<D>, given: &[usize], members: usize) -> Vec<Disk<D>> {
+    let mut places: Vec<Disk<D>> = (0..members).map(|_| Disk(None)).collect();
+    disks.into_iter().zip(given).for_each(|(disk, member)| places[*member] = Disk(Some(disk)));
+    places
 }
 
 /// Cache blocks that are needed when `dirty` leaves are touched: each may have a path of its own to the root.
@@ -292,7 +301,7 @@ fn dirty_limit(geometries: &[Geometry], blocks: u64) -> u64 {
 }
 
 fn assemble<D: BlockDevice, A: MonotonicStore>(
-    devices: Vec<D>,
+    devices: Vec<Disk<D>>,
     chosen: Chosen,
     keys: keystore::PoolKeys,
     random: Random,
@@ -312,10 +321,10 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     let tree_blocks: u64 = geometries.iter().map(Geometry::tree_blocks).sum();
     let mut members: Vec<Member<D>> = Vec::with_capacity(devices.len());
     for (device, geometry) in devices.into_iter().zip(geometries) {
-        members.push(Member { device, geometry, extents: Extents::new(&geometry) });
+        members.push(Member::new(device, geometry));
     }
     let mut buffers = [Vec::new(), Vec::new()];
-    for (member, buffers) in members.iter_mut().zip(&mut buffers) {
+    for (member, buffers) in members.iter_mut().zip(&mut buffers).filter(|(member, _)| !member.lost) {
         for _ in 0..Log::reserved_buffers(&superblock) {
             buffers.extend(member.device.allocate(1));
         }
@@ -359,6 +368,9 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         moved: false,
         serving: false,
     };
+    for member in (0..pool.members.len()).filter(|member| pool.members[*member].lost).collect::<Vec<_>>() {
+        pool.report(Event::MemberLost { member });
+    }
     for (member, block) in damaged {
         pool.report(Event::SuperblockDamaged { member, block });
     }

@@ -26,6 +26,9 @@ pub struct Options {
     pub reservation: u64,
     /// Mount without writing: writes, flushes and commands are refused, and the anchor is not advanced.
     pub read_only: bool,
+    /// Mount though members are missing: mirrored volumes are served from their other copies, and what else lies on the missing
+    /// ones is an I/O error. For writing only if nothing would be lost: see [`crate::Error::MemberNeeded`].
+    pub degraded: bool,
 }
 
 /// Fewest versions that an advance of the anchor reserves.
@@ -35,7 +38,7 @@ impl Default for Options {
     /// 16 MiB of cache, bulk anchoring within 60 seconds.
     fn default() -> Options {
         let policy = Policy::Bulk { window_ms: 60_000 };
-        Options { policy, cache_blocks: 4096, reservation: 1 << 32, read_only: false }
+        Options { policy, cache_blocks: 4096, reservation: 1 << 32, read_only: false, degraded: false }
     }
 }
 

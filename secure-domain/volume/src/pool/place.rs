@@ -6,7 +6,7 @@ use anchor::MonotonicStore;
 use block::{BlockDevice, Buffer, MAX_REQUEST_BLOCKS};
 use crypto::{TAG_LEN, Tag};
 
-use super::{Pool, volumes::Physical};
+use super::{Pool, request::WALKER, volumes::Physical};
 use crate::record::{EXTENT_BLOCKS, log::Address};
 
 /// Runs that a pool has under way at a time.
@@ -90,6 +90,8 @@ pub(super) struct Run {
     pub(super) left: usize,
     /// Copies that were written.
     pub(super) written: [bool; MAX_COPIES],
+    /// The disk could not read it.
+    pub(super) unread: bool,
     /// A block of it was bad.
     pub(super) spoiled: bool,
     /// Times that its writes were tried again.
@@ -114,6 +116,7 @@ impl Run {
             ordinal: 0,
             left: 0,
             written: [false; MAX_COPIES],
+            unread: false,
             spoiled: false,
             attempts: 0,
             tags: [[0; TAG_LEN]; MAX_REQUEST_BLOCKS],
@@ -165,6 +168,16 @@ impl Draft {
     pub(super) fn places(&self) -> &[Place] {
         &self.places[..self.copies]
     }
+
+    /// Cuts the draft to `count` blocks from the one at `from` on.
+    pub(super) fn cut(&mut self, from: usize, count: usize) {
+        self.block += from as u64;
+        self.count = count;
+        for place in &mut self.places[..self.copies] {
+            place.first += from;
+            place.block += from as u64;
+        }
+    }
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
@@ -185,13 +198,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             }
         }
         let request = self.requests.get_mut(draft.request);
-        request.issued += if purpose.counts() { draft.count as u32 } else { 0 };
+        request.issued += if purpose.counts() && draft.request != WALKER { draft.count as u32 } else { 0 };
         request.runs += 1;
         let run = &mut self.runs.all[index];
         (run.purpose, run.request, run.volume, run.block) = (purpose, draft.request, draft.volume, draft.block);
         (run.offset, run.count, run.copies, run.places) = (draft.offset, draft.count, draft.copies, draft.places);
         run.left = 0;
-        (run.written, run.spoiled, run.attempts) = ([false; MAX_COPIES], false, 0);
+        (run.written, run.unread, run.spoiled, run.attempts) = ([false; MAX_COPIES], false, false, 0);
         self.moved = true;
         index
     }
@@ -214,7 +227,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         let request = run.request;
         self.runs.free.push(index);
-        if matches!(purpose, Purpose::Reseal | Purpose::Scrub) {
+        if request == WALKER && purpose != Purpose::Heal {
             self.walker_run_ended();
         }
         self.finish_run_of(request);

@@ -8,6 +8,8 @@ use crypto::module::MacKey;
 
 use super::{
     NAMED_BLOCKS, Pool, Recovery,
+    member::Disk,
+    place::{MAX_COPIES, Place},
     volumes::{Physical, Volume},
     wait::{Action, perform},
 };
@@ -20,7 +22,7 @@ use crate::{
         entry::Entry,
         geometry::{CATALOG_LEAVES, METADATA_MEMBERS, RING_BLOCKS},
         log::{self, Address, Head, LogEntry, Statement},
-        node::Position,
+        node::{FAN_OUT, Position, Slot},
         superblock::Superblock,
     },
     seal::Sealer,
@@ -134,13 +136,13 @@ impl Window {
 
 /// Goes through the log from the superblock's start as far as its chain verifies. Bounded: no block is looked at twice.
 pub(super) fn scan<D: BlockDevice>(
-    disks: &mut [D],
+    disks: &mut [Disk<D>],
     superblock: &Superblock,
     key: &MacKey,
     demand: &Demand,
     idle: &mut impl FnMut() -> bool,
 ) -> Result<Scan, Error> {
-    let mut disks: Vec<&mut D> = disks.iter_mut().collect();
+    let mut disks: Vec<&mut Disk<D>> = disks.iter_mut().collect();
     let mut walk = Walk::new(superblock);
     let mut found = Scan {
         head: superblock.log_start,
@@ -187,7 +189,7 @@ impl Walk {
     /// The next record, from the first member that has it; `None` behind the last.
     fn next<D: BlockDevice>(
         &mut self,
-        disks: &mut [&mut D],
+        disks: &mut [&mut Disk<D>],
         superblock: &Superblock,
         key: &MacKey,
         idle: &mut impl FnMut() -> bool,
@@ -197,14 +199,18 @@ impl Walk {
             return Ok(None);
         }
         for (member, (disk, window)) in disks.iter_mut().zip(&mut self.windows).enumerate() {
+            if disk.is_gone() {
+                continue;
+            }
             let Some(block) = window.block(*disk, member, self.position, superblock.log_blocks, idle)? else {
                 unread = Some(Error::Disk { member, block: RING_BLOCKS + self.position, error: block::Error::Io });
                 continue;
             };
             let Some((head, point)) = log::open(key, &self.point, block).map_err(Error::Module)? else { continue };
             let blocks = 1 + head.data_blocks as u64;
+            // A member that was away may have gone on from here in an incarnation that ended.
             if head.incarnation != superblock.incarnation || blocks > self.left {
-                return Ok(None);
+                continue;
             }
             let mut bytes = [0; BLOCK_BYTES];
             bytes.copy_from_slice(block);
@@ -227,6 +233,18 @@ pub(super) struct Candidate {
     data: Option<u64>,
 }
 
+/// What going through the log again has found.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) candidates: Vec<Candidate>,
+    /// What is said about blocks and extents of members that are not there, and of the others: whether it is given back, and its
+    /// version. Kept only if a member is not there.
+    missing: Vec<(bool, u64)>,
+    there: Vec<(bool, u64)>,
+    /// An extent of a member that is not there was given to a volume with one copy.
+    needed: bool,
+}
+
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Reads catalogs, keys and extent tables.
     pub(super) fn load_tables(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
@@ -234,43 +252,80 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.load_catalog(leaf, idle)?;
         }
         self.count_old_epochs();
-        for member in 0..self.members.len() {
-            let geometry = self.members[member].geometry;
-            for leaf in 0..geometry.extent_leaves {
-                self.load_extents(member, leaf, idle)?;
-            }
-            for extent in 0..self.members[member].extents.len() {
-                self.map_extent(Physical { member, extent })?;
+        for member in (0..self.members.len()).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
+            for leaf in 0..self.members[member].geometry.extent_leaves {
+                match self.load_extents(member, leaf, idle) {
+                    Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_extents(member, leaf),
+                    loaded => loaded?,
+                }
             }
         }
+        for member in 0..self.members.len() {
+            self.checkpoint.stale |= u8::from(self.members[member].unknown) << member;
+        }
+        // Whoever may have missed something comes last: what the others say counts.
+        for stale in [false, true] {
+            for member in (0..self.members.len()).filter(|member| self.is_stale(*member) == stale).collect::<Vec<_>>() {
+                for extent in 0..self.members[member].extents.len() {
+                    self.map_extent(Physical { member, extent }, stale)?;
+                }
+            }
+        }
+        self.drop_ghosts();
         Ok(())
     }
 
     /// Reads a leaf of the catalog from the first member that has a good copy; a bad copy is written anew.
     fn load_catalog(&mut self, leaf: u64, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
-        let mut loaded: Result<(), Error> = Err(Error::Members { given: 0 });
-        for member in 0..self.members.len().min(METADATA_MEMBERS) {
-            let position = Position { member: member as u8, level: 0, index: leaf };
-            match self.wait_for_tree(position, idle) {
-                Ok(slot) => {
-                    self.pin_parent(position).map_err(|_| self.catalog_error(position))?;
-                    if loaded.is_err() {
-                        loaded = self.take_catalog(slot, leaf, position);
-                    }
-                }
-                Err(error @ (Error::TreeMac { .. } | Error::Disk { .. })) if self.members.len() > 1 => {
-                    self.wait_for_tree(Position { level: 1, index: leaf / 128, ..position }, idle)
-                        .map_err(|_| error)?;
-                    self.pin_parent(position).map_err(|_| error)?;
-                    self.checkpoint.catalog_dirty[member] |= 1 << leaf;
-                    if loaded == Err(Error::Members { given: 0 }) {
-                        loaded = Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+        let (mut newest, mut bad) = (None, None);
+        let metadata = self.members.len().min(METADATA_MEMBERS);
+        for member in 0..metadata {
+            if self.is_lost(member) {
+                bad = Some(Error::MemberSet { member: self.given.len() });
+                continue;
+            }
+            match self.look_at_catalog(member, leaf, idle)? {
+                Ok(stamp) if newest.is_none_or(|(newest, _)| stamp > newest) => newest = Some((stamp, member)),
+                Ok(_) => {}
+                Err(error) => bad = Some(error),
             }
         }
-        loaded
+        // What a member that was away says may be old, unless the other one says so too.
+        let Some((_, member)) = newest.filter(|(_, member)| bad.is_none() || !self.is_stale(*member)) else {
+            return Err(bad.unwrap_or(Error::MemberSet { member: self.given.len() }));
+        };
+        for other in (0..metadata).filter(|other| *other != member && self.superblock.stale != 0) {
+            self.checkpoint.catalog_dirty[other] |= 1 << leaf;
+        }
+        let position = Position { member: member as u8, level: 0, index: leaf };
+        let slot = self.wait_for_tree(position, idle)?;
+        self.take_catalog(slot, leaf, position)
+    }
+
+    /// The stamp of a member's copy of a catalog leaf: of all copies the one with the greatest is the newest. `Ok(Err(..))`: this copy is
+    /// bad, and is written anew.
+    fn look_at_catalog(
+        &mut self,
+        member: usize,
+        leaf: u64,
+        idle: &mut impl FnMut() -> bool,
+    ) -> Result<Result<u64, Error>, Error> {
+        let position = Position { member: member as u8, level: 0, index: leaf };
+        match self.wait_for_tree(position, idle) {
+            Ok(slot) => {
+                self.pin_parent(position).map_err(|_| self.catalog_error(position))?;
+                let parent = self.cache.parent(slot).ok_or(self.catalog_error(position))?;
+                Ok(Ok(Slot::parse(self.cache.entry(parent, (leaf % FAN_OUT) as usize)).stamp))
+            }
+            Err(error @ (Error::TreeMac { .. } | Error::Disk { .. })) if self.members.len() > 1 => {
+                let parent = Position { level: 1, index: leaf / FAN_OUT, ..position };
+                self.wait_for_tree(parent, idle).map_err(|_| error)?;
+                self.pin_parent(position).map_err(|_| error)?;
+                self.checkpoint.catalog_dirty[member] |= 1 << leaf;
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn catalog_error(&self, position: Position) -> Error {
@@ -321,45 +376,83 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Puts an extent into its volume's map.
-    fn map_extent(&mut self, physical: Physical) -> Result<(), Error> {
+    fn map_extent(&mut self, physical: Physical, stale: bool) -> Result<(), Error> {
         let Some(found) = self.members[physical.member].extents.get(physical.extent) else { return Ok(()) };
         let leaf = self.members[physical.member].geometry.extent_leaf(u64::from(physical.extent));
         let error = self.catalog_error(Position { member: physical.member as u8, level: 0, index: leaf });
-        let slot = self.find(found.volume).ok_or(error)?;
-        let volume = self.volume_mut(slot);
         let copy = usize::from(found.copy);
-        if !volume.has(found.index, copy) || volume.physical(found.index, copy).is_some() {
-            return Err(error);
-        }
+        let is_good = |slot: &usize| {
+            let volume = self.volume(*slot);
+            volume.has(found.index, copy) && volume.physical(found.index, copy).is_none()
+        };
+        let Some(slot) = self.find(found.volume).filter(is_good) else {
+            if !stale {
+                return Err(error);
+            }
+            self.members[physical.member].extents.set(physical.extent, None);
+            return Ok(());
+        };
+        let volume = self.volume_mut(slot);
         volume.set_physical(found.index, copy, Some(physical));
         Ok(())
     }
 
-    /// Goes through the log again: what is covered goes into the leaves, what is not comes back as candidates, in order.
+    /// A leaf of an extent table cannot be had: whose its extents are is not known.
+    fn miss_extents(&mut self, member: usize, leaf: u64) {
+        self.members[member].extents.hide(leaf as usize);
+        self.members[member].unknown = true;
+    }
+
+    /// Whether the other copy of the extent was assigned together with this one: then their versions follow each other.
+    fn has_sibling(&self, at: Physical) -> bool {
+        let version = |at: Physical| self.members[at.member].extents.version(at.extent);
+        self.twin(at).is_some_and(|twin| version(twin).abs_diff(version(at)) == 1)
+    }
+
+    /// A copy of a mirrored extent on a stale member whose twin is none, or another one than at its time, was given back while the
+    /// member was away.
+    fn drop_ghosts(&mut self) {
+        for member in (0..self.members.len()).filter(|member| self.is_stale(*member)).collect::<Vec<_>>() {
+            for extent in 0..self.members[member].extents.len() {
+                let at = Physical { member, extent };
+                let owner = self.members[member].extents.get(extent).and_then(|owner| self.find(owner.volume));
+                let mirrored = owner.is_some_and(|slot| self.volume(slot).copies() > 1);
+                let all_seen = self.members.iter().enumerate().all(|(other, state)| other == member || !state.unknown);
+                if mirrored && all_seen && !self.has_sibling(at) {
+                    self.unmap(at);
+                    self.members[member].extents.set(extent, None);
+                }
+            }
+        }
+    }
+
+    /// Goes through the log again: what is covered goes into the leaves, what is not comes back as candidates, in order. What concerns
+    /// members that are not there comes back as well.
     pub(super) fn replay(
         &mut self,
         found: &Scan,
         recovery: &mut Recovery,
         idle: &mut impl FnMut() -> bool,
-    ) -> Result<Vec<Candidate>, Error> {
+    ) -> Result<Replayed, Error> {
         let limit = self.log.uncovered_limit + 2 * log::MAX_ENTRIES;
         let superblock = self.superblock;
-        let mut candidates = Vec::new();
+        let mut replayed = Replayed::default();
         let mut walk = Walk::new(&superblock);
+        // Bounded: every turn takes a record.
         while walk.point.seq < found.head.seq {
             let position = walk.position;
-            let mut disks: Vec<&mut D> = self.members.iter_mut().map(|member| &mut member.device).collect();
+            let mut disks: Vec<&mut Disk<D>> = self.members.iter_mut().map(|member| &mut member.device).collect();
             let next = walk.next(&mut disks, &superblock, self.keys.log(), idle)?;
             let cut_off = Error::LogTruncated { found: walk.point.seq, required: found.head.seq };
             let (head, block) = next.ok_or(cut_off)?;
             recovery.records += 1;
             recovery.statements += head.entries as u64;
-            self.replay_record(&head, &block, position, found.covered, &mut candidates, idle)?;
-            if candidates.len() > limit {
+            self.replay_record(&head, &block, position, found.covered, &mut replayed, idle)?;
+            if replayed.candidates.len() > limit {
                 return Err(Error::LogRecord { record: head.seq });
             }
         }
-        Ok(candidates)
+        Ok(replayed)
     }
 
     fn replay_record(
@@ -368,7 +461,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         block: &[u8],
         position: u64,
         covered: u64,
-        candidates: &mut Vec<Candidate>,
+        replayed: &mut Replayed,
         idle: &mut impl FnMut() -> bool,
     ) -> Result<(), Error> {
         let impossible = Error::LogRecord { record: head.seq };
@@ -380,12 +473,50 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             if has_data {
                 data = (data + 1) % self.superblock.log_blocks;
             }
+            let lost = self.members.get(usize::from(entry.address.member)).ok_or(impossible)?.lost;
+            if self.members.iter().any(|member| member.lost) {
+                self.note_statement(&entry, lost, replayed);
+            }
+            if lost {
+                continue;
+            }
             let open = self.apply(&entry, head.seq <= covered, idle).ok_or(impossible)??;
             if let (true, Statement::Block(state)) = (open, entry.statement) {
-                candidates.push(Candidate { address: entry.address, entry: state, data: has_data.then_some(data) });
+                let data = has_data.then_some(data);
+                replayed.candidates.push(Candidate { address: entry.address, entry: state, data });
             }
         }
         Ok(())
+    }
+
+    /// Keeps in mind what is said about members that are not there, and by which the others know the same.
+    fn note_statement(&self, entry: &LogEntry, lost: bool, replayed: &mut Replayed) {
+        let said = match &entry.statement {
+            Statement::Block(state) => (false, state.version()),
+            Statement::Freed { version } => (true, *version),
+            Statement::Assigned(to) => {
+                let slot = self.find(to.volume);
+                let mirrored = slot.is_some_and(|slot| self.volume(slot).copies() == MAX_COPIES);
+                replayed.needed |= lost && !mirrored;
+                return;
+            }
+        };
+        if lost { &mut replayed.missing } else { &mut replayed.there }.push(said);
+    }
+
+    /// Whether writing may begin though members are not there: only if the log says nothing about them that their mirrors do not
+    /// know. It would be lost with the checkpoint.
+    pub(super) fn can_begin_without(&self, replayed: &mut Replayed) -> Result<(), Error> {
+        replayed.there.sort_unstable();
+        // Both copies of a block have one version; those of an extent that is given back have versions that follow each other.
+        let knows = |said: &(bool, u64)| replayed.there.binary_search(said).is_ok();
+        let is_mirrored = |&(freed, version): &(bool, u64)| match freed {
+            false => knows(&(false, version)),
+            true => knows(&(true, version.wrapping_sub(1))) || knows(&(true, version.wrapping_add(1))),
+        };
+        let needed = replayed.needed || !replayed.missing.iter().all(is_mirrored);
+        let missing = self.members.iter().position(|member| member.lost);
+        missing.filter(|_| needed).map_or(Ok(()), |member| Err(Error::MemberNeeded { member }))
     }
 
     /// What an entry of the log says becomes true. `Some(Ok(true))`: only if the block says so too. `None`: it is impossible.
@@ -401,8 +532,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if physical.extent >= extents {
             return None;
         }
+        if self.members[physical.member].extents.is_hidden(physical.extent) {
+            let leaf = self.members[physical.member].geometry.extent_leaf(u64::from(physical.extent));
+            return Some(Err(self.damage(Position { member, level: 0, index: leaf })));
+        }
         match &entry.statement {
             Statement::Block(_) if !covered => return Some(Ok(true)),
+            // It may not have got there: whether it has is found out from the other copy.
+            Statement::Block(_) if self.is_stale(physical.member) && self.twin(physical).is_some() => {}
             Statement::Block(state) => {
                 if let Err(error) = self.set_leaf_entry(physical.member, block, state, idle) {
                     return Some(Err(error));
@@ -486,18 +623,23 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         recovery.examined += 1;
         let spot = self.volume(suspect.volume).spot(suspect.block);
         let copies = self.volume(suspect.volume).copies();
-        let mut places = Vec::with_capacity(2);
+        let (mut places, mut before) = (Vec::with_capacity(2), Vec::with_capacity(2));
         let newest = suspect.options[0].entry;
         for copy in 0..copies {
             let Some(at) = self.volume(suspect.volume).physical(spot.extent, copy) else { continue };
+            if self.is_lost(at.member) {
+                continue;
+            }
             let block = u64::from(at.extent) * EXTENT_BLOCKS + spot.within;
             let index = self.members[at.member].geometry.entry_leaf(block);
             let slot = self.wait_for_tree(Position { member: at.member as u8, level: 0, index }, idle)?;
-            let floor = Entry::parse(self.cache.entry(slot, (block % 128) as usize));
+            let entry = self.entry_at(&Place::new(at, spot.within, slot), 0).unwrap_or(Entry::Blank);
             let address = Address { member: at.member as u8, block };
-            suspect.options.push(Candidate { address, entry: floor.unwrap_or(Entry::Blank), data: None });
+            before.push(Candidate { address, entry, data: None });
             places.push((at, block));
         }
+        // A copy that is behind is no candidate: what it holds was overwritten elsewhere.
+        suspect.options.extend(before.into_iter().max_by_key(|candidate| candidate.entry.version()));
         for option in 0..suspect.options.len() {
             let candidate = suspect.options[option];
             let Some(good) = self.holds(suspect, &candidate, &places, idle)? else { continue };

@@ -47,6 +47,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     fn load_tree(&mut self, position: Position, number: usize) -> Result<usize, Missing> {
         let member = usize::from(position.member);
+        if self.is_dead(member) {
+            return Err(Missing::Damaged);
+        }
         let parent = match parent_of(position)
             .filter(|parent| usize::from(parent.level) <= self.members[member].geometry.depth)
         {

@@ -5,10 +5,10 @@ use alloc::{string::ToString, vec, vec::Vec};
 use anchor::MonotonicStore;
 use block::BlockDevice;
 
-use super::Pool;
+use super::{Pool, place::Place};
 use crate::{
     Layout, Operation, VolumeInfo,
-    record::{EXTENT_BLOCKS, catalog::VolumeRecord},
+    record::{EXTENT_BLOCKS, catalog::VolumeRecord, entry::Entry},
     seal::Sealer,
 };
 
@@ -168,6 +168,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn find(&self, number: u32) -> Option<usize> {
         let is_it = |volume: &Volume| volume.record.number == number && !volume.closed;
         self.volumes.iter().position(|volume| volume.as_ref().is_some_and(is_it))
+    }
+
+    /// What the entry of block `at` of a place says: one of an earlier owner says nothing.
+    pub(super) fn entry_at(&self, place: &Place, at: usize) -> Option<Entry> {
+        let floor = self.members[place.physical.member].extents.version(place.physical.extent);
+        let entry = Entry::parse(self.cache.entry(place.slot, place.first + at))?;
+        Some(if entry.version() < floor { Entry::Blank } else { entry })
+    }
+
+    /// Where the other copy of an extent lies.
+    pub(super) fn twin(&self, at: Physical) -> Option<Physical> {
+        let owner = self.members[at.member].extents.get(at.extent)?;
+        let volume = self.volumes[self.find(owner.volume)?].as_ref()?;
+        let other = 1 - usize::from(owner.copy).min(1);
+        volume.has(owner.index, other).then(|| volume.physical(owner.index, other))?
     }
 
     /// Counts the volumes that have an old epoch, so that nobody has to look for one when there is none.

@@ -132,7 +132,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Why a tree block, or one above it, could not be had: as reported when it was found.
-    fn damage(&mut self, position: Position) -> Error {
+    pub(super) fn damage(&mut self, position: Position) -> Error {
         if let Some(error) = self.refusal() {
             return Error::Module(error);
         }

@@ -14,9 +14,11 @@ use super::{
     Pool,
     issue::Next,
     job::Kind,
-    place::{Draft, MAX_COPIES, Place, Purpose},
+    place::{Draft, MAX_COPIES, Purpose},
     request::WALKER,
+    resync::Difference,
     tree::Missing,
+    volumes::Physical,
 };
 use crate::{
     BLOCK_BYTES, Done, Event, POOL, Status,
@@ -26,7 +28,7 @@ use crate::{
 /// Milliseconds between steps while requests keep coming.
 const PACE_MS: u64 = 1;
 /// Leaves that one step looks at without finding anything to do.
-const LEAVES_PER_STEP: usize = 16;
+pub(super) const LEAVES_PER_STEP: usize = 16;
 /// Milliseconds until the end of an epoch is tried again.
 const RETRY_MS: u64 = 1000;
 /// Blocks that wait to be healed before mirrors are read no further. What is being read may add its own.
@@ -40,22 +42,27 @@ pub(super) struct Heal {
     pub(super) offset: u32,
     pub(super) volume: usize,
     pub(super) block: u64,
-    /// The copy that is bad.
+    /// The copy that is bad, and where it lies: that extent is not given back meanwhile.
     pub(super) bad: usize,
+    pub(super) at: Physical,
 }
 
 /// A walk through a volume.
 #[derive(Clone, Copy, Debug)]
-struct Walk {
+pub(super) struct Walk {
     /// Place of the volume in the catalog.
-    slot: usize,
-    block: u64,
-    copy: usize,
+    pub(super) slot: usize,
+    pub(super) block: u64,
+    pub(super) copy: usize,
 }
 
 /// The walker of a pool.
 pub(super) struct Walker {
     heals: VecDeque<Heal>,
+    /// Mirrors are made equal again.
+    pub(super) resyncing: Option<Walk>,
+    /// Some of them could not be looked at.
+    pub(super) incomplete: bool,
     resealing: Option<Walk>,
     /// A scrub: its cookie, and how far it has come.
     scrubbing: Option<(u32, Walk)>,
@@ -72,6 +79,8 @@ impl Walker {
     pub(super) fn new() -> Walker {
         Walker {
             heals: VecDeque::new(),
+            resyncing: None,
+            incomplete: false,
             resealing: None,
             scrubbing: None,
             busy: false,
@@ -88,7 +97,7 @@ impl Walker {
 
     /// Whether nothing is to be done before some time has passed.
     pub(super) fn is_idle(&self, now_ms: u64) -> bool {
-        let reseals = self.resealing.is_some() && now_ms >= self.not_before_ms;
+        let reseals = (self.resealing.is_some() || self.resyncing.is_some()) && now_ms >= self.not_before_ms;
         self.heals.is_empty() && !self.busy && !reseals && self.scrubbing.is_none()
     }
 }
@@ -108,7 +117,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Nothing is walked any more: the cookie of the scrub that ends so.
     pub(super) fn end_walks(&mut self) -> Option<u32> {
-        self.walker.resealing = None;
+        (self.walker.resealing, self.walker.resyncing) = (None, None);
         self.walker.scrubbing.take().map(|(cookie, _)| cookie)
     }
 
@@ -135,7 +144,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         self.walker.since_ms = self.now_ms;
         let reseals = !self.stopped && self.now_ms >= self.walker.not_before_ms;
-        if let Some(walk) = self.next_to_reseal().filter(|_| reseals) {
+        if let Some(walk) = self.walker.resyncing.filter(|_| reseals) {
+            self.resync_step(walk);
+        } else if let Some(walk) = self.next_to_reseal().filter(|_| reseals) {
             self.reseal_step(walk);
         } else if let Some((cookie, walk)) = self.walker.scrubbing {
             self.scrub_step(cookie, walk);
@@ -144,6 +155,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Where resealing stands; it begins with the first volume that has an old epoch.
     fn next_to_reseal(&mut self) -> Option<Walk> {
+        if self.walker.resyncing.is_some() {
+            return None;
+        }
         if self.walker.resealing.is_none() && self.old_epochs != 0 && self.commands.is_idle() {
             let has_old = |volume: &super::Volume| volume.old.is_some();
             let next = self.volumes.iter().position(|volume| volume.as_ref().is_some_and(has_old));
@@ -162,7 +176,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn walker_deadline(&self) -> Option<u64> {
         let waits = self.walker.busy || !self.serving || self.checkpoint.is_running() || !self.commands.is_idle();
         let paced_ms = self.walker.since_ms.saturating_add(PACE_MS);
-        let reseals = !self.stopped && self.old_epochs != 0;
+        let reseals = !self.stopped && (self.old_epochs != 0 || self.walker.resyncing.is_some());
         let resealing_ms = reseals.then_some(paced_ms.max(self.walker.not_before_ms));
         let scrubbing_ms = self.walker.scrubbing.map(|_| paced_ms);
         [resealing_ms, scrubbing_ms].into_iter().flatten().min().filter(|_| !waits)
@@ -179,7 +193,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// What of the volume can be looked at in one go, from `block` on: as far as one leaf goes.
-    fn next_of(&self, walk: Walk) -> Option<Next> {
+    pub(super) fn next_of(&self, walk: Walk) -> Option<Next> {
         let volume =
             self.volumes[walk.slot].as_ref().filter(|volume| walk.block < volume.record.blocks && !volume.closed)?;
         let spot = volume.spot(walk.block);
@@ -190,32 +204,30 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Where the copies of what is next lie, leaves loaded; `Ok(None)` if it lies nowhere.
     fn walk_draft(&mut self, next: &Next, copies: core::ops::Range<usize>) -> Result<Option<Draft>, Missing> {
         let volume = self.volume(next.volume);
-        let mut physical = [None; MAX_COPIES];
+        let (mut physical, seen) = ([None; MAX_COPIES], copies.len());
         for (at, copy) in copies.enumerate() {
             physical[at] = volume.physical(next.spot.extent, copy);
         }
-        if physical[0].is_none() {
+        let lies = physical.iter().any(Option::is_some);
+        let live = physical.map(|at| at.filter(|at| self.is_readable(next.volume, at.member)));
+        if !lies && !self.may_be_unseen(next.volume, next.spot.extent)
+            || lies && seen == 1 && live[0].is_none() && volume.copies() > 1
+        {
             return Ok(None);
         }
-        self.draft(next, &physical).map(Some)
+        if live.iter().all(Option::is_none) {
+            return Err(Missing::Damaged);
+        }
+        self.draft(next, &live).map(Some)
     }
 
     /// The first run of blocks, of those of the draft, whose entry is wanted; the draft is cut to it. `None`: there is none.
     fn find_run(&self, draft: &mut Draft, wanted: impl Fn(&Entry) -> bool) -> bool {
-        let Place { slot, first, physical, .. } = draft.places[0];
-        let floor = self.members[physical.member].extents.version(physical.extent);
-        let is_wanted = |at: usize| {
-            let entry = Entry::parse(self.cache.entry(slot, first + at));
-            entry.is_some_and(|entry| entry.version() >= floor && wanted(&entry))
-        };
+        let place = draft.places[0];
+        let is_wanted = |at: usize| self.entry_at(&place, at).is_some_and(|entry| wanted(&entry));
         let Some(from) = (0..draft.count).find(|&at| is_wanted(at)) else { return false };
         let until = (from..draft.count).find(|&at| !is_wanted(at)).unwrap_or(draft.count);
-        draft.block += from as u64;
-        draft.count = (until - from).min(MAX_REQUEST_BLOCKS / 2);
-        for place in &mut draft.places[..draft.copies] {
-            place.first += from;
-            place.block += from as u64;
-        }
+        draft.cut(from, (until - from).min(MAX_REQUEST_BLOCKS / 2));
         true
     }
 
@@ -239,8 +251,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 Err(_) => return,
             };
             if let Some(mut draft) = draft {
+                if draft.places().iter().any(|place| self.is_lost(place.physical.member)) {
+                    self.pause_walker();
+                    return;
+                }
                 // A write under way may turn out to have failed: whether there is something to do is seen when it has ended.
                 if !self.is_free(&draft) {
+                    return;
+                }
+                if draft.copies < copies && !self.mark_stale_copies(&next) {
                     return;
                 }
                 if self
@@ -258,7 +277,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Starts to read what is to be sealed anew; it goes on in `batch.rs`.
-    fn issue_reseal(&mut self, mut draft: Draft) {
+    pub(super) fn issue_reseal(&mut self, mut draft: Draft) {
         let most = if draft.block < self.walker.careful_until { 1 } else { self.log.longest_run(draft.copies) };
         draft.count = draft.count.min(most);
         let member = draft.places[0].physical.member;
@@ -285,6 +304,22 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if let Some(walk) = self.walker.resealing.as_mut().filter(|walk| walk.slot == slot && walk.block == block) {
             walk.block = block + 1;
         }
+        if let Some(walk) = self.walker.resyncing.as_mut().filter(|walk| walk.slot == slot && walk.block == block) {
+            (walk.block, self.walker.incomplete) = (block + 1, true);
+        }
+    }
+
+    /// Whether every copy that resealing cannot reach is known to be stale.
+    fn mark_stale_copies(&mut self, next: &Next) -> bool {
+        let volume = self.volume(next.volume);
+        let copies: [_; MAX_COPIES] =
+            core::array::from_fn(
+                |copy| {
+                    if copy < volume.copies() { volume.physical(next.spot.extent, copy) } else { None }
+                },
+            );
+        let marked = |at: &Physical| !self.is_lost(at.member) || self.mark_stale(at.member);
+        copies.iter().flatten().all(marked)
     }
 
     /// The disk failed to read what was to be resealed: it may be readable another time.
@@ -376,7 +411,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.volume(volume).copies() != MAX_COPIES || purpose == Purpose::Heal {
             return false;
         }
-        self.walker.heals.push_back(Heal { request, offset, volume, block, bad });
+        let at = place.physical;
+        self.members[at.member].extents.enter(at.extent);
+        self.walker.heals.push_back(Heal { request, offset, volume, block, bad, at });
         self.requests.get_mut(request).runs += 1;
         self.moved = true;
         true
@@ -394,12 +431,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Returns whether the block need not wait any longer.
     fn issue_heal(&mut self, heal: &Heal) -> bool {
-        let Heal { request, offset, volume, block, bad } = *heal;
+        let Heal { request, offset, volume, block, bad, at } = *heal;
         let spot = self.volume(volume).spot(block);
         let next = Next { request, volume, block, offset, spot, count: 1 };
-        let both = [1 - bad, bad].map(|copy| self.volume(volume).physical(spot.extent, copy));
-        let draft = match self.draft(&next, &both) {
-            Ok(draft) if draft.copies == MAX_COPIES => draft,
+        let draft = match self.draft_heal(&next, bad) {
+            Ok(draft) if draft.copies != 0 => draft,
             Ok(_) | Err(Missing::Damaged) => {
                 self.lost(heal);
                 return true;
@@ -415,12 +451,34 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let run = self.begin_run(Purpose::Heal, &draft);
         let first = buffers[0].take();
         self.runs.get_mut(run).buffers = buffers;
-        // The run holds the request from here on.
+        // The run holds the request and the extents from here on.
         self.requests.get_mut(request).runs -= 1;
+        self.members[at.member].extents.leave(at.extent);
         let Some(buffer) = first else { return true };
         let block = self.members[member].geometry.data_start + draft.places[0].block;
         self.start_read(Kind::Read(run), member, block, buffer);
         true
+    }
+
+    /// The good copy of a block, and the bad one where it can be rewritten. A good one that may be old is none.
+    fn draft_heal(&mut self, next: &Next, bad: usize) -> Result<Draft, Missing> {
+        let at = [1 - bad, bad].map(|copy| self.volume(next.volume).physical(next.spot.extent, copy));
+        let [Some(good), at] = at.map(|at| at.filter(|at| !self.is_lost(at.member))) else {
+            return Err(Missing::Damaged);
+        };
+        let mut draft = self.draft(next, &[Some(good)])?;
+        match self.draft(next, &[at]) {
+            Ok(other) if other.copies == 1 => {
+                (draft.places[1], draft.copies) = (other.places[0], MAX_COPIES);
+                if matches!(self.difference(&draft, 0), Difference::Data(1) | Difference::Zeros(0)) {
+                    return Err(Missing::Damaged);
+                }
+            }
+            Ok(_) | Err(Missing::Damaged) if self.is_stale(good.member) => return Err(Missing::Damaged),
+            Ok(_) | Err(Missing::Damaged) => {}
+            Err(missing) => return Err(missing),
+        }
+        Ok(draft)
     }
 
     /// There is no good copy of the block.
@@ -430,6 +488,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.report(Event::TagMismatch { volume, block: heal.block });
             self.pass_over(heal.volume, heal.block);
         }
+        self.members[heal.at.member].extents.leave(heal.at.extent);
         self.fail(heal.request, Status::IoError);
         self.finish_run_of(heal.request);
     }

@@ -27,7 +27,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let volume = self.volume(next.volume);
         let mut copies = [None; MAX_COPIES];
         (0..volume.copies()).for_each(|copy| copies[copy] = volume.physical(next.spot.extent, copy));
-        if copies[0].is_none() {
+        if copies.iter().all(Option::is_none) {
+            if self.may_be_unseen(next.volume, next.spot.extent) {
+                return self.fail_part(request, next.count);
+            }
             self.requests.get_mut(request).issued += next.count as u32;
             return Step::Issued;
         }
@@ -65,6 +68,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if copies.iter().flatten().any(|at| self.members[at.member].extents.in_use(at.extent)) {
             return Some(Step::Waits);
         }
+        if let Some(lost) = copies.iter().flatten().find(|at| self.is_lost(at.member)) {
+            if self.volume(next.volume).copies() != MAX_COPIES {
+                return None;
+            }
+            if !self.mark_stale(lost.member) {
+                return Some(Step::Waits);
+            }
+        }
         if !self.log_has_room(MAX_COPIES) || !self.runs.has_room() {
             return Some(Step::Exhausted);
         }
@@ -76,6 +87,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let version = self.take_versions(1);
             self.members[at.member].extents.set(at.extent, None);
             self.volume_mut(next.volume).set_physical(next.spot.extent, copy, None);
+            self.note_move(next.volume, at.member);
             self.append(LogEntry { address: extent_address(*at), statement: Statement::Freed { version } }.encode());
         }
         let state = self.requests.get_mut(next.request);
@@ -87,10 +99,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Whether `count` blocks from the place on read as zeros.
     pub(super) fn all_zero(&self, place: &Place, count: usize) -> bool {
-        let floor = self.members[place.physical.member].extents.version(place.physical.extent);
-        (place.first..place.first + count).all(|index| {
-            let entry = Entry::parse(self.cache.entry(place.slot, index));
-            entry.is_some_and(|entry| !matches!(entry, Entry::Sealed { .. }) || entry.version() < floor)
-        })
+        let is_zero = |at| self.entry_at(place, at).is_some_and(|entry| !matches!(entry, Entry::Sealed { .. }));
+        (0..count).all(is_zero)
     }
 }

@@ -154,6 +154,12 @@ impl Geometry {
         self.catalog_leaves + self.extent_leaves + block / FAN_OUT
     }
 
+    /// Extent whose entries lie in `leaf`; `None` for leaves of catalog and extent table.
+    pub fn extent_of_leaf(&self, leaf: u64) -> Option<u32> {
+        let entries = leaf.checked_sub(self.catalog_leaves + self.extent_leaves)?;
+        Some((entries / LEAVES_PER_EXTENT) as u32)
+    }
+
     /// First data block whose entry lies in `leaf`, a leaf of the entry table.
     pub fn leaf_block(&self, leaf: u64) -> u64 {
         (leaf - self.catalog_leaves - self.extent_leaves) * FAN_OUT

@@ -27,7 +27,8 @@
 //!    200     4  next volume number
 //!    204     4  dirty limit: tree blocks that replaying the log may change
 //!    208     4  entries that may be logged and not yet covered
-//!    212    44  zero
+//!    212     1  stale members, one bit each; not zero only with incompatible feature bit 0 (since 1.1)
+//!    213    43  zero
 //!    256   256  member table: 8 x (number 16, blocks 8, zero 8)
 //!    512   256  roots: 8 x slot of the member's root node
 //!    768  3296  zero
@@ -49,13 +50,15 @@ use super::{
 use crate::{BLOCK_BYTES, Error};
 
 /// Format version, major and minor.
-pub const VERSION: (u16, u16) = (1, 0);
+pub const VERSION: (u16, u16) = (1, 1);
 
 /// What every superblock begins with.
 pub const MAGIC: [u8; 8] = *b"HAECHISV";
 const MAC_OFFSET: usize = BLOCK_BYTES - 32;
 /// Incompatible features that this code knows.
-const KNOWN_INCOMPATIBLE: u64 = 0;
+const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_STALE;
+/// Some member is stale: code that does not know which would take old copies for new ones.
+const INCOMPATIBLE_STALE: u64 = 1;
 /// Read-only compatible features that this code knows.
 const KNOWN_READ_ONLY: u64 = 0;
 const MEMBERS_OFFSET: usize = 256;
@@ -102,6 +105,8 @@ pub struct Superblock {
     pub dirty_limit: u32,
     /// Entries that may be logged and not yet covered.
     pub uncovered_limit: u32,
+    /// Members that may have missed writes to mirrored volumes, one bit each.
+    pub stale: u8,
     members: [MemberInfo; MAX_MEMBERS],
     member_count: usize,
     /// Root slot of each member's tree.
@@ -137,6 +142,7 @@ impl Superblock {
             next_volume: 1,
             dirty_limit: 0,
             uncovered_limit: 0,
+            stale: 0,
             members: table,
             member_count: members.len(),
             roots: [Slot::BLANK; MAX_MEMBERS],
@@ -174,6 +180,7 @@ impl Superblock {
         put(bytes, 10, &VERSION.1.to_le_bytes());
         put(bytes, 16, &self.compatible.to_le_bytes());
         put(bytes, 24, &self.read_only.to_le_bytes());
+        put(bytes, 32, &(if self.stale == 0 { 0 } else { INCOMPATIBLE_STALE }).to_le_bytes());
         put(bytes, 40, &self.pool);
         put(bytes, 56, &self.members()[member].uuid);
         (bytes[72], bytes[73]) = (member as u8, self.member_count as u8);
@@ -189,6 +196,7 @@ impl Superblock {
         put(bytes, 200, &self.next_volume.to_le_bytes());
         put(bytes, 204, &self.dirty_limit.to_le_bytes());
         put(bytes, 208, &self.uncovered_limit.to_le_bytes());
+        bytes[212] = self.stale;
         for (index, info) in self.members().iter().enumerate() {
             put(bytes, MEMBERS_OFFSET + index * ROW_BYTES, &info.uuid);
             put(bytes, MEMBERS_OFFSET + index * ROW_BYTES + 16, &info.blocks.to_le_bytes());
@@ -251,12 +259,15 @@ impl Superblock {
             next_volume: reader.u32(200),
             dirty_limit: reader.u32(204),
             uncovered_limit: reader.u32(208),
+            stale: bytes[212],
             members: core::array::from_fn(info),
             member_count,
             roots: core::array::from_fn(|index| Slot::parse(&Reader(bytes).array(ROOTS_OFFSET + index * ROW_BYTES))),
         };
         let uuid: Uuid = reader.array(56);
-        (superblock.is_sound() && superblock.members()[member].uuid == uuid).then_some(Found { superblock, member })
+        let says_stale = reader.u64(32) & INCOMPATIBLE_STALE != 0;
+        (superblock.is_sound() && says_stale == (superblock.stale != 0) && superblock.members()[member].uuid == uuid)
+            .then_some(Found { superblock, member })
     }
 
     fn is_sound(&self) -> bool {
@@ -269,6 +280,7 @@ impl Superblock {
             && self.log_position < self.log_blocks
             && self.log_required.seq >= self.log_start.seq
             && self.checkpoint < 1 << 62
+            && u16::from(self.stale) < 1 << self.member_count
             && unused.iter().all(|info| *info == MemberInfo { uuid: [0; 16], blocks: 0 })
             && (0..self.member_count).all(|index| distinct(index) && self.geometry(index).is_some())
     }

@@ -1,6 +1,7 @@
 //! Tests of the whole engine, over disks and an anchor in memory.
 
 mod crash;
+mod degraded;
 mod epochs;
 mod faults;
 mod idle;

@@ -45,7 +45,13 @@ pub(super) fn random() -> Random {
 }
 
 pub(super) fn options() -> Options {
-    Options { cache_blocks: 160, reservation: 1 << 16, policy: Policy::Bulk { window_ms: 1000 }, read_only: false }
+    Options {
+        cache_blocks: 160,
+        reservation: 1 << 16,
+        policy: Policy::Bulk { window_ms: 1000 },
+        read_only: false,
+        degraded: false,
+    }
 }
 
 pub(super) fn blank(blocks: u64, seed: u64) -> RamDisk {

@@ -1,0 +1,217 @@
+//! The members of a pool, and what happens when one is lost.
+//!
+//! A member that cannot make metadata durable, or takes nothing any more, is *retired*: from then on nothing is written to it. What only
+//! it holds is read as far as it answers, and cannot be written; that is an I/O error, block by block. Mirrored volumes go on
+//! from their other copies; but before the first write that it misses, a checkpoint marks it *stale* in the superblock, which the anchor then confirms. So what it holds is never
+//! taken for the newest again, until the walker has gone through all mirrors (`resync.rs`).
+//!
+//! A member can be retired only if nothing is lost thereby: another metadata member remains, and the trees lack nothing about volumes
+//! that have one copy. Else writes stop, the log stays as it is, and the next mount finds everything in it.
+
+use anchor::MonotonicStore;
+use block::{BlockDevice, Buffer, Completion, Refused};
+
+use super::{Pool, extents::Extents};
+use crate::{
+    Event, Layout,
+    record::{
+        geometry::{Geometry, METADATA_MEMBERS},
+        node::Position,
+    },
+};
+
+/// A member of the pool.
+pub(super) struct Member<D> {
+    pub(super) device: Disk<D>,
+    pub(super) geometry: Geometry,
+    pub(super) extents: Extents,
+    /// It is not written any more, or was not there at the mount.
+    pub(super) lost: bool,
+    /// Extents of it may belong to volumes that do not know: its table, or part of it, could not be read.
+    pub(super) unknown: bool,
+    /// An extent of a volume with one copy was given or taken: since the last checkpoint began, and while one runs before that.
+    pub(super) moved_single: bool,
+    pub(super) storing_single: bool,
+    /// Requests under way.
+    pub(super) jobs: usize,
+}
+
+impl<D> Member<D> {
+    pub(super) fn new(device: Disk<D>, geometry: Geometry) -> Member<D> {
+        let gone = device.is_gone();
+        let (moved_single, storing_single) = (false, false);
+        let extents = Extents::new(&geometry);
+        Member { device, extents, geometry, lost: gone, unknown: gone, moved_single, storing_single, jobs: 0 }
+    }
+}
+
+/// A disk, or the place of one that is not there: that takes nothing.
+pub(super) struct Disk<D>(pub(super) Option<D>);
+
+impl<D> Disk<D> {
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl<D: BlockDevice> BlockDevice for Disk<D> {
+    fn blocks(&self) -> u64 {
+        self.0.as_ref().map_or(0, D::blocks)
+    }
+
+    fn room(&self) -> usize {
+        self.0.as_ref().map_or(0, D::room)
+    }
+
+    fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
+        self.0.as_mut()?.allocate(blocks)
+    }
+
+    fn release(&mut self, buffer: Buffer) {
+        if let Some(disk) = &mut self.0 {
+            disk.release(buffer);
+        }
+    }
+
+    fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
+        self.0.as_mut().map_or(&mut [], |disk| disk.bytes(buffer))
+    }
+
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        self.0.as_mut()?.span(buffer, blocks)
+    }
+
+    fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        match &mut self.0 {
+            Some(disk) => disk.read(tag, block, buffer),
+            None => Err(Refused(Some(buffer))),
+        }
+    }
+
+    fn write(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
+        match &mut self.0 {
+            Some(disk) => disk.write(tag, block, buffer),
+            None => Err(Refused(Some(buffer))),
+        }
+    }
+
+    fn flush(&mut self, tag: u32) -> Result<(), Refused> {
+        self.0.as_mut().map_or(Err(Refused(None)), |disk| disk.flush(tag))
+    }
+
+    fn kick(&mut self) {
+        if let Some(disk) = &mut self.0 {
+            disk.kick();
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        if let Some(disk) = &mut self.0 {
+            disk.acknowledge();
+        }
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        self.0.as_mut()?.poll()
+    }
+}
+
+impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Whether nothing goes to `member` any more.
+    pub(super) fn is_lost(&self, member: usize) -> bool {
+        self.members[member].lost
+    }
+
+    /// Whether `member` is lost and cannot be read either.
+    pub(super) fn is_dead(&self, member: usize) -> bool {
+        let Member { lost, jobs, ref device, .. } = self.members[member];
+        lost && jobs == 0 && device.room() == 0
+    }
+
+    /// Whether the copy of a volume at `member` can be read: one of several only where none can have missed anything.
+    pub(super) fn is_readable(&self, volume: usize, member: usize) -> bool {
+        if self.volume(volume).copies() > 1 { !self.is_lost(member) } else { !self.is_dead(member) }
+    }
+
+    /// Whether what `member` holds may be older than its mirror.
+    pub(super) fn is_stale(&self, member: usize) -> bool {
+        (self.superblock.stale | self.checkpoint.stale) & 1 << member != 0
+    }
+
+    /// Whether every disk may be used and none has missed anything.
+    pub(super) fn is_whole(&self) -> bool {
+        self.superblock.stale | self.checkpoint.stale == 0 && !self.members.iter().any(|member| member.lost)
+    }
+
+    /// What `member` missed must be known before it misses it: asks for the checkpoint that says so. Returns whether one has.
+    pub(super) fn mark_stale(&mut self, member: usize) -> bool {
+        self.checkpoint.stale |= 1 << member;
+        let marked = self.superblock.stale & 1 << member != 0;
+        if !marked {
+            self.checkpoint.want();
+        }
+        marked
+    }
+
+    /// `member` failed at something that the pool depends on: goes on without it, or stops writing. Returns whether it goes on.
+    pub(super) fn retire(&mut self, member: usize) -> bool {
+        if self.members[member].lost {
+            return true;
+        }
+        if self.stopped || !self.can_do_without(member) {
+            self.stop_writes();
+            return false;
+        }
+        self.members[member].lost = true;
+        self.checkpoint.stale |= 1 << member;
+        self.cache.forget_changes(member as u8);
+        self.checkpoint.lose_member(member, self.superblock.roots[member]);
+        self.members[member].extents.forget_changes();
+        self.checkpoint.want_again();
+        self.report(Event::MemberLost { member });
+        self.moved = true;
+        true
+    }
+
+    /// Whether nothing is lost without `member` but what only it holds.
+    fn can_do_without(&self, member: usize) -> bool {
+        let remains = |other: usize| other != member && !self.members[other].lost;
+        let metadata = (0..self.members.len().min(METADATA_MEMBERS)).any(remains);
+        let single = |at: Position| {
+            let Some(extent) = self.members[member].geometry.extent_of_leaf(at.index) else { return false };
+            let owner = self.members[member].extents.get(extent).and_then(|owner| self.find(owner.volume));
+            owner.is_some_and(|slot| self.volume(slot).record.layout != Layout::Mirrored)
+        };
+        let changed = self.cache.changed_leaves(member as u8).any(single);
+        let Member { moved_single, storing_single, .. } = self.members[member];
+        let moved = moved_single || storing_single;
+        metadata && !changed && !moved && self.serving
+    }
+
+    /// An extent was given to `volume`, or taken from it.
+    pub(super) fn note_move(&mut self, volume: usize, member: usize) {
+        self.members[member].moved_single |= self.volume(volume).copies() == 1;
+    }
+
+    /// Retires the disks that take nothing though they have nothing to do.
+    pub(super) fn retire_silent_members(&mut self) {
+        for member in 0..self.members.len() {
+            let state = &self.members[member];
+            if !state.lost && state.jobs == 0 && state.device.room() == 0 {
+                self.retire(member);
+            }
+        }
+    }
+
+    /// Whether `extent` of the volume may lie where nobody can see: it is not where its volume knows, and some member's table could
+    /// not be read.
+    pub(super) fn may_be_unseen(&self, volume: usize, extent: u32) -> bool {
+        let may_hold = |member: usize| self.members[member].unknown;
+        match self.volume(volume).record.layout {
+            Layout::Linear => (0..self.members.len()).any(may_hold),
+            Layout::Striped(columns) => may_hold(extent as usize % usize::from(columns)),
+            // Both copies would have to be, and then neither is anywhere.
+            Layout::Mirrored => (0..self.members.len()).filter(|member| may_hold(*member)).count() > 1,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Resynchronisation: a member that was away catches up with its mirrors, in the background, after the mount that found it again.
+//!
+//! Nothing that it holds is believed for being there: of two copies the entry with the greater version counts, and both entries
+//! are authentic, since the tree of the member is the one that the superblock kept its root of. What differs is sealed anew, as
+//! a change of epoch does it (`batch.rs`): one log statement for both copies, then the data. What is zeros in the newer copy
+//! only is stated for the older one. When all mirrors were seen, the mark in the superblock goes.
+
+use anchor::MonotonicStore;
+use block::{BlockDevice, MAX_REQUEST_BLOCKS};
+
+use super::{
+    Pool,
+    data::Unsettled,
+    issue::Next,
+    place::{Draft, MAX_COPIES, Place},
+    tree::Missing,
+    volumes::Physical,
+    walker::{LEAVES_PER_STEP, Walk},
+};
+use crate::{
+    Event, Layout,
+    record::{
+        entry::Entry,
+        log::{LogEntry, MAX_ENTRIES, Statement},
+    },
+};
+
+/// How two copies of a block differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Difference {
+    None,
+    /// The copy at this place holds the newest data.
+    Data(usize),
+    /// The block is zeros, and the copy at this place does not know.
+    Zeros(usize),
+}
+
+impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Begins, if there is a stale member that can catch up.
+    pub(super) fn begin_resync(&mut self) {
+        if self.recoverable() != 0 && !self.stopped {
+            self.walker.resyncing = Some(Walk { slot: 0, block: 0, copy: 0 });
+            self.walker.incomplete = false;
+        }
+    }
+
+    /// Stale members that are there, with all of their tables.
+    fn recoverable(&self) -> u8 {
+        let may = |member: &usize| !self.members[*member].lost && !self.members[*member].unknown;
+        let there = (0..self.members.len()).filter(may).fold(0, |mask, member| mask | 1 << member);
+        self.superblock.stale & there
+    }
+
+    pub(super) fn resync_step(&mut self, mut walk: Walk) {
+        for _ in 0..LEAVES_PER_STEP {
+            if walk.slot == self.volumes.len() {
+                self.end_resync();
+                return;
+            }
+            let Some(next) = self.next_of(walk).filter(|_| self.is_mirrored(walk.slot)) else {
+                walk = Walk { slot: walk.slot + 1, block: 0, copy: 0 };
+                continue;
+            };
+            match self.resync_range(&next) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(Missing::Damaged) => self.walker.incomplete = true,
+                Err(_) => {
+                    self.walker.resyncing = Some(walk);
+                    return;
+                }
+            }
+            walk.block += next.count as u64;
+            self.moved = true;
+        }
+        self.walker.resyncing = Some(walk);
+    }
+
+    fn is_mirrored(&self, slot: usize) -> bool {
+        self.volumes[slot].as_ref().is_some_and(|volume| volume.record.layout == Layout::Mirrored)
+    }
+
+    /// Every mirror was seen: who has caught up is stale no longer.
+    fn end_resync(&mut self) {
+        self.walker.resyncing = None;
+        self.moved = true;
+        if self.walker.incomplete {
+            return;
+        }
+        let caught_up = self.recoverable();
+        self.checkpoint.stale &= !caught_up;
+        self.checkpoint.want_again();
+        for member in (0..self.members.len()).filter(|member| caught_up & 1 << member != 0) {
+            self.report(Event::Resynced { member });
+        }
+    }
+
+    /// Starts to make the copies of a stretch equal; `Ok(false)`: they are.
+    fn resync_range(&mut self, next: &Next) -> Result<bool, Missing> {
+        let Some(both) = self.both_copies(next)? else { return Ok(false) };
+        let mut draft = self.draft(next, &both.map(Some))?;
+        if !self.is_free(&draft) {
+            return Err(Missing::Waits);
+        }
+        let first = (0..draft.count).find(|at| self.difference(&draft, *at) != Difference::None);
+        let Some(from) = first else { return Ok(false) };
+        let what = self.difference(&draft, from);
+        let same = |at: &usize| self.difference(&draft, *at) == what;
+        let count = (from..draft.count).take_while(same).count().min(MAX_REQUEST_BLOCKS / 2);
+        draft.cut(from, count.min(self.log.longest_run(MAX_COPIES)));
+        self.walker.resyncing = Some(Walk { slot: next.volume, block: draft.block, copy: 0 });
+        match what {
+            Difference::Data(newer) => {
+                if newer != 0 {
+                    draft.places.swap(0, 1);
+                }
+                self.issue_reseal(draft);
+            }
+            Difference::Zeros(older) => self.state_zeros(&draft, older)?,
+            Difference::None => {}
+        }
+        Ok(true)
+    }
+
+    /// Where the copies lie. One that is missing gets a place; `Ok(None)`: there is nothing to compare.
+    fn both_copies(&mut self, next: &Next) -> Result<Option<[Physical; MAX_COPIES]>, Missing> {
+        let at: [_; MAX_COPIES] =
+            core::array::from_fn(|copy| self.volume(next.volume).physical(next.spot.extent, copy));
+        if at.iter().flatten().any(|at| self.is_lost(at.member)) {
+            return Err(Missing::Damaged);
+        }
+        match at {
+            [Some(first), Some(second)] => Ok(Some([first, second])),
+            [None, None] => Ok(None),
+            [Some(there), None] => self.assign_copy(next, 1, there).map(|new| Some([there, new])),
+            [None, Some(there)] => self.assign_copy(next, 0, there).map(|new| Some([new, there])),
+        }
+    }
+
+    /// Gives copy `copy` of the extent a place on another member than that of its twin.
+    fn assign_copy(&mut self, next: &Next, copy: usize, twin: Physical) -> Result<Physical, Missing> {
+        if !self.log_has_room(1) || self.versions_left() == 0 {
+            return Err(Missing::Exhausted);
+        }
+        let may = |member: &usize| *member != twin.member && !self.members[*member].lost;
+        let most = (0..self.members.len()).filter(may).max_by_key(|member| self.members[*member].extents.free());
+        let member = most.ok_or(Missing::Damaged)?;
+        let extent = self.members[member].extents.find_free().ok_or(Missing::Damaged)?;
+        let new = Physical { member, extent };
+        self.assign(next.volume, next.spot.extent, copy, new);
+        Ok(new)
+    }
+
+    fn difference(&self, draft: &Draft, at: usize) -> Difference {
+        let entry = |place: &Place| self.entry_at(place, at).unwrap_or(Entry::Blank);
+        let (a, b) = (entry(&draft.places[0]), entry(&draft.places[1]));
+        let is_data = |entry: &Entry| matches!(entry, Entry::Sealed { .. });
+        let newer = usize::from(b.version() > a.version());
+        match [is_data(&a), is_data(&b)] {
+            [false, false] => Difference::None,
+            [true, true] if a == b => Difference::None,
+            data if data[newer] => Difference::Data(newer),
+            _ => Difference::Zeros(1 - newer),
+        }
+    }
+
+    /// States that the blocks of the copy at place `older` are zeros.
+    fn state_zeros(&mut self, draft: &Draft, older: usize) -> Result<(), Missing> {
+        let place = draft.places[older];
+        let fresh = usize::from(!self.cache.is_touched(place.slot));
+        if self.cache.touched() + fresh > self.superblock.dirty_limit as usize {
+            self.checkpoint.want();
+            return Err(Missing::Exhausted);
+        }
+        if !self.log_has_room(draft.count) || self.versions_left() < draft.count as u64 {
+            return Err(Missing::Exhausted);
+        }
+        for at in 0..draft.count {
+            let entry = Entry::Zero { version: self.take_versions(1) };
+            let (slot, index) = (place.slot, place.first + at);
+            let seq = self.log.next_ordinal() / MAX_ENTRIES as u64;
+            let old = *self.cache.entry(slot, index);
+            self.append(LogEntry { address: place.address(at), statement: Statement::Block(entry) }.encode());
+            self.unsettled.push_back(Unsettled { slot, index, seq, old });
+            self.cache.add_unsettled(slot);
+            self.cache.set_entry(slot, index, &entry.encode());
+        }
+        Ok(())
+    }
+}

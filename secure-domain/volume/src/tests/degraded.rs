@@ -1,0 +1,287 @@
+//! A member that fails, is missing, or comes back: mirrors go on, nothing old is believed, and only what it alone holds is an error.
+
+use std::{vec, vec::Vec};
+
+use anchor::ram::RamAnchor;
+use block::ram::RamDisk;
+use crypto::Suite;
+
+use super::world::*;
+use crate::{BLOCK_BYTES, Error, Event, FormatOptions, Layout, Operation, Options, Status, mount};
+
+const MIRROR: u32 = 1;
+const LINEAR: u32 = 2;
+
+/// Two disks; a mirrored volume, and a linear one that lies on both: its extents 0 and 1 on different members.
+fn two_disks() -> World {
+    let disks = vec![blank(DISK, 1), blank(DISK, 2)];
+    let mut world = World::format(disks, &FormatOptions { log_blocks: Some(64), torn_sectors: false });
+    assert_eq!(world.create("mirror", Layout::Mirrored, 1500, Suite::Aes128Gcm), Status::Ok);
+    assert_eq!(world.create("linear", Layout::Linear, 4000, Suite::Aes128Gcm), Status::Ok);
+    for volume in [MIRROR, LINEAR] {
+        assert_eq!(world.write(volume, 0, filled(1).repeat(8)), Status::Ok);
+        assert_eq!(world.write(volume, 1030, filled(2).repeat(8)), Status::Ok);
+    }
+    assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+    let [first, second] = [0, 1030].map(|block| world.pool.locate(LINEAR, block, 0).unwrap().0);
+    assert_ne!(first, second, "the linear volume lies on both disks");
+    world
+}
+
+/// The disk fails at everything from now on.
+fn kill(world: &mut World, disk: usize) {
+    let member = world.pool.member_mut(disk);
+    member.bad_blocks.extend(0..DISK);
+    member.bad_flush = true;
+}
+
+/// What the disks hold after a power cut, and the anchor.
+fn images(world: World) -> (Vec<Vec<u8>>, RamAnchor) {
+    world.cut(|_| false)
+}
+
+fn mount_some(images: Vec<Vec<u8>>, anchor: RamAnchor) -> Result<World, Error> {
+    let disks = images.into_iter().map(|image| RamDisk::new(image, BUFFERS, 7)).collect();
+    let degraded = Options { degraded: true, ..options() };
+    mount(disks, anchor, &root(), random(), &degraded, || true).map(|(pool, _)| World::with(pool))
+}
+
+#[test]
+fn a_missing_disk_that_the_log_needs_allows_reading_only() {
+    for missing in [0, 1] {
+        for operation in [Operation::Write { block: 0, blocks: 1 }, Operation::Zero { block: 0, blocks: 1024 }] {
+            let mut world = two_disks();
+            let (lost, kept) = on_disk(&world, missing);
+            match operation {
+                Operation::Write { .. } => assert_eq!(world.write(LINEAR, lost, filled(7)), Status::Ok),
+                _ => {
+                    let block = lost - lost % 1024;
+                    assert_eq!(world.run(LINEAR, Operation::Zero { block, blocks: 1024 }), Status::Ok);
+                }
+            }
+            assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
+            assert_eq!(world.run(LINEAR, Operation::Flush), Status::Ok);
+            let (mut both, anchor) = images(world);
+            let away = both.remove(missing);
+            let disks = || both.iter().map(|image| RamDisk::new(image.clone(), BUFFERS, 7)).collect();
+            assert_eq!(mount_some(both.clone(), anchor.clone()).err(), Some(Error::MemberNeeded { member: missing }));
+            let reading = Options { degraded: true, read_only: true, ..options() };
+            let pool = mount(disks(), anchor.clone(), &root(), random(), &reading, || true).unwrap().0;
+            let mut world = World::with(pool);
+            assert_eq!(world.read(LINEAR, kept, 1).0, Status::Ok);
+            assert_eq!(world.read(MIRROR, 3, 1), (Status::Ok, filled(7)));
+            both.insert(missing, away);
+            let mut world = mount_some(both, anchor).unwrap();
+            let expected = if matches!(operation, Operation::Write { .. }) { 7 } else { 0 };
+            assert_eq!(world.read(LINEAR, lost, 1), (Status::Ok, filled(expected)));
+        }
+    }
+}
+
+#[test]
+fn a_mirror_that_was_written_last_can_be_mounted_without_either_disk() {
+    for missing in [0, 1] {
+        let mut world = two_disks();
+        assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Zero { block: 1024, blocks: 476 }), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (mut both, anchor) = images(world);
+        both.remove(missing);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 3, 1), (Status::Ok, filled(7)));
+        assert_eq!(world.read(MIRROR, 1030, 1), (Status::Ok, filled(0)));
+    }
+}
+
+/// The blocks of the linear volume that are on `disk`, and those that are not.
+fn on_disk(world: &World, disk: usize) -> (u64, u64) {
+    if world.pool.locate(LINEAR, 0, 0).unwrap().0 == disk { (0, 1030) } else { (1030, 0) }
+}
+
+#[test]
+fn a_missing_member_is_refused_unless_asked_for() {
+    let (mut images, anchor) = images(two_disks());
+    images.truncate(1);
+    assert!(matches!(World::mount(images.clone(), anchor.clone()), Err(Error::MemberSet { .. })));
+    assert_eq!(mount_some(images, anchor).err(), None);
+}
+
+#[test]
+fn mirrors_go_on_without_either_disk_and_the_rest_fails_block_by_block() {
+    for dead in [0, 1] {
+        let mut world = two_disks();
+        let (lost, kept) = on_disk(&world, dead);
+        kill(&mut world, dead);
+        assert_eq!(world.write(MIRROR, 4, filled(9)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        assert!(!world.pool.is_read_only());
+        assert!(world.events().contains(&Event::MemberLost { member: dead }), "disk {dead}");
+        let expected = [filled(1).repeat(4), filled(9), filled(1).repeat(3)].concat();
+        assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, expected.clone()));
+        assert_eq!(world.write(MIRROR, 1033, filled(8)), Status::Ok);
+        assert_eq!(world.read(LINEAR, lost, 1).0, Status::IoError);
+        assert_eq!(world.write(LINEAR, lost, filled(7)), Status::IoError);
+        assert_eq!(world.write(LINEAR, kept, filled(7)), Status::Ok);
+        assert_eq!(world.read(LINEAR, kept, 1), (Status::Ok, filled(7)));
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, expected));
+    }
+}
+
+#[test]
+fn a_disk_that_comes_back_is_not_believed_and_catches_up() {
+    for dead in [0, 1] {
+        let mut world = two_disks();
+        let (lost, _) = on_disk(&world, dead);
+        kill(&mut world, dead);
+        assert_eq!(world.write(MIRROR, 2, filled(9).repeat(3)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Zero { block: 6, blocks: 1 }), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let expected = [filled(1).repeat(2), filled(9).repeat(3), filled(1), filled(0), filled(1)].concat();
+        let (mut world, _) = world.restart();
+        assert_eq!(world.pool.superblock().stale, 1 << dead);
+        let early = world.post_read(MIRROR, 0, 8);
+        world.settle();
+        assert_eq!(world.answer(MIRROR, early).unwrap(), (Status::Ok, expected.clone()), "disk {dead}");
+        assert!(world.events().contains(&Event::Resynced { member: dead }));
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 0);
+        assert_eq!(world.read(LINEAR, lost, 8).0, Status::Ok, "what only it held is there again");
+        // Now the other one fails.
+        kill(&mut world, 1 - dead);
+        assert_eq!(world.write(MIRROR, 1400, filled(5)), Status::Ok);
+        assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, expected), "disk {dead}");
+    }
+}
+
+#[test]
+fn an_old_copy_alone_is_an_error_and_no_answer() {
+    for dead in [0, 1] {
+        let mut world = two_disks();
+        kill(&mut world, dead);
+        assert_eq!(world.write(MIRROR, 2, filled(9)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let other = 1 - dead;
+        let (disk, block) =
+            (0..2).map(|copy| world.pool.locate(MIRROR, 2, copy).unwrap()).find(|at| at.0 == other).unwrap();
+        let (mut images, anchor) = images(world);
+        images[disk][block as usize * BLOCK_BYTES] ^= 1;
+        let mut world = mount_some(images, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 2, 1).0, Status::IoError);
+        assert_eq!(world.read(MIRROR, 3, 1), (Status::Ok, filled(1)));
+        assert_ne!(world.pool.superblock().stale, 0, "a block that could not be compared keeps the mark");
+    }
+}
+
+#[test]
+fn a_disk_that_was_away_alone_is_refused_as_rolled_back() {
+    let mut world = two_disks();
+    kill(&mut world, 1);
+    assert_eq!(world.write(MIRROR, 2, filled(9)), Status::Ok);
+    assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+    let (mut images, anchor) = images(world);
+    let old = images.remove(1);
+    assert!(matches!(mount_some(vec![old], anchor.clone()), Err(Error::RolledBack { .. } | Error::AnchorOlder { .. })));
+    assert_eq!(mount_some(images, anchor).err(), None);
+}
+
+#[test]
+fn what_was_discarded_while_a_disk_was_away_stays_discarded() {
+    for dead in [0, 1] {
+        let mut world = two_disks();
+        kill(&mut world, dead);
+        assert_eq!(world.run(MIRROR, Operation::Zero { block: 0, blocks: 1024 }), Status::Ok);
+        assert_eq!(world.write(MIRROR, 5, filled(6)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        for _ in 0..2 {
+            let (images, anchor) = images(world);
+            world = mount_some(images, anchor).unwrap();
+            let expected = [filled(0).repeat(5), filled(6), filled(0).repeat(2)].concat();
+            assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, expected));
+            assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        }
+        assert_eq!(world.pool.superblock().stale, 0, "disk {dead}");
+    }
+}
+
+#[test]
+fn a_pool_is_served_without_a_disk_from_the_mount_on() {
+    for missing in [0, 1] {
+        let world = two_disks();
+        let (lost, kept) = on_disk(&world, missing);
+        let (mut both, anchor) = images(world);
+        let away = both.remove(missing);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert!(world.events().contains(&Event::MemberLost { member: missing }));
+        assert_eq!(world.read(MIRROR, 1030, 8), (Status::Ok, filled(2).repeat(8)));
+        assert_eq!(world.write(MIRROR, 1031, filled(3)), Status::Ok);
+        assert_eq!(world.read(LINEAR, kept, 8).0, Status::Ok);
+        assert_eq!(world.write(LINEAR, kept, filled(4)), Status::Ok);
+        // Nobody can tell what was never written from what lies on the missing disk.
+        for block in [lost, 2500] {
+            assert_eq!(world.read(LINEAR, block, 1).0, Status::IoError);
+            assert_eq!(world.write(LINEAR, block, filled(4)), Status::IoError);
+        }
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        let (mut both, anchor) = images(world);
+        both.insert(missing, away);
+        let (mut world, _) = World::mount(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 1030, 2), (Status::Ok, [filled(2), filled(3)].concat()));
+        world.settle();
+        assert_eq!(world.read(LINEAR, lost, 8), (Status::Ok, filled(if lost == 0 { 1 } else { 2 }).repeat(8)));
+        assert_eq!(world.read(LINEAR, 2500, 1), (Status::Ok, filled(0)));
+        assert!(world.events().contains(&Event::Resynced { member: missing }));
+    }
+}
+
+#[test]
+fn a_copy_that_was_never_made_is_made_when_there_is_room_again() {
+    let mut world = two_disks();
+    assert_eq!(world.create("late", Layout::Mirrored, 500, Suite::Aes128Gcm), Status::Ok);
+    kill(&mut world, 0);
+    assert_eq!(world.write(MIRROR, 0, filled(9)), Status::Ok);
+    assert_eq!(world.write(3, 7, filled(5).repeat(40)), Status::Ok);
+    assert_eq!(world.run(3, Operation::Sync), Status::Ok);
+    let (mut world, _) = world.restart();
+    world.settle();
+    assert_eq!(world.run(3, Operation::Sync), Status::Ok);
+    assert_eq!(world.pool.superblock().stale, 0);
+    kill(&mut world, 1);
+    assert_eq!(world.write(3, 400, filled(5)), Status::Ok);
+    assert_eq!(world.read(3, 7, 40), (Status::Ok, filled(5).repeat(40)));
+}
+
+#[test]
+fn a_disk_whose_newest_entries_only_it_would_have_stops_writes_and_loses_nothing() {
+    let mut world = two_disks();
+    let (lost, _) = on_disk(&world, 1);
+    assert_eq!(world.write(LINEAR, lost, filled(7)), Status::Ok);
+    assert_eq!(world.run(LINEAR, Operation::Flush), Status::Ok);
+    kill(&mut world, 1);
+    assert_eq!(world.write(MIRROR, 4, filled(9)), Status::IoError);
+    assert!(world.pool.is_read_only());
+    let (mut world, _) = world.restart();
+    assert_eq!(world.read(LINEAR, lost, 1), (Status::Ok, filled(7)));
+}
+
+#[test]
+fn a_mirrored_block_whose_leaf_is_damaged_is_written_and_read_on_the_other_disk() {
+    for member in [0, 1] {
+        let world = two_disks();
+        let geometry = world.pool.superblock().geometry(member).unwrap();
+        let (disk, block) =
+            (0..2).map(|copy| world.pool.locate(MIRROR, 0, copy).unwrap()).find(|at| at.0 == member).unwrap();
+        let leaf = geometry.entry_leaf(block - geometry.data_start);
+        let (mut images, anchor) = images(world);
+        for place in 0..2 {
+            let at = geometry.tree_block(0, leaf, place) as usize * BLOCK_BYTES;
+            images[disk][at + 9] ^= 1;
+        }
+        let mut world = World::mount(images, anchor).unwrap().0;
+        assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(1).repeat(8)));
+        assert_eq!(world.write(MIRROR, 1, filled(4)), Status::Ok);
+        assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(1), filled(4)].concat()));
+        assert_eq!(world.write(MIRROR, 200, filled(4)), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 1 << member);
+    }
+}
