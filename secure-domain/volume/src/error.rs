@@ -89,6 +89,12 @@ pub enum Error {
         /// Index of the member.
         member: usize,
     },
+    /// More than one member is missing, or may have missed changes of mirrors: there may be blocks of which no copy is known to be
+    /// the newest. The pool can be mounted for reading.
+    MembersStale {
+        /// The members, one bit each.
+        stale: u8,
+    },
     /// An authentic log record says something impossible.
     LogRecord {
         /// Sequence number of the record.
@@ -195,6 +201,9 @@ impl core::fmt::Display for Error {
                     "member {member} is missing, and without it what was written last would be lost: read-only at most"
                 )
             }
+            Error::MembersStale { stale } => {
+                write!(f, "of the members more than one is missing or behind (bits {stale:#x}): read-only at most")
+            }
             Error::LogRecord { record } => write!(f, "log record {record} is impossible"),
             Error::TreeMac { member, block } => {
                 write!(f, "disk {member}, block {block}: wrong MAC in the hash tree (damaged, changed or replayed)")
@@ -294,6 +303,11 @@ pub enum Event {
         /// Number of the volume.
         volume: u32,
     },
+    /// A disk that was given is no member of the pool, or none any more: it is not used.
+    NoMember {
+        /// Index of the disk as given.
+        disk: usize,
+    },
     /// A member failed and is not used any more; what only it holds is an I/O error.
     MemberLost {
         /// Index of the member.
@@ -334,6 +348,7 @@ impl core::fmt::Display for Event {
             }
             Event::NoSpace { volume } => write!(f, "volume {volume}: the pool is full"),
             Event::Resealed { volume } => write!(f, "volume {volume} is resealed, its old key is destroyed"),
+            Event::NoMember { disk } => write!(f, "disk {disk} is no member of the pool and is not used"),
             Event::MemberLost { member } => write!(f, "disk {member} failed and is not used any more"),
             Event::Resynced { member } => write!(f, "disk {member} has caught up with its mirrors"),
             Event::ModuleRefused(error) => {

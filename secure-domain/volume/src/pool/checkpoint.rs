@@ -110,6 +110,12 @@ impl Checkpoint {
         self.wanted = true;
     }
 
+    /// Whether the superblock that may be on its way calls `member` stale.
+    pub(super) fn will_mark(&self, member: usize) -> bool {
+        let decided = matches!(self.phase, Phase::Superblock | Phase::SuperblockFlush);
+        !decided || self.next.stale & 1 << member != 0
+    }
+
     /// A member is lost: its tree stays what it is in the last superblock.
     pub(super) fn lose_member(&mut self, member: usize, root: Slot) {
         self.next.roots[member] = root;

@@ -107,6 +107,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// What writing and zeroing have in common: room in the log, extents, leaves that may become dirty, locks.
     pub(super) fn draft_write(&mut self, next: &Next) -> Result<Draft, Step> {
         let copies = self.volume(next.volume).copies();
+        if copies == MAX_COPIES && !self.losses_are_marked() {
+            return Err(Step::Waits);
+        }
         if !self.log_has_room((next.count + 1) * copies) {
             return Err(Step::Exhausted);
         }
@@ -128,12 +131,20 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if !self.is_free(&draft) {
             return Err(Step::Waits);
         }
-        let fresh = draft.places().iter().filter(|place| !self.cache.is_touched(place.slot)).count();
-        if fresh != 0 && self.cache.touched() + fresh > self.superblock.dirty_limit as usize {
-            self.checkpoint.want();
+        if !self.leaves_may_change(&draft) {
             return Err(Step::Waits);
         }
         Ok(draft)
+    }
+
+    /// Whether no more leaves become dirty by this draft than may. If not, a checkpoint is on its way.
+    pub(super) fn leaves_may_change(&mut self, draft: &Draft) -> bool {
+        let fresh = draft.places().iter().filter(|place| !self.cache.is_touched(place.slot)).count();
+        let may = fresh == 0 || self.cache.touched() + fresh <= self.superblock.dirty_limit as usize;
+        if !may {
+            self.checkpoint.want();
+        }
+        may
     }
 
     /// The copies that can be written. One that cannot must be known to be stale before it misses anything.
@@ -149,8 +160,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let leaf = if self.is_lost(at.member) { Err(Missing::Damaged) } else { self.entry_leaf(at.member, first) };
             match leaf {
                 Ok(_) => {}
-                Err(Missing::Damaged) if mirrored && !self.mark_stale(at.member) => return Err(Missing::Waits),
-                Err(Missing::Damaged) => *copy = None,
+                Err(Missing::Damaged) => {
+                    if mirrored {
+                        self.may_miss(at.member)?;
+                    }
+                    *copy = None;
+                }
                 Err(missing) => return Err(missing),
             }
         }

@@ -2,16 +2,18 @@
 //!
 //! A member that cannot make metadata durable, or takes nothing any more, is *retired*: from then on nothing is written to it. What only
 //! it holds is read as far as it answers, and cannot be written; that is an I/O error, block by block. Mirrored volumes go on
-//! from their other copies; but before the first write that it misses, a checkpoint marks it *stale* in the superblock, which the anchor then confirms. So what it holds is never
-//! taken for the newest again, until the walker has gone through all mirrors (`resync.rs`).
+//! from their other copies; but before the first write that it misses, a checkpoint marks it *stale* in the superblock, and every
+//! record of the log after it names that checkpoint. So what it holds is never taken for the newest again, until the walker
+//! has gone through all mirrors (`resync.rs`).
 //!
-//! A member can be retired only if nothing is lost thereby: another metadata member remains, and the trees lack nothing about volumes
-//! that have one copy. Else writes stop, the log stays as it is, and the next mount finds everything in it.
+//! A member can be retired only if nothing is lost thereby: another metadata member remains, the trees lack nothing about volumes
+//! that have one copy, and no other member is stale: of two copies one at least has always missed nothing. Else writes stop, the log
+//! stays as it is, and the next mount finds everything in it.
 
 use anchor::MonotonicStore;
 use block::{BlockDevice, Buffer, Completion, Refused};
 
-use super::{Pool, extents::Extents};
+use super::{Pool, extents::Extents, tree::Missing};
 use crate::{
     Event, Layout,
     record::{
@@ -143,14 +145,33 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.superblock.stale | self.checkpoint.stale == 0 && !self.members.iter().any(|member| member.lost)
     }
 
-    /// What `member` missed must be known before it misses it: asks for the checkpoint that says so. Returns whether one has.
-    pub(super) fn mark_stale(&mut self, member: usize) -> bool {
-        self.checkpoint.stale |= 1 << member;
-        let marked = self.superblock.stale & 1 << member != 0;
-        if !marked {
-            self.checkpoint.want();
+    /// Whether another member than this one may have missed something: then this one must not.
+    fn is_another_stale(&self, member: usize) -> bool {
+        (self.superblock.stale | self.checkpoint.stale) & !(1 << member) != 0
+    }
+
+    /// Has `member` marked as stale: waits for the checkpoint that says so. One member at a time can be.
+    pub(super) fn mark_stale(&mut self, member: usize) -> Result<(), Missing> {
+        if self.is_another_stale(member) {
+            return Err(Missing::Damaged);
         }
-        marked
+        self.checkpoint.stale |= 1 << member;
+        if self.superblock.stale & 1 << member != 0 && self.checkpoint.will_mark(member) {
+            return Ok(());
+        }
+        self.checkpoint.want();
+        Err(Missing::Waits)
+    }
+
+    /// `member` is to miss a change of a mirror. That must be known before, and it does not catch up in this walk any more.
+    pub(super) fn may_miss(&mut self, member: usize) -> Result<(), Missing> {
+        self.walker.incomplete = true;
+        self.mark_stale(member)
+    }
+
+    /// Whether it is known of every lost member that it misses changes of mirrors.
+    pub(super) fn losses_are_marked(&mut self) -> bool {
+        (0..self.members.len()).all(|member| !self.is_lost(member) || self.may_miss(member).is_ok())
     }
 
     /// `member` failed at something that the pool depends on: goes on without it, or stops writing. Returns whether it goes on.
@@ -185,7 +206,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let changed = self.cache.changed_leaves(member as u8).any(single);
         let Member { moved_single, storing_single, .. } = self.members[member];
         let moved = moved_single || storing_single;
-        metadata && !changed && !moved && self.serving
+        metadata && !changed && !moved && !self.is_another_stale(member)
     }
 
     /// An extent was given to `volume`, or taken from it.

@@ -16,6 +16,7 @@ mod anchoring;
 mod batch;
 mod cache;
 mod checkpoint;
+mod choose;
 mod command;
 mod data;
 mod extents;
@@ -55,6 +56,7 @@ use anchoring::Anchoring;
 use batch::Batch;
 use cache::Cache;
 use checkpoint::Checkpoint;
+use choose::Seat;
 use command::Commands;
 use data::{DataQueue, Unsettled};
 use flush::Flush;
@@ -86,8 +88,9 @@ struct Versions {
 /// A mounted pool.
 pub struct Pool<D, A> {
     members: Vec<Member<D>>,
-    /// Member of each disk in the order that the caller gave.
-    given: Vec<usize>,
+    /// Where each disk sits, in the order that the caller gave, and those that are no members.
+    given: Vec<Seat>,
+    strangers: Vec<D>,
     keys: PoolKeys,
     random: Random,
     options: Options,
@@ -145,7 +148,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let spot = volume.spot(block);
         let physical = volume.has(spot.extent, copy).then(|| volume.physical(spot.extent, copy))??;
         let geometry = &self.members[physical.member].geometry;
-        let given = self.given.iter().position(|member| *member == physical.member)?;
+        let given = self.given.iter().position(|seat| *seat == Seat::Member(physical.member))?;
         Some((given, geometry.data_start + u64::from(physical.extent) * EXTENT_BLOCKS + spot.within))
     }
 
@@ -278,12 +281,20 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The disk given as number `given`.
     pub fn member(&self, given: usize) -> &D {
-        self.members[self.given[given]].device.0.as_ref().expect("a disk that was given is there")
+        let member = match self.given[given] {
+            Seat::Member(member) => self.members[member].device.0.as_ref(),
+            Seat::Stranger(stranger) => self.strangers.get(stranger),
+        };
+        member.expect("a disk that was given is there")
     }
 
     /// The disk given as number `given`, for tests that change it behind the pool's back.
     pub fn member_mut(&mut self, given: usize) -> &mut D {
-        self.members[self.given[given]].device.0.as_mut().expect("a disk that was given is there")
+        let member = match self.given[given] {
+            Seat::Member(member) => self.members[member].device.0.as_mut(),
+            Seat::Stranger(stranger) => self.strangers.get_mut(stranger),
+        };
+        member.expect("a disk that was given is there")
     }
 
     /// The anchor.
@@ -298,9 +309,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Gives the disks, in the order in which they were given, and the anchor back; requests under way are lost.
     pub fn into_parts(self) -> (Vec<D>, A) {
-        let Pool { members, given, anchoring, .. } = self;
+        let Pool { members, given, strangers, anchoring, .. } = self;
         let mut devices: Vec<Option<D>> = members.into_iter().map(|member| member.device.0).collect();
-        let devices = given.into_iter().filter_map(|member| devices[member].take()).collect();
+        let mut strangers = strangers.into_iter();
+        let device = |seat| match seat {
+            Seat::Member(member) => core::mem::take::<Option<D>>(&mut devices[member]),
+            Seat::Stranger(_) => strangers.next(),
+        };
+        let devices = given.into_iter().filter_map(device).collect();
         (devices, anchoring.store)
     }
 

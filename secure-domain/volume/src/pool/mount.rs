@@ -27,6 +27,7 @@ use super::{
     batch::Batch,
     cache::Cache,
     checkpoint::Checkpoint,
+    choose::{Chosen, Seat, choose, seated},
     command::Commands,
     flush::Flush,
     halt::Halt,
@@ -46,7 +47,7 @@ use crate::{
         anchored::{Anchored, Secret},
         catalog::RECORDS_PER_LEAF,
         geometry::{CATALOG_LEAVES, Geometry, METADATA_MEMBERS, RING_BLOCKS},
-        superblock::{Found, MemberInfo, Superblock},
+        superblock::{MemberInfo, Superblock},
     },
 };
 
@@ -71,42 +72,40 @@ pub fn mount<D: BlockDevice, A: MonotonicStore>(
     mut idle: impl FnMut() -> bool,
 ) -> Result<(Pool<D, A>, Recovery), Error> {
     let idle = &mut idle;
-    let chosen = choose(&mut members, root, options.degraded, idle)?;
-    let superblock = chosen.superblock;
-    let snapshot = anchor.read().map_err(Error::Anchor)?;
+    let snapshot = anchor.read();
+    let anchored = snapshot.as_ref().ok().and_then(|snapshot| Anchored::parse(&snapshot.record));
+    let lenient = anchored.as_ref().map(|anchored| &anchored.pool).filter(|_| options.degraded);
+    let chosen = choose(&mut members, root, lenient, idle)?;
+    let snapshot = snapshot.map_err(Error::Anchor)?;
     if snapshot.record == Record::EMPTY {
         return Err(Error::AnchorForeign);
     }
-    let anchored = Anchored::parse(&snapshot.record).ok_or(Error::AnchorRecord)?;
-    if anchored.pool != superblock.pool {
+    let anchored = anchored.ok_or(Error::AnchorRecord)?;
+    if anchored.pool != chosen.superblock.pool {
         return Err(Error::AnchorForeign);
     }
-    let demand = demand(&superblock, &anchored)?;
-    let mut devices = in_order(members, &chosen.given, superblock.members().len());
-    let keys = root.pool_keys(&superblock.pool).map_err(Error::Module)?;
-    let found = scan(&mut devices, &superblock, keys.log(), &demand, idle)?;
-    judge(&superblock, &anchored, &demand, &found)?;
-    let read_only = options.read_only || superblock.is_read_only();
-    let mut options = *options;
-    options.reservation = options.reservation.max(MIN_RESERVATION);
+    let (mut disks, strangers) = seated(members, &chosen.given, chosen.superblock.members().len());
+    let keys = root.pool_keys(&chosen.superblock.pool).map_err(Error::Module)?;
+    let found = believe(&mut disks, &chosen.superblock, &anchored, &keys, idle)?;
     let anchoring = Anchoring::new(anchor, snapshot.counter, anchored);
-    let mut pool = assemble(devices, chosen, keys, random, options, anchoring, &found)?;
-    pool.load_tables(idle)?;
-    let mut recovery = Recovery::default();
-    let mut replayed = pool.replay(&found, &mut recovery, idle)?;
-    if read_only {
-        pool.resolve(replayed.candidates, &mut recovery, false, idle)?;
-        (pool.stopped, pool.serving) = (true, true);
-        return Ok((pool, recovery));
-    }
-    pool.can_begin_without(&mut replayed)?;
-    pool.begin_incarnation(&found, idle)?;
-    pool.resolve(replayed.candidates, &mut recovery, true, idle)?;
-    pool.wait_for_checkpoint(idle)?;
-    pool.anchor_recovery(idle)?;
-    pool.serving = true;
-    pool.begin_resync();
+    let read_only = options.read_only || chosen.superblock.is_read_only();
+    let mut pool = assemble((disks, strangers), chosen, keys, random, *options, anchoring, &found)?;
+    let recovery = pool.recover(&found, read_only, idle)?;
     Ok((pool, recovery))
+}
+
+/// How far the log goes; or why the disks are not those that the anchor knows.
+fn believe<D: BlockDevice>(
+    disks: &mut [Disk<D>],
+    superblock: &Superblock,
+    anchored: &Anchored,
+    keys: &keystore::PoolKeys,
+    idle: &mut impl FnMut() -> bool,
+) -> Result<Scan, Error> {
+    let demand = demand(superblock, anchored)?;
+    let found = scan(disks, superblock, keys.log(), &demand, idle)?;
+    judge(superblock, anchored, &demand, &found)?;
+    Ok(found)
 }
 
 /// Makes a new, empty pool of `members`, whatever they held, binds `anchor` to it (whatever it held), and mounts it.
@@ -175,108 +174,6 @@ fn plan<D: BlockDevice>(members: &[D], new: &FormatOptions, random: &mut Random)
     Ok(superblock)
 }
 
-/// The current superblock, and which disk is which member.
-struct Chosen {
-    superblock: Superblock,
-    /// Member of each disk, in the order given.
-    given: Vec<usize>,
-    /// Superblock places that are damaged: disk and block.
-    damaged: Vec<(usize, u64)>,
-}
-
-/// Finds the newest superblock of the pool that the disks are.
-fn choose<D: BlockDevice>(
-    disks: &mut [D],
-    root: &RootKey,
-    degraded: bool,
-    idle: &mut impl FnMut() -> bool,
-) -> Result<Chosen, Error> {
-    if !(1..=MAX_MEMBERS).contains(&disks.len()) {
-        return Err(Error::Members { given: disks.len() });
-    }
-    let mut damaged = Vec::new();
-    let mut unread = [0u8; MAX_MEMBERS];
-    let mut newest: Option<Found> = None;
-    let mut found = Vec::with_capacity(disks.len());
-    for (index, disk) in disks.iter_mut().enumerate() {
-        let here = newest_of(disk, index, root, &mut damaged, &mut unread, idle)?;
-        if newest.is_none_or(|newest| here.superblock.is_newer(&newest.superblock)) {
-            newest = Some(here);
-        }
-        found.push(here);
-    }
-    let by_nobody = unread[..disks.len()].iter().fold(u8::MAX, |all, places| all & places);
-    if by_nobody != 0 {
-        let block = u64::from(by_nobody.trailing_zeros());
-        return Err(Error::Disk { member: 0, block, error: block::Error::Io });
-    }
-    let superblock = newest.ok_or(Error::Members { given: 0 })?.superblock;
-    let mut seen = [false; MAX_MEMBERS];
-    for (index, here) in found.iter().enumerate() {
-        let (a, b) = (&here.superblock, &superblock);
-        if a.pool != b.pool || a.members() != b.members() || core::mem::replace(&mut seen[here.member], true) {
-            return Err(Error::MemberSet { member: index });
-        }
-        let (have, need) = (disks[index].blocks(), superblock.members()[here.member].blocks);
-        if have < need {
-            return Err(Error::TooSmall { member: index, have, need });
-        }
-    }
-    let metadata = &seen[..superblock.members().len().min(METADATA_MEMBERS)];
-    let enough = degraded && metadata.contains(&true);
-    if found.len() != superblock.members().len() && !enough {
-        return Err(Error::MemberSet { member: found.len() });
-    }
-    Ok(Chosen { superblock, given: found.iter().map(|here| here.member).collect(), damaged })
-}
-
-/// The newest superblock of one disk, or what is wrong with the one that looks most like one.
-fn newest_of<D: BlockDevice>(
-    disk: &mut D,
-    index: usize,
-    root: &RootKey,
-    damaged: &mut Vec<(usize, u64)>,
-    unread: &mut [u8; MAX_MEMBERS],
-    idle: &mut impl FnMut() -> bool,
-) -> Result<Found, Error> {
-    if disk.blocks() < RING_BLOCKS {
-        return Err(Error::TooSmall { member: index, have: disk.blocks(), need: RING_BLOCKS });
-    }
-    let (mut newest, mut worst): (Option<Found>, _) = (None, Error::NotHaechi { member: index });
-    for place in 0..RING_BLOCKS {
-        let buffer = match perform(disk, index, place, Action::Read(1), idle) {
-            Ok(buffer) => buffer,
-            // The newest may lie there: if no other member has this place, that is not for us to guess.
-            Err(error @ Error::Disk { .. }) => {
-                (worst, _) = (error, damaged.push((index, place)));
-                unread[index] |= 1 << place;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let Some(buffer) = buffer else { continue };
-        let parsed = Superblock::parse(index, disk.bytes(&buffer), root);
-        disk.release(buffer);
-        match parsed {
-            Ok(Some(found)) if newest.is_none_or(|newest| found.superblock.is_newer(&newest.superblock)) => {
-                newest = Some(found)
-            }
-            Ok(_) => {}
-            // A newer version beside an older one is not damage but a disk of newer code; nor is it damage that nothing can be checked.
-            Err(error @ (Error::Version { .. } | Error::Features { .. } | Error::Module(_))) => return Err(error),
-            Err(error) => (worst, _) = (error, damaged.push((index, place))),
-        }
-    }
-    newest.ok_or(worst)
-}
-
-/// The disks in the order of their member numbers.
-fn in_order<D>(disks: Vec<D>, given: &[usize], members: usize) -> Vec<Disk<D>> {
-    let mut places: Vec<Disk<D>> = (0..members).map(|_| Disk(None)).collect();
-    disks.into_iter().zip(given).for_each(|(disk, member)| places[*member] = Disk(Some(disk)));
-    places
-}
-
 /// Cache blocks that are needed when `dirty` leaves are touched: each may have a path of its own to the root.
 fn cache_need(geometries: &[Geometry], dirty: u64) -> u64 {
     let nodes: u64 = geometries.iter().map(|geometry| geometry.tree_blocks() - geometry.leaves()).sum();
@@ -301,15 +198,16 @@ fn dirty_limit(geometries: &[Geometry], blocks: u64) -> u64 {
 }
 
 fn assemble<D: BlockDevice, A: MonotonicStore>(
-    devices: Vec<Disk<D>>,
+    (devices, strangers): (Vec<Disk<D>>, Vec<D>),
     chosen: Chosen,
     keys: keystore::PoolKeys,
     random: Random,
-    options: Options,
+    mut options: Options,
     anchoring: Anchoring<A>,
     found: &Scan,
 ) -> Result<Pool<D, A>, Error> {
     let Chosen { mut superblock, given, damaged } = chosen;
+    options.reservation = options.reservation.max(MIN_RESERVATION);
     let geometries: Vec<Geometry> = (0..devices.len()).filter_map(|member| superblock.geometry(member)).collect();
     let have = options.cache_blocks;
     let limit = dirty_limit(&geometries, have as u64);
@@ -337,6 +235,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         keys,
         members,
         given,
+        strangers,
         random,
         options,
         anchoring,
@@ -371,6 +270,9 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     for member in (0..pool.members.len()).filter(|member| pool.members[*member].lost).collect::<Vec<_>>() {
         pool.report(Event::MemberLost { member });
     }
+    for disk in (0..pool.given.len()).filter(|disk| matches!(pool.given[*disk], Seat::Stranger(_))).collect::<Vec<_>>() {
+        pool.report(Event::NoMember { disk });
+    }
     for (member, block) in damaged {
         pool.report(Event::SuperblockDamaged { member, block });
     }
@@ -378,6 +280,26 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// From a log that is believed to a pool that serves.
+    fn recover(&mut self, found: &Scan, read_only: bool, idle: &mut impl FnMut() -> bool) -> Result<Recovery, Error> {
+        let mut recovery = Recovery::default();
+        self.load_tables(idle)?;
+        let mut replayed = self.replay(found, &mut recovery, idle)?;
+        if read_only {
+            self.resolve(replayed.candidates, &mut recovery, false, idle)?;
+            (self.stopped, self.serving) = (true, true);
+            return Ok(recovery);
+        }
+        self.can_begin_without(&mut replayed)?;
+        self.begin_incarnation(found, idle)?;
+        self.resolve(replayed.candidates, &mut recovery, true, idle)?;
+        self.wait_for_checkpoint(idle)?;
+        self.anchor_recovery(idle)?;
+        self.serving = true;
+        self.begin_resync();
+        Ok(recovery)
+    }
+
     /// Anchors that a new incarnation begins where the log ends, and reserves versions for it.
     fn begin_incarnation(&mut self, found: &Scan, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
         let held = self.anchoring.held.clone();

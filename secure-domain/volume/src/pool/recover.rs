@@ -36,7 +36,8 @@ const MAX_READS: u32 = 8;
 pub(super) struct Demand {
     /// The point that the log must contain; `None`: the superblock is beyond it.
     point: Option<LogPoint>,
-    /// Whether the log must end there: what follows belongs to a branch of history that was given up.
+    /// Whether the log ends there, for us: what follows was given up by the mount that began there, and had not been seen by it
+    /// (the log of a member that was away goes on, or it is a branch of history).
     ends_there: bool,
 }
 
@@ -77,11 +78,7 @@ pub(super) fn demand(superblock: &Superblock, anchored: &Anchored) -> Result<Dem
 
 /// Whether the log reaches what superblock and anchor demand.
 pub(super) fn judge(superblock: &Superblock, anchored: &Anchored, demand: &Demand, found: &Scan) -> Result<(), Error> {
-    let branch = demand.ends_there && demand.point != Some(found.head);
-    if demand.point.is_some() && (!found.demand_met || branch) {
-        return Err(rolled_back(superblock, found.head.seq, anchored));
-    }
-    if found.newer_checkpoint {
+    if demand.point.is_some() && !found.demand_met || found.newer_checkpoint {
         return Err(rolled_back(superblock, found.head.seq, anchored));
     }
     if !found.required_met {
@@ -153,7 +150,8 @@ pub(super) fn scan<D: BlockDevice>(
         required_met: superblock.log_required == superblock.log_start,
         newer_checkpoint: false,
     };
-    while let Some((head, _)) = walk.next(&mut disks, superblock, key, idle)? {
+    while !(demand.ends_there && found.demand_met) {
+        let Some((head, _)) = walk.next(&mut disks, superblock, key, idle)? else { break };
         // The difference of two numbers that are close to each other, whatever their high bits.
         found.newer_checkpoint |= (head.checkpoint.wrapping_sub(superblock.checkpoint as u16) as i16) > 0;
         found.head = walk.point;
@@ -504,9 +502,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if lost { &mut replayed.missing } else { &mut replayed.there }.push(said);
     }
 
-    /// Whether writing may begin though members are not there: only if the log says nothing about them that their mirrors do not
-    /// know. It would be lost with the checkpoint.
+    /// Whether writing may begin though members are not there, or have missed something: only if that is one member, and the log says
+    /// nothing about it that its mirrors do not know. It would be lost with the checkpoint.
     pub(super) fn can_begin_without(&self, replayed: &mut Replayed) -> Result<(), Error> {
+        let stale = self.superblock.stale | self.checkpoint.stale;
+        if stale.count_ones() > 1 {
+            return Err(Error::MembersStale { stale });
+        }
         replayed.there.sort_unstable();
         // Both copies of a block have one version; those of an extent that is given back have versions that follow each other.
         let knows = |said: &(bool, u64)| replayed.there.binary_search(said).is_ok();
@@ -548,6 +550,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             Statement::Assigned(to) => {
                 self.unmap(physical);
                 let slot = self.find(to.volume)?;
+                self.note_move(slot, physical.member);
                 let (volume, copy) = (self.volume_mut(slot), usize::from(to.copy));
                 if !volume.has(to.index, copy) {
                     return None;
@@ -556,6 +559,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 self.members[physical.member].extents.set(physical.extent, Some(to));
             }
             Statement::Freed { .. } => {
+                let owner = self.members[physical.member].extents.get(physical.extent);
+                if let Some(slot) = owner.and_then(|owner| self.find(owner.volume)) {
+                    self.note_move(slot, physical.member);
+                }
                 self.unmap(physical);
                 self.members[physical.member].extents.set(physical.extent, None);
             }

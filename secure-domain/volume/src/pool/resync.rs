@@ -3,31 +3,28 @@
 //! Nothing that it holds is believed for being there: of two copies the entry with the greater version counts, and both entries
 //! are authentic, since the tree of the member is the one that the superblock kept its root of. What differs is sealed anew, as
 //! a change of epoch does it (`batch.rs`): one log statement for both copies, then the data. What is zeros in the newer copy
-//! only is stated for the older one. When all mirrors were seen, the mark in the superblock goes.
+//! is stated as zeros anew, for both. A copy that was never made gets a place, on a member that is marked before. When all mirrors
+//! were seen, and none of them missed anything meanwhile, the mark in the superblock goes.
 
 use anchor::MonotonicStore;
 use block::{BlockDevice, MAX_REQUEST_BLOCKS};
 
 use super::{
     Pool,
-    data::Unsettled,
     issue::Next,
-    place::{Draft, MAX_COPIES, Place},
+    place::{Draft, MAX_COPIES, Place, Purpose},
     tree::Missing,
-    volumes::Physical,
+    volumes::{Physical, Volume},
     walker::{LEAVES_PER_STEP, Walk},
 };
 use crate::{
     Event, Layout,
-    record::{
-        entry::Entry,
-        log::{LogEntry, MAX_ENTRIES, Statement},
-    },
+    record::entry::Entry,
 };
 
 /// How two copies of a block differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Difference {
+pub(super) enum Difference {
     None,
     /// The copy at this place holds the newest data.
     Data(usize),
@@ -36,9 +33,9 @@ enum Difference {
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
-    /// Begins, if there is a stale member that can catch up.
+    /// Begins, if there is a stale member that can catch up, or a copy to make.
     pub(super) fn begin_resync(&mut self) {
-        if self.recoverable() != 0 && !self.stopped {
+        if (self.recoverable() != 0 || self.lacks_copies()) && !self.stopped {
             self.walker.resyncing = Some(Walk { slot: 0, block: 0, copy: 0 });
             self.walker.incomplete = false;
         }
@@ -49,6 +46,16 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let may = |member: &usize| !self.members[*member].lost && !self.members[*member].unknown;
         let there = (0..self.members.len()).filter(may).fold(0, |mask, member| mask | 1 << member);
         self.superblock.stale & there
+    }
+
+    /// Whether an extent of a mirror has one copy only, though there is a member for the other.
+    fn lacks_copies(&self) -> bool {
+        let live = self.members.iter().filter(|member| !member.lost).count();
+        let lacks = |volume: &Volume| {
+            let has = |extent, copy| volume.physical(extent, copy).is_some();
+            volume.copies() == MAX_COPIES && (0..volume.len()).any(|extent| has(extent, 0) != has(extent, 1))
+        };
+        live > 1 && self.volumes.iter().flatten().any(lacks)
     }
 
     pub(super) fn resync_step(&mut self, mut walk: Walk) {
@@ -116,7 +123,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 }
                 self.issue_reseal(draft);
             }
-            Difference::Zeros(older) => self.state_zeros(&draft, older)?,
+            Difference::Zeros(_) => self.state_zeros(&draft)?,
             Difference::None => {}
         }
         Ok(true)
@@ -145,13 +152,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let may = |member: &usize| *member != twin.member && !self.members[*member].lost;
         let most = (0..self.members.len()).filter(may).max_by_key(|member| self.members[*member].extents.free());
         let member = most.ok_or(Missing::Damaged)?;
+        self.mark_stale(member)?;
         let extent = self.members[member].extents.find_free().ok_or(Missing::Damaged)?;
         let new = Physical { member, extent };
         self.assign(next.volume, next.spot.extent, copy, new);
         Ok(new)
     }
 
-    fn difference(&self, draft: &Draft, at: usize) -> Difference {
+    pub(super) fn difference(&self, draft: &Draft, at: usize) -> Difference {
         let entry = |place: &Place| self.entry_at(place, at).unwrap_or(Entry::Blank);
         let (a, b) = (entry(&draft.places[0]), entry(&draft.places[1]));
         let is_data = |entry: &Entry| matches!(entry, Entry::Sealed { .. });
@@ -164,27 +172,19 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// States that the blocks of the copy at place `older` are zeros.
-    fn state_zeros(&mut self, draft: &Draft, older: usize) -> Result<(), Missing> {
-        let place = draft.places[older];
-        let fresh = usize::from(!self.cache.is_touched(place.slot));
-        if self.cache.touched() + fresh > self.superblock.dirty_limit as usize {
-            self.checkpoint.want();
+    /// States that the blocks are zeros, in both copies.
+    fn state_zeros(&mut self, draft: &Draft) -> Result<(), Missing> {
+        if !self.leaves_may_change(draft) {
             return Err(Missing::Exhausted);
         }
-        if !self.log_has_room(draft.count) || self.versions_left() < draft.count as u64 {
+        let (count, copies) = (draft.count, draft.copies);
+        if !self.log_has_room(count * copies) || !self.runs.has_room() || self.versions_left() < count as u64 {
             return Err(Missing::Exhausted);
         }
-        for at in 0..draft.count {
-            let entry = Entry::Zero { version: self.take_versions(1) };
-            let (slot, index) = (place.slot, place.first + at);
-            let seq = self.log.next_ordinal() / MAX_ENTRIES as u64;
-            let old = *self.cache.entry(slot, index);
-            self.append(LogEntry { address: place.address(at), statement: Statement::Block(entry) }.encode());
-            self.unsettled.push_back(Unsettled { slot, index, seq, old });
-            self.cache.add_unsettled(slot);
-            self.cache.set_entry(slot, index, &entry.encode());
-        }
+        let run = self.begin_run(Purpose::Zero, draft);
+        self.runs.get_mut(run).version = self.take_versions(count as u64);
+        self.walker_run_began();
+        self.append_run(run);
         Ok(())
     }
 }

@@ -187,6 +187,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.walker.not_before_ms = self.now_ms + RETRY_MS;
     }
 
+    /// A run of the walker is under way.
+    pub(super) fn walker_run_began(&mut self) {
+        self.walker.busy = true;
+    }
+
     /// A run of the walker has ended.
     pub(super) fn walker_run_ended(&mut self) {
         self.walker.busy = false;
@@ -281,12 +286,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let most = if draft.block < self.walker.careful_until { 1 } else { self.log.longest_run(draft.copies) };
         draft.count = draft.count.min(most);
         let member = draft.places[0].physical.member;
-        let fresh = draft.places().iter().filter(|place| !self.cache.is_touched(place.slot)).count();
-        if self.cache.touched() + fresh > self.superblock.dirty_limit as usize {
-            self.checkpoint.want();
-            return;
-        }
-        if !self.log_has_room(draft.count * draft.copies) || !self.runs.has_room() || !self.can_start(member) {
+        if !self.leaves_may_change(&draft) || !self.log_has_room(draft.count * draft.copies) || !self.runs.has_room() || !self.can_start(member) {
             return;
         }
         let Some(buffers) = self.allocate_buffers(&mut draft) else { return };
@@ -318,7 +318,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                     if copy < volume.copies() { volume.physical(next.spot.extent, copy) } else { None }
                 },
             );
-        let marked = |at: &Physical| !self.is_lost(at.member) || self.mark_stale(at.member);
+        let marked = |at: &Physical| !self.is_lost(at.member) || self.may_miss(at.member).is_ok();
         copies.iter().flatten().all(marked)
     }
 

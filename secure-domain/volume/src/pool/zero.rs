@@ -68,11 +68,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if copies.iter().flatten().any(|at| self.members[at.member].extents.in_use(at.extent)) {
             return Some(Step::Waits);
         }
-        if let Some(lost) = copies.iter().flatten().find(|at| self.is_lost(at.member)) {
+        if copies.iter().flatten().any(|at| self.is_lost(at.member)) {
             if self.volume(next.volume).copies() != MAX_COPIES {
                 return None;
             }
-            if !self.mark_stale(lost.member) {
+            if !self.losses_are_marked() {
                 return Some(Step::Waits);
             }
         }

@@ -27,7 +27,7 @@
 //!    200     4  next volume number
 //!    204     4  dirty limit: tree blocks that replaying the log may change
 //!    208     4  entries that may be logged and not yet covered
-//!    212     1  stale members, one bit each; not zero only with incompatible feature bit 0 (since 1.1)
+//!    212     1  stale members, one bit each, one at most; not zero only with incompatible feature bit 0 (since 1.1)
 //!    213    43  zero
 //!    256   256  member table: 8 x (number 16, blocks 8, zero 8)
 //!    512   256  roots: 8 x slot of the member's root node
@@ -105,7 +105,7 @@ pub struct Superblock {
     pub dirty_limit: u32,
     /// Entries that may be logged and not yet covered.
     pub uncovered_limit: u32,
-    /// Members that may have missed writes to mirrored volumes, one bit each.
+    /// Members that may have missed writes to mirrored volumes, one bit each; one at most.
     pub stale: u8,
     members: [MemberInfo; MAX_MEMBERS],
     member_count: usize,
@@ -281,6 +281,7 @@ impl Superblock {
             && self.log_required.seq >= self.log_start.seq
             && self.checkpoint < 1 << 62
             && u16::from(self.stale) < 1 << self.member_count
+            && self.stale.count_ones() <= 1
             && unused.iter().all(|info| *info == MemberInfo { uuid: [0; 16], blocks: 0 })
             && (0..self.member_count).all(|index| distinct(index) && self.geometry(index).is_some())
     }
