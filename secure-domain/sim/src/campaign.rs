@@ -32,6 +32,8 @@ pub struct Campaign {
     pub operations: u64,
     /// The faults to try; none: the usual mixture, an adversary included.
     pub faults: Option<Vec<Fault>>,
+    /// With those faults: a member is lost, comes back, is replaced.
+    pub losses: bool,
     /// Threads.
     pub threads: usize,
 }
@@ -92,7 +94,7 @@ fn merge(outcome: &Mutex<Result<Tally, Box<Failure>>>, result: Result<Tally, Box
 
 /// Runs the world of one seed.
 fn run_seed(campaign: &Campaign, seed: u64, operations: u64) -> Result<Tally, Box<Failure>> {
-    let limits = Limits { faults: campaign.faults.clone() };
+    let limits = Limits { faults: campaign.faults.clone(), losses: campaign.losses };
     let config = Config::draw(seed, &limits);
     let steps = step::draw(&config, operations);
     let (outcome, _) = run_world(&config, &steps, false);
@@ -100,7 +102,8 @@ fn run_seed(campaign: &Campaign, seed: u64, operations: u64) -> Result<Tally, Bo
         let (steps, what, trace) = shrink(&config, steps);
         let faults = campaign.faults.as_ref().map(|faults| {
             let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
-            format!(" --fault {}", if names.is_empty() { "none".to_owned() } else { names.join(",") })
+            let losses = if campaign.losses { " --losses" } else { "" };
+            format!(" --fault {}{losses}", if names.is_empty() { "none".to_owned() } else { names.join(",") })
         });
         let command = format!("./x sim --seed {seed} --ops {operations}{}", faults.unwrap_or_default());
         let mut lines = vec![format!("{config:?}"), format!("{} steps", steps.len())];

@@ -41,6 +41,8 @@ pub struct Config {
     pub faulty_member: Option<usize>,
     /// Somebody changes the disks.
     pub adversary: bool,
+    /// The faulty member is lost, comes back, is replaced.
+    pub losses: bool,
 }
 
 /// What a run may be narrowed to from outside.
@@ -48,6 +50,8 @@ pub struct Config {
 pub struct Limits {
     /// The faults to try; none: the usual mixture.
     pub faults: Option<Vec<Fault>>,
+    /// With those faults: a member is lost, comes back, is replaced.
+    pub losses: bool,
 }
 
 /// The smallest cache with which the largest of these pools can be mounted.
@@ -60,39 +64,54 @@ impl Config {
     /// The world of `seed`.
     pub fn draw(seed: u64, limits: &Limits) -> Config {
         let mut rng = Rng::new(seed);
-        let members = *rng.pick(&[1, 1, 1, 2, 2, 3]);
-        let (faults, adversary) = trouble(&mut rng, limits);
+        let Trouble { faults, adversary, losses } = trouble(&mut rng, limits);
+        let members = if losses { *rng.pick(&[2, 2, 3]) } else { *rng.pick(&[1, 1, 1, 2, 2, 3]) };
+        let mirrors = losses && rng.chance(500);
         Config {
             seed,
             extents: (0..members).map(|_| 2 + rng.below(4)).collect(),
             torn: rng.chance(500),
             policy: if rng.chance(500) { Policy::Strict } else { Policy::Bulk { window_ms: 60_000 } },
             order: *rng.pick(&[Order::Random, Order::Random, Order::First, Order::Last]),
-            volumes: (0..1 + rng.below(3)).map(|_| plan(&mut rng, members)).collect(),
+            volumes: (0..1 + rng.below(3)).map(|_| plan(&mut rng, members, mirrors)).collect(),
             cache_blocks: *rng.pick(&[CACHE_BLOCKS, 128, 400]),
             depth: *rng.pick(&[1, 4, 16]),
-            faulty_member: (members > 1 && rng.chance(500)).then(|| rng.index(members)),
+            faulty_member: (losses || members > 1 && rng.chance(500)).then(|| rng.index(members)),
             faults,
             adversary,
+            losses,
         }
     }
 }
 
+/// What goes wrong in a world.
+#[derive(Default)]
+struct Trouble {
+    faults: Vec<Fault>,
+    adversary: bool,
+    losses: bool,
+}
+
 /// Most worlds have honest disks and power cuts only: there nothing may ever fail.
-fn trouble(rng: &mut Rng, limits: &Limits) -> (Vec<Fault>, bool) {
+fn trouble(rng: &mut Rng, limits: &Limits) -> Trouble {
+    let (none, drawn) = (Trouble::default(), rng.below(12));
     if let Some(faults) = &limits.faults {
-        return (faults.clone(), false);
+        return Trouble { faults: faults.clone(), losses: limits.losses, ..none };
     }
-    match rng.below(10) {
-        0..=3 => (Vec::new(), false),
-        4..=6 => (Vec::new(), true),
-        7 => (Fault::ALL.into_iter().filter(|fault| fault.is_honest()).collect(), false),
-        _ => (Fault::ALL.to_vec(), false),
+    let honest = || Fault::ALL.into_iter().filter(|fault| fault.is_honest()).collect();
+    match drawn {
+        0..=3 => none,
+        4..=6 => Trouble { adversary: true, ..none },
+        7 => Trouble { faults: honest(), ..none },
+        8..=9 => Trouble { faults: Fault::ALL.to_vec(), ..none },
+        10 => Trouble { losses: true, ..none },
+        _ => Trouble { faults: honest(), losses: true, ..none },
     }
 }
 
-fn plan(rng: &mut Rng, members: usize) -> VolumePlan {
+fn plan(rng: &mut Rng, members: usize, mirrors: bool) -> VolumePlan {
     let layout = match rng.below(3) {
+        _ if mirrors => Layout::Mirrored,
         0 if members > 1 => Layout::Mirrored,
         1 if members > 1 => Layout::Striped(members as u8),
         _ => Layout::Linear,

@@ -43,6 +43,16 @@ struct State {
     credit: usize,
     faults: Faults,
     leaked: bool,
+    lost: Option<Lost>,
+}
+
+/// How a disk is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// It answers everything with an error.
+    Fails,
+    /// It takes nothing any more.
+    Dies,
 }
 
 /// [`Choose`], for a block of a member.
@@ -90,6 +100,7 @@ impl Disk {
             credit: usize::MAX,
             faults,
             leaked: false,
+            lost: None,
         })))
     }
 
@@ -118,6 +129,7 @@ impl Disk {
             credit: usize::MAX,
             faults: Faults::none(state.rng.clone()),
             leaked: false,
+            lost: state.lost,
         })))
     }
 
@@ -129,6 +141,37 @@ impl Disk {
     /// What it remembers, for an adversary.
     pub fn media_mut(&self) -> RefMut<'_, Media> {
         RefMut::map(self.0.borrow_mut(), |state| &mut state.media)
+    }
+
+    /// It is lost: it fails at everything, or (`dies`) takes nothing any more, and is not there at a mount.
+    pub fn lose(&self, dies: bool) {
+        self.0.borrow_mut().lost = Some(if dies { Lost::Dies } else { Lost::Fails });
+    }
+
+    /// It is there again, with what it held.
+    pub fn come_back(&self) {
+        self.0.borrow_mut().lost = None;
+    }
+
+    /// Whether it is lost.
+    pub fn is_lost(&self) -> bool {
+        self.0.borrow().lost.is_some()
+    }
+
+    /// Its driver is gone, and the power is on: what was under way has happened or not, or the sectors of a block in part.
+    pub fn reset(&self, rng: &mut Rng) {
+        let under_way = self.under_way();
+        let mut state = self.0.borrow_mut();
+        state.requests.clear();
+        for (block, cell) in under_way {
+            let torn = state.torn && rng.chance(200);
+            if torn {
+                let half = media::mixed(&state.media.visible()[block as usize], &cell, rng.next() as u8);
+                state.media.write(block, half);
+            } else if rng.chance(500) {
+                state.media.write(block, cell);
+            }
+        }
     }
 
     /// What fails.
@@ -206,6 +249,11 @@ impl State {
     }
 
     fn perform(&mut self, request: &Request, memory: &mut [u8]) -> Result<(), Error> {
+        match self.lost {
+            Some(Lost::Fails) => return Err(Error::Io),
+            Some(Lost::Dies) => return Err(Error::Broken),
+            None => {}
+        }
         match &request.kind {
             Kind::Read(block) => self.perform_read(*block, memory),
             Kind::Write(block, cells) => self.perform_write(*block, cells),
@@ -288,7 +336,7 @@ impl BlockDevice for SimDisk {
     }
 
     fn room(&self) -> usize {
-        DEPTH - self.disk.in_flight()
+        if self.disk.0.borrow().lost == Some(Lost::Dies) { 0 } else { DEPTH - self.disk.in_flight() }
     }
 
     fn allocate(&mut self, blocks: usize) -> Option<Buffer> {

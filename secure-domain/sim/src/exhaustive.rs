@@ -175,6 +175,7 @@ fn world(manner: Manner) -> Result<World, String> {
         faults: Vec::new(),
         faulty_member: None,
         adversary: false,
+        losses: false,
     })?;
     let number = world.volumes.keys().copied().next().ok_or("there is no volume")?;
     world.submit(number, Ask::Write(0, BLOCKS as u32));

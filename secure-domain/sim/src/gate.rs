@@ -33,7 +33,7 @@ impl fmt::Display for Summary {
 /// # Errors
 /// The first failure, with the command that repeats it.
 pub fn run(seed: u64, threads: usize) -> Result<Summary, Box<Failure>> {
-    let campaign = Campaign { seed, operations: OPERATIONS, faults: None, threads };
+    let campaign = Campaign { seed, operations: OPERATIONS, faults: None, losses: false, threads };
     let worlds = campaign::run(&campaign, &|_| {})?;
     let histories = exhaustive::run(exhaustive::LENGTH, threads)?;
     Ok(Summary { seed, worlds, histories })

@@ -33,6 +33,9 @@ struct Arguments {
     /// Only these faults of the disks, separated by commas, or `none`; without it, mixed worlds and an adversary
     #[arg(long, value_name = "LIST", value_parser = parse_faults)]
     fault: Option<Faults>,
+    /// With --fault: a member is lost, comes back, is replaced
+    #[arg(long, requires = "fault")]
+    losses: bool,
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -81,7 +84,7 @@ fn short_histories(arguments: &Arguments, threads: usize) -> Result<String, Stri
 
 fn worlds(arguments: &Arguments, threads: usize) -> Result<String, String> {
     let faults = arguments.fault.as_ref().map(|faults| faults.0.clone());
-    let campaign = Campaign { seed: arguments.seed, operations: arguments.ops, faults, threads };
+    let campaign = Campaign { seed: arguments.seed, operations: arguments.ops, faults, losses: arguments.losses, threads };
     let tally = campaign::run(&campaign, &|_| {}).map_err(|failure| failure.to_string())?;
     Ok(format!("seed {}\n{tally}", arguments.seed))
 }

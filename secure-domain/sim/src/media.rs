@@ -147,6 +147,16 @@ fn tear(block: u64, candidates: &[&Cell], choose: &mut Choose<'_>) -> Cell {
     cell(&bytes)
 }
 
+/// A block with the sectors of `new` that `mask` has a bit for, and the others of `old`.
+pub fn mixed(old: &Cell, new: &Cell, mask: u8) -> Cell {
+    let (mut mixture, new) = (bytes(old), bytes(new));
+    for sector in (0..SECTORS).filter(|sector| mask & 1 << sector != 0) {
+        let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+        mixture[range.clone()].copy_from_slice(&new[range]);
+    }
+    cell(&mixture)
+}
+
 /// The cell for these bytes.
 pub fn cell(bytes: &[u8]) -> Cell {
     let content = Content::new(bytes);

@@ -60,6 +60,18 @@ pub enum Step {
     },
     /// Faults end.
     Heal,
+    /// Something happens to the member that may be lost.
+    Lose {
+        /// What.
+        loss: Loss,
+        /// What a power cut leaves, and which past comes back.
+        seed: u64,
+    },
+    /// The secure domain crashes and is started again, with the power on; `seed` decides what of what was under way has happened.
+    Crash {
+        /// What has happened.
+        seed: u64,
+    },
     /// The anchor refuses to advance, or not any more.
     Refuse(bool),
     /// Somebody who has the powered-off disks tries this on a copy of them.
@@ -76,6 +88,21 @@ pub enum Step {
         /// Where.
         seed: u64,
     },
+}
+
+/// What happens to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It answers everything with an error, and is missing at the next mount.
+    Fails,
+    /// It takes nothing any more, and is missing at the next mount.
+    Dies,
+    /// It is back after a power cut.
+    Returns,
+    /// After a power cut it is as it once was.
+    Older,
+    /// After a power cut a new disk is in its place.
+    Blank,
 }
 
 /// What the guest asks for. Blocks are reduced to the size of the volume.
@@ -139,6 +166,8 @@ impl fmt::Display for Step {
             Step::Restart => write!(f, "restart"),
             Step::Faults { permille } => write!(f, "faults, {permille} of 1000"),
             Step::Heal => write!(f, "heal"),
+            Step::Lose { loss, seed } => write!(f, "the member {loss:?} (seed {seed:#x})"),
+            Step::Crash { seed } => write!(f, "the secure domain crashes (seed {seed:#x})"),
             Step::Refuse(refuse) => write!(f, "anchor {}", if *refuse { "refuses" } else { "is willing" }),
             Step::Try { tamper, seed } => write!(f, "try {tamper:?} on a copy (seed {seed:#x})"),
             Step::Tamper { tamper, seed } => write!(f, "{tamper:?} on the live disks (seed {seed:#x})"),
@@ -217,17 +246,32 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     if config.adversary && rng.chance(500) {
         return adversary(rng, cut);
     }
+    if config.losses && rng.chance(400) {
+        return vec![Step::Lose { loss: loss(rng), seed: rng.next() }];
+    }
     if !config.faults.is_empty() && rng.chance(400) {
         let permille = *rng.pick(&[2, 5, 30, 300]);
         return if rng.chance(600) { vec![Step::Faults { permille }] } else { vec![Step::Heal, cut] };
     }
-    match rng.below(10) {
+    match rng.below(12) {
         0..=4 => vec![Step::CutIn { ahead: rng.below(30) }],
         5..=6 => vec![cut],
         7 => vec![Step::Restart],
-        8 if rng.chance(200) => vec![Step::Refuse(true)],
+        8 if rng.chance(200) && !config.losses => vec![Step::Refuse(true)],
         8 => vec![Step::Refuse(false), cut],
+        9..=10 => vec![Step::Crash { seed: rng.next() }],
         _ => Vec::new(),
+    }
+}
+
+/// Mostly it comes and goes; that another disk is in its place is rare, since it ends the checks of what it alone holds.
+fn loss(rng: &mut Rng) -> Loss {
+    match rng.below(20) {
+        0..=5 => Loss::Fails,
+        6..=8 => Loss::Dies,
+        9..=17 => Loss::Returns,
+        18 => Loss::Older,
+        _ => Loss::Blank,
     }
 }
 

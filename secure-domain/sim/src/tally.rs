@@ -33,6 +33,14 @@ pub struct Tally {
     pub seals: u64,
     /// Faults that struck: those that the disk told, and those it kept to itself.
     pub faults: (u64, u64),
+    /// What happened to members that may be lost; how often one was given up, and how often one has caught up.
+    pub losses: u64,
+    /// Members that were given up, or missing at a mount.
+    pub retired: u64,
+    /// Members that caught up.
+    pub resynced: u64,
+    /// Crashes of the secure domain with the power on.
+    pub crashes: u64,
     /// What each trick of the adversary came to.
     pub adversary: BTreeMap<String, Outcome>,
     /// Why tampered or faulty disks were refused.
@@ -69,6 +77,10 @@ impl Tally {
             (&mut self.seals, other.seals),
             (&mut self.faults.0, other.faults.0),
             (&mut self.faults.1, other.faults.1),
+            (&mut self.losses, other.losses),
+            (&mut self.retired, other.retired),
+            (&mut self.resynced, other.resynced),
+            (&mut self.crashes, other.crashes),
         ];
         counts.into_iter().for_each(|(sum, more)| *sum += more);
         for (trick, outcome) in &other.adversary {
@@ -99,6 +111,11 @@ impl fmt::Display for Tally {
             f,
             "{} blocks compared, {} advances of the anchor, {} nonces audited, faults: {} told, {} silent",
             self.compared, self.advances, self.seals, self.faults.0, self.faults.1
+        )?;
+        writeln!(
+            f,
+            "{} losses, returns and replacements of members: {} times without one, {} times one caught up; {} crashes with the power on",
+            self.losses, self.retired, self.resynced, self.crashes
         )?;
         for (trick, outcome) in &self.adversary {
             let Outcome { refused, errors, harmless } = outcome;

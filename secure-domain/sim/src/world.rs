@@ -8,6 +8,7 @@ mod administrator;
 mod adversary;
 mod check;
 mod guest;
+mod losses;
 mod power;
 
 use std::{
@@ -153,6 +154,11 @@ pub struct World {
     next_number: u64,
     pasts: VecDeque<Past>,
     trust: Trust,
+    /// Another disk is in the place of a member; what was there before can still be put back.
+    bereft: bool,
+    replaced: Option<losses::Replaced>,
+    /// The secure domain crashed, and no power was lost since: what its next life must find.
+    crashed: Option<model::View>,
     /// The anchor has refused since the mount, or a disk has told of a fault.
     troubled: bool,
     faults_at_mount: u64,
@@ -221,6 +227,9 @@ impl World {
             next_number: 1,
             pasts: VecDeque::new(),
             trust: Trust::Sound,
+            bereft: false,
+            replaced: None,
+            crashed: None,
             troubled: false,
             faults_at_mount: 0,
             faults_seen: 0,
@@ -233,7 +242,8 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        Options { policy: self.config.policy, cache_blocks: self.config.cache_blocks, ..Options::default() }
+        let Config { policy, cache_blocks, losses, .. } = self.config;
+        Options { policy, cache_blocks, degraded: losses, ..Options::default() }
     }
 
     fn is_strict(&self) -> bool {
@@ -259,9 +269,11 @@ impl World {
     fn attached(&self) -> Vec<SimDisk> {
         self.disks.iter().for_each(|disk| disk.give(usize::MAX));
         self.store.give(usize::MAX);
-        let mut members: Vec<SimDisk> = self.disks.iter().map(Disk::attach).collect();
+        let mut members: Vec<SimDisk> =
+            self.disks.iter().filter(|disk| !disk.is_lost()).map(Disk::attach).collect();
         // A pool finds its members in whatever order they are given.
-        members.rotate_left(self.power.boundaries() as usize % self.disks.len());
+        let first = self.power.boundaries() as usize % members.len().max(1);
+        members.rotate_left(first);
         members
     }
 
@@ -311,6 +323,8 @@ impl World {
             Step::Restart => return self.restart(),
             Step::Faults { permille } => self.begin_faults(*permille),
             Step::Heal => self.end_faults(),
+            Step::Lose { loss, seed } => return self.lose(*loss, *seed),
+            Step::Crash { seed } => return self.crash(*seed),
             Step::Refuse(refuse) => {
                 self.store.refuse(*refuse);
                 self.troubled |= refuse;
@@ -323,6 +337,7 @@ impl World {
 
     /// The world is over: what does its tally say?
     pub fn finish(mut self) -> Result<Tally, String> {
+        self.check_catching_up()?;
         if self.disks.iter().any(Disk::saw_plaintext) {
             return Err("confidentiality: plaintext was written to a disk".into());
         }
@@ -407,6 +422,7 @@ impl World {
         }
         while let Some(event) = self.engine.as_mut().and_then(Pool::next_event) {
             self.note(|| format!("  event: {event}"));
+            self.count_event(&event);
         }
         while let Some(done) = self.engine.as_mut().and_then(Pool::next_done) {
             if done.volume == POOL { self.judge_command(done)? } else { self.judge(done)? }

@@ -28,6 +28,7 @@ fn config(policy: Policy, suite: Suite) -> Config {
         faults: Vec::new(),
         faulty_member: None,
         adversary: false,
+        losses: false,
     }
 }
 

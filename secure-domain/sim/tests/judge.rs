@@ -25,6 +25,7 @@ fn config(seed: u64) -> Config {
         faults: Vec::new(),
         faulty_member: None,
         adversary: false,
+        losses: false,
     }
 }
 
@@ -132,7 +133,7 @@ fn a_seed_makes_the_same_world_again() {
 
 #[test]
 fn some_thousand_operations_in_mixed_worlds_pass() {
-    let campaign = campaign::Campaign { seed: 1, operations: 3000, faults: None, threads: 1 };
+    let campaign = campaign::Campaign { seed: 1, operations: 3000, faults: None, losses: false, threads: 1 };
     let tally = campaign::run(&campaign, &|_| {}).unwrap_or_else(|failure| panic!("{failure}"));
     assert!(tally.cuts > 10 && tally.recoveries > 10, "{tally}");
 }

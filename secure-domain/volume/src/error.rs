@@ -318,6 +318,12 @@ pub enum Event {
         /// Index of the member.
         member: usize,
     },
+    /// A member that had missed writes to mirrored volumes has not caught up: a block could not be compared, or there is no room for a
+    /// copy. It is tried again at the next mount.
+    Behind {
+        /// Index of the member.
+        member: usize,
+    },
     /// The disks take no requests any more.
     DiskGone,
     /// The crypto module refused: nothing is read or written any more.
@@ -350,6 +356,7 @@ impl core::fmt::Display for Event {
             Event::Resealed { volume } => write!(f, "volume {volume} is resealed, its old key is destroyed"),
             Event::NoMember { disk } => write!(f, "disk {disk} is no member of the pool and is not used"),
             Event::MemberLost { member } => write!(f, "disk {member} failed and is not used any more"),
+            Event::Behind { member } => write!(f, "disk {member} could not catch up with its mirrors yet"),
             Event::Resynced { member } => write!(f, "disk {member} has caught up with its mirrors"),
             Event::ModuleRefused(error) => {
                 write!(f, "crypto module: {error}: every request fails until the pool is mounted again")

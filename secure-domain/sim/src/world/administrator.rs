@@ -83,7 +83,7 @@ impl World {
                 // It may have happened or not; the next mount tells.
                 self.tally.excused += 1;
                 let full = status == Status::NoSpace && self.is_full();
-                if self.troubled || self.is_tainted() || full || matches!(command, Command::Scrub) && self.has_unsure()
+                if self.troubled && !self.is_safe() || self.is_tainted() || full || matches!(command, Command::Scrub) && self.has_unsure()
                 {
                     return Ok(());
                 }
@@ -113,7 +113,7 @@ impl World {
         self.tally.excused += 1;
         let excused = match refusal {
             Refusal::Busy => matches!(command, Command::Delete { .. } | Command::Rekey { .. }),
-            Refusal::ReadOnly => self.troubled,
+            Refusal::ReadOnly => self.troubled && !self.is_safe(),
             Refusal::CatalogFull => self.volumes.len() > 200,
             Refusal::NoVolume | Refusal::NameTaken => self.troubled,
             Refusal::Size | Refusal::Layout | Refusal::NoRandom | Refusal::NotApproved | Refusal::Module => false,

@@ -33,7 +33,7 @@ impl World {
         };
         self.note(|| format!("  mounted: {recovery:?}"));
         self.engine = Some(pool);
-        self.troubled = self.store.refuses() || self.honest_faults() > self.faults_at_mount;
+        self.troubled = self.store.refuses() || self.honest_faults() > self.faults_at_mount || self.is_bereft();
         self.check_mounted(&recovery, began)
     }
 
@@ -42,7 +42,7 @@ impl World {
         self.tally.replayed += recovery.records;
         self.tally.examined += recovery.examined;
         self.tally.repaired += recovery.repaired;
-        let healthy = !self.is_tainted() && !self.troubled;
+        let healthy = !self.is_tainted() && (!self.troubled || self.is_safe());
         if healthy && recovery.bad > 0 && !self.has_unsure() {
             return Err(format!("false integrity error: the recovery reports bad blocks: {recovery:?}"));
         }
@@ -130,7 +130,7 @@ impl World {
                 continue;
             }
             bad += 1;
-            let troubled = self.honest_faults() > self.faults_at_mount;
+            let troubled = self.honest_faults() > self.faults_at_mount || self.is_bereft();
             let unsure =
                 self.volumes[&volume].model.block(block).is_unsure(View::Durable) || self.volumes[&volume].shaken;
             let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
@@ -175,7 +175,7 @@ impl World {
     /// What a mount may find in the volume.
     fn view_of_mount(&self, volume: u32) -> View {
         let lenient = self.is_tainted() && !self.is_protected(volume);
-        if lenient { View::Anchored } else { View::Durable }
+        if lenient { View::Anchored } else { self.crashed.unwrap_or(View::Durable) }
     }
 
     pub(super) fn check_found(
@@ -197,7 +197,11 @@ impl World {
                 }
                 found => {
                     let allowed = known.model.block(block).allowed(view);
-                    let claim = if view == View::Durable { "lost flushed write" } else { "freshness" };
+                    let claim = match view {
+                        View::Live(_) => "lost answered write",
+                        View::Durable => "lost flushed write",
+                        View::Anchored => "freshness",
+                    };
                     return Err(format!(
                         "{claim}: block {block} of volume {volume} is {found:?} after a mount, allowed are {allowed:?}"
                     ));

@@ -157,9 +157,11 @@ impl World {
             (block..block + u64::from(blocks)).any(|block| model.block(block).is_unsure(View::Live(asked.submitted)))
         };
         let excused = match asked.what {
+            Ask::Read(block, blocks) if self.is_safe() => touches_unsure(block, blocks),
+            _ if self.is_safe() => status == Status::NoSpace && self.is_full(),
             Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
-            _ if self.is_tainted() || struck => true,
-            _ if status == Status::NoSpace => self.is_full(),
+            _ if self.is_tainted() || struck || self.is_bereft() => true,
+            _ if status == Status::NoSpace => self.is_full() || self.troubled,
             Ask::Read(block, blocks) => self.volumes[&asked.volume].shaken || touches_unsure(block, blocks),
             _ => self.troubled,
         };

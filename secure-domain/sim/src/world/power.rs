@@ -7,7 +7,6 @@ use crate::{
     disk::ChooseOn,
     fault::Fault,
     rng::{Rng, mix},
-    step::Ask,
     tamper::Past,
 };
 
@@ -62,11 +61,18 @@ impl World {
         if let Mounted::Served { .. } = self.mount()? {
             return Ok(());
         }
-        let excused = self.has_faults() || self.store.refuses() || self.honest_faults() > self.faults_at_mount;
+        let excused = self.has_faults()
+            || self.store.refuses()
+            || self.honest_faults() > self.faults_at_mount
+            || self.is_bereft() && !self.is_safe();
         self.end_faults();
         self.store.refuse(false);
         self.power.restore();
+        if !self.bereft {
+            self.disks.iter().for_each(crate::disk::Disk::come_back);
+        }
         match self.mount()? {
+            Mounted::Refused(_) if self.bereft => self.mount_without(),
             Mounted::Served { .. } if excused || self.is_tainted() => Ok(()),
             Mounted::Refused(_) if self.is_tainted() => Ok(()),
             Mounted::Served { .. } => Err("a mount was refused and the next one served".into()),
@@ -94,10 +100,8 @@ impl World {
     /// The power goes: `choose` decides what the disks keep, `happened` whether the anchor's advance did.
     pub fn lose_power_keeping(&mut self, choose: &mut ChooseOn<'_>, happened: bool) {
         self.power.go();
-        let served = self.engine.take().is_some();
-        self.asked.clear();
-        self.commanded = None;
-        self.payloads.clear();
+        self.crashed = None;
+        let served = self.end_life();
         self.disks.iter().for_each(|disk| disk.cut(choose));
         self.store.cut(happened);
         if served {
@@ -131,6 +135,15 @@ impl World {
         }
     }
 
+    /// The engine is gone, and nobody waits for it; whether it served.
+    pub(super) fn end_life(&mut self) -> bool {
+        let served = self.engine.take().is_some();
+        self.asked.clear();
+        self.commanded = None;
+        self.payloads.clear();
+        served
+    }
+
     pub(super) fn keep_past(&mut self) {
         let images = self.disks.iter().map(|disk| disk.media().durable().clone()).collect();
         self.pasts.push_back(Past { images, anchor: self.store.snapshot() });
@@ -142,10 +155,7 @@ impl World {
 
     pub(super) fn restart(&mut self) -> Verdict {
         self.drain()?;
-        let volumes: Vec<u32> =
-            self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
-        volumes.into_iter().for_each(|volume| self.submit(volume, Ask::Sync));
-        self.drain()?;
+        self.sync_all()?;
         self.lose_power_keeping(&mut |_, _, _| 0, false);
         self.keep_past();
         self.mount_somehow()

@@ -258,11 +258,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 break;
             }
             let most = (0..self.members.len()).filter(may).max_by_key(|&member| self.members[member].extents.free());
-            let free =
-                most.and_then(|member| Some(Physical { member, extent: self.members[member].extents.find_free()? }));
-            let Some(free) = free else {
-                return Err(Status::NoSpace);
-            };
+            let member = most.ok_or(Status::IoError)?;
+            let extent = self.members[member].extents.find_free().ok_or(Status::NoSpace)?;
+            let free = Physical { member, extent };
             *(if copy == 0 { &mut found[0] } else { &mut found[1] }) = Some(free);
         }
         Ok(found)

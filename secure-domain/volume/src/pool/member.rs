@@ -124,15 +124,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.members[member].lost
     }
 
-    /// Whether `member` is lost and cannot be read either.
+    /// Whether `member` takes nothing though it has nothing to do: it cannot be read either.
     pub(super) fn is_dead(&self, member: usize) -> bool {
-        let Member { lost, jobs, ref device, .. } = self.members[member];
-        lost && jobs == 0 && device.room() == 0
+        let Member { jobs, ref device, .. } = self.members[member];
+        jobs == 0 && device.room() == 0
     }
 
     /// Whether the copy of a volume at `member` can be read: one of several only where none can have missed anything.
     pub(super) fn is_readable(&self, volume: usize, member: usize) -> bool {
-        if self.volume(volume).copies() > 1 { !self.is_lost(member) } else { !self.is_dead(member) }
+        !self.is_dead(member) && !(self.volume(volume).copies() > 1 && self.is_lost(member))
     }
 
     /// Whether what `member` holds may be older than its mirror.
@@ -142,7 +142,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Whether every disk may be used and none has missed anything.
     pub(super) fn is_whole(&self) -> bool {
-        self.superblock.stale | self.checkpoint.stale == 0 && !self.members.iter().any(|member| member.lost)
+        let is_here = |member: usize| !self.is_lost(member) && !self.is_dead(member);
+        self.superblock.stale | self.checkpoint.stale == 0 && (0..self.members.len()).all(is_here)
     }
 
     /// Whether another member than this one may have missed something: then this one must not.
@@ -217,8 +218,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Retires the disks that take nothing though they have nothing to do.
     pub(super) fn retire_silent_members(&mut self) {
         for member in 0..self.members.len() {
-            let state = &self.members[member];
-            if !state.lost && state.jobs == 0 && state.device.room() == 0 {
+            if !self.is_lost(member) && self.is_dead(member) {
                 self.retire(member);
             }
         }

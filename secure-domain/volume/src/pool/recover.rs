@@ -31,6 +31,9 @@ use crate::{
 /// Times that a block which may be old or new is read before it counts as unreadable.
 const MAX_READS: u32 = 8;
 
+/// Times that a leaf of an extent table is read before it counts as unreadable.
+const TABLE_READS: u32 = 16;
+
 /// What the anchor demands of the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Demand {
@@ -252,7 +255,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.count_old_epochs();
         for member in (0..self.members.len()).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
             for leaf in 0..self.members[member].geometry.extent_leaves {
-                match self.load_extents(member, leaf, idle) {
+                let mut loaded = self.load_extents(member, leaf, idle);
+                // Without it much is an error until the next mount, so it is asked for a few times.
+                for _ in 1..TABLE_READS {
+                    if matches!(loaded, Err(Error::Disk { .. })) {
+                        loaded = self.load_extents(member, leaf, idle);
+                    }
+                }
+                match loaded {
                     Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_extents(member, leaf),
                     loaded => loaded?,
                 }
@@ -685,7 +695,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             }
         }
         let Some(position) = candidate.data else { return Ok(None) };
-        for member in 0..self.members.len().min(METADATA_MEMBERS) {
+        for member in (0..self.members.len().min(METADATA_MEMBERS)).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
             if let Some(bytes) = self.read_opening(suspect, &candidate.entry, member, RING_BLOCKS + position, idle)? {
                 return Ok(Some(Some(bytes)));
             }

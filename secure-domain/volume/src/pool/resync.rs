@@ -91,14 +91,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn end_resync(&mut self) {
         self.walker.resyncing = None;
         self.moved = true;
-        if self.walker.incomplete {
-            return;
+        let (seen, incomplete) = (self.recoverable(), self.walker.incomplete);
+        for member in (0..self.members.len()).filter(|member| seen & 1 << member != 0) {
+            self.report(if incomplete { Event::Behind { member } } else { Event::Resynced { member } });
         }
-        let caught_up = self.recoverable();
-        self.checkpoint.stale &= !caught_up;
-        self.checkpoint.want_again();
-        for member in (0..self.members.len()).filter(|member| caught_up & 1 << member != 0) {
-            self.report(Event::Resynced { member });
+        if !incomplete {
+            self.checkpoint.stale &= !seen;
+            self.checkpoint.want_again();
         }
     }
 

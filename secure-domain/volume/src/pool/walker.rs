@@ -463,7 +463,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// The good copy of a block, and the bad one where it can be rewritten. A good one that may be old is none.
     fn draft_heal(&mut self, next: &Next, bad: usize) -> Result<Draft, Missing> {
         let at = [1 - bad, bad].map(|copy| self.volume(next.volume).physical(next.spot.extent, copy));
-        let [Some(good), at] = at.map(|at| at.filter(|at| !self.is_lost(at.member))) else {
+        let [Some(good), at] = at.map(|at| at.filter(|at| self.is_readable(next.volume, at.member))) else {
             return Err(Missing::Damaged);
         };
         let mut draft = self.draft(next, &[Some(good)])?;

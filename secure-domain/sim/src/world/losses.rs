@@ -1,0 +1,168 @@
+//! Members of a world that go and come back, are replaced, and secure domains that crash while the power stays on.
+//!
+//! One member alone is ever lost. Mirrored volumes then go on: nothing of them may be lost, and in a world of mirrors nothing may
+//! even fail. Of the others only what lies on that member may fail, and what it held is there when it is back, unless another disk is
+//! in its place: then it is unreadable, and never old.
+
+use volume::{Error, Event, Layout};
+
+use super::{Mounted, Verdict, World};
+use crate::{
+    media::{Image, Media},
+    model::View,
+    rng::Rng,
+    step::{Ask, Loss},
+};
+
+/// What was put in the place of a member.
+#[derive(Clone, Debug)]
+pub(super) struct Replaced {
+    /// What the member held.
+    original: Image,
+}
+
+impl World {
+    /// The member that may be lost.
+    fn victim(&self) -> usize {
+        self.config.faulty_member.unwrap_or_default()
+    }
+
+    /// Whether nothing may fail, whatever becomes of one member: every volume has its copies on two.
+    pub(super) fn is_safe(&self) -> bool {
+        let mut there = self.volumes.values().filter(|known| !known.gone);
+        self.config.losses && !self.is_tainted() && there.all(|known| known.layout == Layout::Mirrored)
+    }
+
+    /// Whether a member is not there, or not the one that it was.
+    pub(super) fn is_bereft(&self) -> bool {
+        self.bereft || self.disks.iter().any(|disk| disk.is_lost())
+    }
+
+    /// Something happens to the member.
+    pub(super) fn lose(&mut self, loss: Loss, seed: u64) -> Verdict {
+        let victim = self.victim();
+        if self.engine.is_none() {
+            return Ok(());
+        }
+        self.tally.losses += 1;
+        match loss {
+            Loss::Fails => self.disks[victim].lose(false),
+            Loss::Dies => self.disks[victim].lose(true),
+            Loss::Returns => {
+                self.disks[victim].come_back();
+                return self.cut(seed, &[]);
+            }
+            Loss::Older | Loss::Blank => return self.replace(loss, seed),
+        }
+        self.troubled = true;
+        Ok(())
+    }
+
+    /// The power goes, and another disk is in the member's place when it comes back.
+    fn replace(&mut self, loss: Loss, seed: u64) -> Verdict {
+        let victim = self.victim();
+        self.lose_power(seed);
+        self.keep_past();
+        let original = self.disks[victim].media().durable().clone();
+        let image = match loss {
+            Loss::Older => self.pasts[Rng::new(seed).index(self.pasts.len())].images[victim].clone(),
+            _ => vec![None; original.len()],
+        };
+        *self.disks[victim].media_mut() = Media::with(image);
+        self.disks[victim].come_back();
+        self.replaced = (!self.bereft).then_some(Replaced { original });
+        self.bereft = true;
+        let verdict = self.mount_somehow();
+        self.replaced = None;
+        verdict
+    }
+
+    /// A pool that is refused with what is there is served without the member, or with the one that it had.
+    pub(super) fn mount_without(&mut self) -> Verdict {
+        let victim = self.victim();
+        self.disks[victim].lose(true);
+        let refused = match self.mount()? {
+            Mounted::Served { .. } => return Ok(()),
+            Mounted::Cut => return Err("a mount does not come to an end".into()),
+            Mounted::Refused(error) => error,
+        };
+        if self.is_safe() || !matches!(refused, Error::MemberNeeded { .. }) {
+            return Err(format!("false refusal: a pool is not mounted without member {victim}: {refused}"));
+        }
+        self.disks[victim].come_back();
+        // Without its own member, nobody can write to this pool any more.
+        let Some(Replaced { original }) = self.replaced.take() else { return Ok(()) };
+        *self.disks[victim].media_mut() = Media::with(original);
+        self.bereft = false;
+        match self.mount()? {
+            Mounted::Served { .. } => Ok(()),
+            other => Err(format!("false refusal: a pool is not mounted with the member it had: {other:?}")),
+        }
+    }
+
+    /// The secure domain crashes and is started again; the power stays on. What the disks have answered they still show; what was
+    /// under way has happened or not.
+    pub(super) fn crash(&mut self, seed: u64) -> Verdict {
+        if self.engine.is_none() || self.power.is_off() {
+            return Ok(());
+        }
+        self.tally.crashes += 1;
+        let mut rng = Rng::new(seed);
+        let answered = self.power.now();
+        self.end_life();
+        self.disks.iter().for_each(|disk| disk.reset(&mut rng));
+        self.store.cut(rng.chance(500));
+        self.take_advances();
+        self.crashed = Some(View::Live(answered));
+        let verdict = self.mount_somehow();
+        self.crashed = None;
+        verdict
+    }
+
+    /// Notes what the engine tells about its members.
+    pub(super) fn count_event(&mut self, event: &Event) {
+        self.tally.retired += u64::from(matches!(event, Event::MemberLost { .. }));
+        self.tally.resynced += u64::from(matches!(event, Event::Resynced { .. }));
+    }
+
+    /// At the end the member is back, catches up, and holds everything that the others hold: they go, and it serves alone.
+    pub(super) fn check_catching_up(&mut self) -> Verdict {
+        if !self.config.losses || self.is_tainted() || self.engine.is_none() {
+            return Ok(());
+        }
+        let victim = self.victim();
+        self.end_faults();
+        self.disks[victim].come_back();
+        self.restart()?;
+        for _ in 0..20 {
+            self.rest()?;
+        }
+        let stale = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
+        if self.bereft || self.config.torn {
+            return Ok(());
+        }
+        self.sync_all()?;
+        let behind = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
+        // A copy that found no place is made when there is room.
+        if behind != 0 && !self.is_full() {
+            return Err(format!("a member that is back does not catch up: {stale:#x}, {behind:#x}"));
+        }
+        if self.disks.len() == 2 && self.is_safe() && behind == 0 {
+            self.lose_power(1);
+            self.disks[1 - victim].lose(true);
+            return match self.mount()? {
+                Mounted::Served { bad: 0 } => Ok(()),
+                other => Err(format!("a member that caught up does not serve alone: {other:?}")),
+            };
+        }
+        Ok(())
+    }
+
+    /// Every volume is synchronised.
+    pub(super) fn sync_all(&mut self) -> Verdict {
+        let volumes: Vec<u32> =
+            self.volumes.iter().filter(|(_, known)| !known.gone).map(|(number, _)| *number).collect();
+        volumes.into_iter().for_each(|volume| self.submit(volume, Ask::Sync));
+        self.drain()
+    }
+}
