@@ -215,13 +215,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.members[member].moved_single |= self.volume(volume).copies() == 1;
     }
 
-    /// Retires the disks that take nothing though they have nothing to do.
-    pub(super) fn retire_silent_members(&mut self) {
-        for member in 0..self.members.len() {
-            if !self.is_lost(member) && self.is_dead(member) {
-                self.retire(member);
-            }
+    /// Retires the disks that take nothing though they have nothing to do. Returns whether there was one to retire.
+    pub(super) fn retire_silent_members(&mut self) -> bool {
+        let silent: u8 = (0..self.members.len())
+            .filter(|member| !self.stopped && !self.is_lost(*member) && self.is_dead(*member))
+            .fold(0, |silent, member| silent | 1 << member);
+        for member in (0..self.members.len()).filter(|member| silent & 1 << member != 0) {
+            self.retire(member);
         }
+        silent != 0
     }
 
     /// Whether `extent` of the volume may lie where nobody can see: it is not where its volume knows, and some member's table could

@@ -218,7 +218,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub fn advance(&mut self, now_ms: u64, transfer: &mut impl Transfer) -> bool {
         self.now_ms = now_ms;
         (self.zero_budget, self.tree_budget) = (ZERO_BUDGET, TREE_BUDGET);
-        self.retire_silent_members();
         self.ask_module();
         let mut again = false;
         for round in 1..=MAX_ROUNDS {
@@ -239,7 +238,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             again = round == MAX_ROUNDS;
         }
         self.members.iter_mut().for_each(|member| member.device.kick());
-        let more = again || self.zero_budget == 0 || self.tree_budget == 0;
+        let more = again || self.zero_budget == 0 || self.tree_budget == 0 || self.retire_silent_members();
         if !more {
             self.give_up_if_stuck();
         }
@@ -335,6 +334,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         self.stopped = true;
         self.moved = true;
+        self.end_resealing_walks();
         self.fail_log();
         self.fail_flush();
         self.fail_checkpoint();

@@ -249,6 +249,7 @@ pub(super) struct Replayed {
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Reads catalogs, keys and extent tables.
     pub(super) fn load_tables(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
+        self.lose_unreadable(idle)?;
         for leaf in 0..CATALOG_LEAVES {
             self.load_catalog(leaf, idle)?;
         }
@@ -281,6 +282,26 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         self.drop_ghosts();
         Ok(())
+    }
+
+    /// A member whose tree does not even verify at its top, because it is broken or an older image of itself, counts as missing where
+    /// members may be.
+    fn lose_unreadable(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
+        for member in 0..self.members.len() {
+            if !self.options.degraded || self.is_lost(member) {
+                continue;
+            }
+            match self.wait_for_tree(Position { member: member as u8, level: 1, index: 0 }, idle) {
+                Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_member(member),
+                found => drop(found?),
+            }
+        }
+        Ok(())
+    }
+
+    fn miss_member(&mut self, member: usize) {
+        (self.members[member].lost, self.members[member].unknown) = (true, true);
+        self.report(crate::Event::MemberLost { member });
     }
 
     /// Reads a leaf of the catalog from the first member that has a good copy; a bad copy is written anew.

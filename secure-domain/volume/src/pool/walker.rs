@@ -115,9 +115,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.walker.heals.len() >= MAX_HEALS
     }
 
+    /// Nothing is sealed anew any more.
+    pub(super) fn end_resealing_walks(&mut self) {
+        (self.walker.resealing, self.walker.resyncing) = (None, None);
+    }
+
     /// Nothing is walked any more: the cookie of the scrub that ends so.
     pub(super) fn end_walks(&mut self) -> Option<u32> {
-        (self.walker.resealing, self.walker.resyncing) = (None, None);
+        self.end_resealing_walks();
         self.walker.scrubbing.take().map(|(cookie, _)| cookie)
     }
 
@@ -146,7 +151,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let reseals = !self.stopped && self.now_ms >= self.walker.not_before_ms;
         if let Some(walk) = self.walker.resyncing.filter(|_| reseals) {
             self.resync_step(walk);
-        } else if let Some(walk) = self.next_to_reseal().filter(|_| reseals) {
+        } else if let Some(walk) = if reseals { self.next_to_reseal() } else { None } {
             self.reseal_step(walk);
         } else if let Some((cookie, walk)) = self.walker.scrubbing {
             self.scrub_step(cookie, walk);

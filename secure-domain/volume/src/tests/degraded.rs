@@ -2,12 +2,14 @@
 
 use std::{vec, vec::Vec};
 
-use anchor::ram::RamAnchor;
+use anchor::{Snapshot, ram::RamAnchor};
 use block::ram::RamDisk;
 use crypto::Suite;
 
 use super::world::*;
-use crate::{BLOCK_BYTES, Error, Event, FormatOptions, Layout, Operation, Options, Status, mount};
+use crate::{
+    BLOCK_BYTES, Error, Event, FormatOptions, Layout, Operation, Options, Status, mount, record::anchored::Anchored,
+};
 
 const MIRROR: u32 = 1;
 const LINEAR: u32 = 2;
@@ -283,5 +285,216 @@ fn a_mirrored_block_whose_leaf_is_damaged_is_written_and_read_on_the_other_disk(
         assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(1), filled(4)].concat()));
         assert_eq!(world.write(MIRROR, 200, filled(4)), Status::Ok);
         assert_eq!(world.pool.superblock().stale, 1 << member);
+    }
+}
+
+#[test]
+fn zeros_that_caught_up_need_no_disk_to_be_read() {
+    for dead in [0, 1] {
+        let mut world = two_disks();
+        kill(&mut world, dead);
+        assert_eq!(world.run(MIRROR, Operation::Zero { block: 3, blocks: 2 }), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (mut world, _) = world.restart();
+        world.settle();
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 0);
+        let expected = [filled(1).repeat(3), filled(0).repeat(2), filled(1).repeat(3)].concat();
+        for copy in 0..2 {
+            let (disk, block) = world.pool.locate(MIRROR, 0, copy).unwrap();
+            world.pool.member_mut(disk).bad_blocks.extend(block..block + 8);
+            assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, expected.clone()), "disk {dead} was away");
+            world.pool.member_mut(disk).bad_blocks.clear();
+        }
+    }
+}
+
+#[test]
+fn a_blank_or_foreign_disk_in_the_place_of_a_member_counts_as_missing() {
+    let (sound, anchor) = images(two_disks());
+    let (foreign, _) = images(two_disks());
+    for place in [0, 1] {
+        for stranger in [vec![0; sound[0].len()], vec![0xa5; 3 * BLOCK_BYTES], foreign[place].clone()] {
+            let mut given = sound.clone();
+            given[place] = stranger.clone();
+            assert!(World::mount(given.clone(), anchor.clone()).is_err(), "strictly, it is refused");
+            let mut world = mount_some(given, anchor.clone()).unwrap();
+            let events = world.events();
+            assert!(events.contains(&Event::NoMember { disk: place }) && events.contains(&Event::MemberLost { member: place }));
+            assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(1).repeat(8)));
+            assert_eq!(world.write(MIRROR, 0, filled(6)), Status::Ok);
+            assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+            // What is no member is not written to, and is given back where it was given.
+            let (mut after, anchor) = images(world);
+            assert!(after[place] == stranger);
+            after[place] = sound[place].clone();
+            let (mut world, _) = World::mount(after, anchor).unwrap();
+            assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(6), filled(1)].concat()));
+        }
+    }
+}
+
+#[test]
+fn an_older_image_of_a_member_is_never_the_answer() {
+    for older in [0, 1] {
+        let mut world = two_disks();
+        let before = world.pool.member(older).cut(|_| true);
+        assert_eq!(world.write(MIRROR, 0, filled(7).repeat(8)), Status::Ok);
+        assert_eq!(world.write(LINEAR, on_disk(&world, older).0, filled(7)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        let (lost, _) = on_disk(&world, older);
+        let (mut both, anchor) = images(world);
+        both[older] = before;
+        let mut world = mount_some(both, anchor).unwrap();
+        for _ in 0..2 {
+            assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(7).repeat(8)), "disk {older}");
+            assert_eq!(world.read(LINEAR, lost, 1).0, Status::IoError);
+            world.settle();
+        }
+        kill(&mut world, 1 - older);
+        let (status, data) = world.read(MIRROR, 0, 8);
+        assert!(status == Status::IoError || data == filled(7).repeat(8), "the old copy alone is no answer");
+    }
+}
+
+#[test]
+fn the_second_disk_that_fails_while_the_first_catches_up_stops_writes_and_loses_nothing() {
+    for first in [0, 1] {
+        let mut world = two_disks();
+        kill(&mut world, first);
+        assert_eq!(world.write(MIRROR, 0, filled(9).repeat(8)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (mut world, _) = world.restart();
+        // The walk has not begun: what this disk missed only the other one has.
+        kill(&mut world, 1 - first);
+        assert_eq!(world.write(MIRROR, 4, filled(5)), Status::IoError);
+        assert!(world.pool.is_read_only());
+        let (status, data) = world.read(MIRROR, 0, 1);
+        assert!(status == Status::IoError || data == filled(9));
+        let (mut world, _) = world.restart();
+        assert_eq!(world.read(MIRROR, 0, 4), (Status::Ok, filled(9).repeat(4)));
+        world.settle();
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 0);
+    }
+}
+
+#[test]
+fn two_members_that_went_their_own_ways_are_never_both_believed() {
+    for first in [0, 1] {
+        let (both, anchor) = images(two_disks());
+        let mut world = mount_some(vec![both[first].clone()], anchor).unwrap();
+        assert_eq!(world.write(MIRROR, 0, filled(8)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (mut after, anchor) = images(world);
+        let other = both[1 - first].clone();
+        assert!(matches!(mount_some(vec![other.clone()], anchor.clone()), Err(Error::RolledBack { .. })));
+        after.insert(1 - first, other);
+        let mut world = mount_some(after, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(8), filled(1)].concat()));
+    }
+}
+
+#[test]
+fn a_log_that_goes_on_behind_the_base_of_a_mount_without_its_disk_ends_there() {
+    let mut world = two_disks();
+    world.pool.member_mut(1).credit = 0;
+    let cookie = world.post_write(MIRROR, 0, filled(9));
+    for _ in 0..20 {
+        world.step();
+    }
+    assert!(world.answer(MIRROR, cookie).is_none(), "the record is on one disk only");
+    let (both, anchor) = world.cut(|_| true);
+    // A mount without the first disk is cut off behind its first advance of the anchor.
+    let alone = mount_some(vec![both[1].clone()], anchor.clone()).unwrap();
+    let snapshot = alone.pool.anchor().snapshot();
+    let mut held = Anchored::parse(&snapshot.record).unwrap();
+    held.head = held.base;
+    let anchor = RamAnchor::with(Snapshot { counter: snapshot.counter, record: held.encode() });
+    let mut world = mount_some(both, anchor).unwrap();
+    assert_eq!(world.read(MIRROR, 0, 1), (Status::Ok, filled(1)), "what was given up does not come back");
+    assert_eq!(world.write(MIRROR, 0, filled(3)), Status::Ok);
+    assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+    let (mut world, _) = world.restart();
+    assert_eq!(world.read(MIRROR, 0, 1), (Status::Ok, filled(3)));
+}
+
+#[test]
+fn a_write_that_passes_a_copy_by_while_its_disk_catches_up_keeps_the_mark() {
+    for dead in [0, 1] {
+        let mut world = two_disks();
+        kill(&mut world, dead);
+        assert_eq!(world.write(MIRROR, 1400, filled(9)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (both, anchor) = images(world);
+        let mut world = mount_some(both, anchor).unwrap();
+        let geometry = world.pool.superblock().geometry(dead).unwrap();
+        let at = (0..2).map(|copy| world.pool.locate(MIRROR, 200, copy).unwrap()).find(|at| at.0 == dead).unwrap();
+        let leaf = geometry.entry_leaf(at.1 - geometry.data_start);
+        let places = [0, 1].map(|place| geometry.tree_block(0, leaf, place));
+        // Its leaf cannot be read for a moment, and in that moment the block is written.
+        world.pool.member_mut(dead).bad_blocks.extend(places);
+        assert_eq!(world.write(MIRROR, 200, filled(4)), Status::Ok);
+        world.pool.member_mut(dead).bad_blocks.clear();
+        world.settle();
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.read(MIRROR, 200, 1), (Status::Ok, filled(4)), "disk {dead}");
+        let (both, anchor) = images(world);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 200, 1), (Status::Ok, filled(4)), "disk {dead}");
+        world.settle();
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 0);
+    }
+}
+
+#[test]
+fn a_mirrored_extent_of_which_the_log_kept_one_copy_gets_the_other() {
+    let mut world = two_disks();
+    assert_eq!(world.create("new", Layout::Mirrored, 100, Suite::Aes128Gcm), Status::Ok);
+    assert_eq!(world.write(LINEAR, 0, filled(1).repeat(125)), Status::Ok);
+    assert_eq!(world.run(LINEAR, Operation::Sync), Status::Ok);
+    // 125 statements, then the assignments of both copies: they lie in two records.
+    world.post(LINEAR, Operation::Zero { block: 0, blocks: 125 });
+    assert_eq!(world.write(3, 0, filled(5)), Status::Ok);
+    let (mut both, anchor) = images(world);
+    let record = |image: &[u8], block: usize| {
+        let bytes = &image[block * BLOCK_BYTES..][..BLOCK_BYTES];
+        (bytes.starts_with(b"SVLG") && bytes[4] == 126).then(|| u64::from_le_bytes(bytes[8..16].try_into().unwrap()))
+    };
+    let full = (8..72).filter_map(|block| Some((record(&both[0], block)?, block))).max().unwrap().1;
+    for image in &mut both {
+        image[(full + 1) * BLOCK_BYTES..][..BLOCK_BYTES].fill(0);
+    }
+    let (mut world, _) = World::mount(both, anchor).unwrap();
+    assert!(world.pool.locate(3, 0, 0).is_some() && world.pool.locate(3, 0, 1).is_none(), "the scene is set");
+    assert_eq!(world.write(3, 1, filled(6)), Status::Ok);
+    world.settle();
+    assert!(world.pool.locate(3, 0, 1).is_some());
+    assert_eq!(world.run(3, Operation::Sync), Status::Ok);
+    assert_eq!(world.pool.superblock().stale, 0);
+    for dead in [0, 1] {
+        let (both, anchor) = (world.pool.member(0).cut(|_| true), world.pool.member(1).cut(|_| true));
+        let snapshot = RamAnchor::with(world.pool.anchor().snapshot());
+        let alone = if dead == 0 { anchor } else { both };
+        let mut alone = mount_some(vec![alone], snapshot).unwrap();
+        assert_eq!(alone.read(3, 0, 2), (Status::Ok, [filled(0), filled(6)].concat()), "without disk {dead}");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_to_be_written_during_the_mount_is_given_up() {
+    for dying in [0, 1] {
+        let (both, anchor) = images(two_disks());
+        let mut disks: Vec<RamDisk> = both.into_iter().map(|image| RamDisk::new(image, BUFFERS, 7)).collect();
+        disks[dying].bad_flush = true;
+        let options = Options { degraded: true, ..options() };
+        let pool = mount(disks, anchor, &root(), random(), &options, || true).unwrap().0;
+        let mut world = World::with(pool);
+        assert!(world.events().contains(&Event::MemberLost { member: dying }));
+        assert_eq!(world.write(MIRROR, 0, filled(3)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (mut world, _) = world.restart();
+        assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(3), filled(1)].concat()));
     }
 }
