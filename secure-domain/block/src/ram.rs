@@ -38,6 +38,8 @@ pub struct RamDisk {
     pub credit: usize,
     /// Blocks whose reads and writes fail.
     pub bad_blocks: BTreeSet<u64>,
+    /// Blocks to which writes happen, and are answered with an error.
+    pub bad_answers: BTreeSet<u64>,
     /// Whether flushes fail.
     pub bad_flush: bool,
     /// Blocks in the order in which writes to them completed.
@@ -63,6 +65,7 @@ impl RamDisk {
             seed,
             credit: usize::MAX,
             bad_blocks: BTreeSet::new(),
+            bad_answers: BTreeSet::new(),
             bad_flush: false,
             writes: Vec::new(),
             flushes: 0,
@@ -126,6 +129,9 @@ impl RamDisk {
             self.image[range].copy_from_slice(&self.buffers[held]);
             self.unflushed.extend(block..block + blocks as u64);
             self.writes.extend(block..block + blocks as u64);
+            if (block..block + blocks as u64).any(|block| self.bad_answers.contains(&block)) {
+                return Err(Error::Io);
+            }
         }
         Ok(())
     }

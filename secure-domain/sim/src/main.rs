@@ -84,7 +84,8 @@ fn short_histories(arguments: &Arguments, threads: usize) -> Result<String, Stri
 
 fn worlds(arguments: &Arguments, threads: usize) -> Result<String, String> {
     let faults = arguments.fault.as_ref().map(|faults| faults.0.clone());
-    let campaign = Campaign { seed: arguments.seed, operations: arguments.ops, faults, losses: arguments.losses, threads };
+    let campaign =
+        Campaign { seed: arguments.seed, operations: arguments.ops, faults, losses: arguments.losses, threads };
     let tally = campaign::run(&campaign, &|_| {}).map_err(|failure| failure.to_string())?;
     Ok(format!("seed {}\n{tally}", arguments.seed))
 }

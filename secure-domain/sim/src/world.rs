@@ -41,6 +41,9 @@ use crate::{
 /// What the engine did that it must not: one sentence.
 pub type Verdict = Result<(), String>;
 
+/// What is judged.
+type Engine = Pool<SimDisk, SimAnchor>;
+
 /// What happened, line by line.
 pub type Notes = Rc<RefCell<Vec<String>>>;
 
@@ -70,8 +73,6 @@ pub struct Known {
     names: Vec<String>,
     /// The sizes that it may have.
     sizes: Vec<u64>,
-    /// A disk failed while the volume was being resealed: it can have failed to rewrite any block.
-    shaken: bool,
     /// Its deletion was asked for.
     going: bool,
     /// Its deletion was confirmed.
@@ -141,7 +142,7 @@ pub struct World {
     pub tally: Tally,
     /// What happens is noted here.
     pub trace: Option<Notes>,
-    engine: Option<Pool<SimDisk, SimAnchor>>,
+    engine: Option<Engine>,
     payloads: Payloads,
     asked: BTreeMap<u32, Asked>,
     commanded: Option<Commanded>,
@@ -162,7 +163,6 @@ pub struct World {
     /// The anchor has refused since the mount, or a disk has told of a fault.
     troubled: bool,
     faults_at_mount: u64,
-    faults_seen: u64,
     /// The pool is the adversary's copy.
     is_copy: bool,
     /// The world believes its disks, whatever they do: for tests of its judgement.
@@ -232,7 +232,6 @@ impl World {
             crashed: None,
             troubled: false,
             faults_at_mount: 0,
-            faults_seen: 0,
             is_copy: false,
             gullible: false,
             config,
@@ -269,8 +268,7 @@ impl World {
     fn attached(&self) -> Vec<SimDisk> {
         self.disks.iter().for_each(|disk| disk.give(usize::MAX));
         self.store.give(usize::MAX);
-        let mut members: Vec<SimDisk> =
-            self.disks.iter().filter(|disk| !disk.is_lost()).map(Disk::attach).collect();
+        let mut members: Vec<SimDisk> = self.disks.iter().filter(|disk| !disk.is_lost()).map(Disk::attach).collect();
         // A pool finds its members in whatever order they are given.
         let first = self.power.boundaries() as usize % members.len().max(1);
         members.rotate_left(first);
@@ -417,9 +415,6 @@ impl World {
     fn take_answers(&mut self) -> Verdict {
         let faults = self.honest_faults();
         self.troubled |= faults > self.faults_at_mount;
-        if std::mem::replace(&mut self.faults_seen, faults) < faults {
-            self.shake();
-        }
         while let Some(event) = self.engine.as_mut().and_then(Pool::next_event) {
             self.note(|| format!("  event: {event}"));
             self.count_event(&event);
@@ -444,12 +439,6 @@ impl World {
     fn note_oldest(&mut self) {
         let oldest = self.asked.values().map(|asked| asked.submitted).min().unwrap_or(Time::MAX);
         self.volumes.values_mut().for_each(|known| known.model.under_way_since(oldest));
-    }
-
-    fn shake(&mut self) {
-        let infos = self.engine.iter().flat_map(|engine| engine.volumes());
-        let shaken: Vec<u32> = infos.filter(|info| info.resealing.is_some()).map(|info| info.number).collect();
-        shaken.into_iter().for_each(|volume| self.change(volume, |known| known.shaken = true));
     }
 
     fn take_advances(&mut self) {

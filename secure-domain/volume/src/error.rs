@@ -128,7 +128,8 @@ pub enum Error {
     },
     /// The crypto module refuses.
     Module(crypto::Error),
-    /// The cache that the options allow is smaller than the log of this pool may need.
+    /// The cache that the options allow is smaller than the log of this pool needs: it was written with a larger one. A mount with
+    /// `need` blocks serves it, and empties the log.
     CacheTooSmall {
         /// Blocks that the options allow.
         have: usize,
@@ -219,7 +220,7 @@ impl core::fmt::Display for Error {
             }
             Error::Module(error) => write!(f, "crypto module: {error}"),
             Error::CacheTooSmall { have, need } => {
-                write!(f, "a cache of {have} blocks is too small: {need} are needed")
+                write!(f, "a cache of {have} blocks is too small for what the log says: {need} are enough")
             }
             Error::VersionsExhausted => write!(f, "all versions of this pool are used up"),
             Error::NoRandom => write!(f, "no random bytes could be had"),

@@ -83,7 +83,10 @@ impl World {
                 // It may have happened or not; the next mount tells.
                 self.tally.excused += 1;
                 let full = status == Status::NoSpace && self.is_full();
-                if self.troubled && !self.is_safe() || self.is_tainted() || full || matches!(command, Command::Scrub) && self.has_unsure()
+                if self.troubled && !self.is_safe()
+                    || self.is_tainted()
+                    || full
+                    || matches!(command, Command::Scrub) && self.has_unsure()
                 {
                     return Ok(());
                 }
@@ -94,8 +97,7 @@ impl World {
 
     pub(super) fn has_unsure(&self) -> bool {
         let mut models = self.volumes.values().map(|known| &known.model);
-        self.volumes.values().any(|known| known.shaken)
-            || models.any(|model| model.touched().any(|block| model.block(block).is_unsure(View::Durable)))
+        models.any(|model| model.touched().any(|block| model.block(block).is_unsure(View::Durable)))
     }
 
     /// A refused command has changed nothing.
@@ -138,7 +140,6 @@ impl World {
             layout,
             names: vec![name],
             sizes: vec![blocks],
-            shaken: false,
             going: false,
             gone: false,
         };

@@ -97,7 +97,6 @@ impl World {
             crashed: None,
             troubled: self.troubled,
             faults_at_mount: self.faults_at_mount,
-            faults_seen: self.faults_seen,
             is_copy: false,
             gullible: self.gullible,
             config: self.config.clone(),

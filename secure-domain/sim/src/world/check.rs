@@ -131,8 +131,7 @@ impl World {
             }
             bad += 1;
             let troubled = self.honest_faults() > self.faults_at_mount || self.is_bereft();
-            let unsure =
-                self.volumes[&volume].model.block(block).is_unsure(View::Durable) || self.volumes[&volume].shaken;
+            let unsure = self.volumes[&volume].model.block(block).is_unsure(View::Durable);
             let excused = (self.is_tainted() || troubled) && !self.is_protected(volume);
             if excused || unsure {
                 let (view, now) = (self.view_of_mount(volume), self.power.now());

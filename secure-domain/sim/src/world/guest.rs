@@ -2,7 +2,7 @@
 
 use volume::{Done, Layout, Operation, Status};
 
-use super::{Asked, Trust, Verdict, World};
+use super::{Asked, Engine, Trust, Verdict, World};
 use crate::{model::View, payload::Delivered, power::Time, step::Ask};
 
 impl World {
@@ -162,7 +162,7 @@ impl World {
             Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
             _ if self.is_tainted() || struck || self.is_bereft() => true,
             _ if status == Status::NoSpace => self.is_full() || self.troubled,
-            Ask::Read(block, blocks) => self.volumes[&asked.volume].shaken || touches_unsure(block, blocks),
+            Ask::Read(block, blocks) => self.is_resealing_cut_off(asked.volume) || touches_unsure(block, blocks),
             _ => self.troubled,
         };
         if excused {
@@ -175,6 +175,15 @@ impl World {
     pub(super) fn is_protected(&self, volume: u32) -> bool {
         let mirrored = self.volumes.get(&volume).is_some_and(|known| known.layout == Layout::Mirrored);
         mirrored && self.config.faulty_member.is_some() && self.trust == Trust::Sound
+    }
+
+    /// Whether a block of the volume may have been sealed anew on the disk and not in memory, until the next mount: writes stopped
+    /// meanwhile.
+    fn is_resealing_cut_off(&self, volume: u32) -> bool {
+        let resealing = |engine: &Engine| {
+            engine.is_read_only() && engine.volumes().any(|info| info.number == volume && info.resealing.is_some())
+        };
+        self.engine.as_ref().is_some_and(resealing)
     }
 
     /// Whether some member has no free extent left.

@@ -4,7 +4,7 @@
 //! even fail. Of the others only what lies on that member may fail, and what it held is there when it is back, unless another disk is
 //! in its place: then it is unreadable, and never old.
 
-use volume::{Error, Event, Layout};
+use volume::{Command, Error, Event, Layout};
 
 use super::{Mounted, Verdict, World};
 use crate::{
@@ -148,6 +148,9 @@ impl World {
             return Err(format!("a member that is back does not catch up: {stale:#x}, {behind:#x}"));
         }
         if self.disks.len() == 2 && self.is_safe() && behind == 0 {
+            // A copy that could not be written is known to be bad when it is read.
+            self.command(Command::Scrub);
+            self.drain()?;
             self.lose_power(1);
             self.disks[1 - victim].lose(true);
             return match self.mount()? {

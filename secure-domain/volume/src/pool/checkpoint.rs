@@ -112,13 +112,20 @@ impl Checkpoint {
 
     /// Whether the superblock that may be on its way calls `member` stale.
     pub(super) fn will_mark(&self, member: usize) -> bool {
-        let decided = matches!(self.phase, Phase::Superblock | Phase::SuperblockFlush);
-        !decided || self.next.stale & 1 << member != 0
+        !self.is_decided() || self.next.stale & 1 << member != 0
     }
 
-    /// A member is lost: its tree stays what it is in the last superblock.
+    /// Whether the trees of the running checkpoint are durable, and its superblock is on its way.
+    fn is_decided(&self) -> bool {
+        matches!(self.phase, Phase::Superblock | Phase::SuperblockFlush)
+    }
+
+    /// A member is lost: its tree stays what it is in the last superblock, unless it is durable for the next one already. That one
+    /// may be on other members, and says that the log begins behind what the tree holds.
     pub(super) fn lose_member(&mut self, member: usize, root: Slot) {
-        self.next.roots[member] = root;
+        if !self.is_decided() {
+            self.next.roots[member] = root;
+        }
     }
 
     /// The request is answered when what is durable now is in the trees, and anchored.

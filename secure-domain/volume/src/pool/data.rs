@@ -74,7 +74,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// Whether a write that failed is tried again: nobody asked for it who could be told, and what it was to replace may be lost.
+    /// Whether a write that failed is tried again: nobody asked for it who could be told.
     pub(super) fn retries(&self, index: usize) -> bool {
         let run = self.runs.get(index);
         let lost = run.places().iter().any(|place| self.is_lost(place.physical.member));
@@ -112,6 +112,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let good = (0..run.copies).any(is_good);
         if good {
             self.change_entries(index);
+        } else if run.purpose == Purpose::Reseal {
+            // What was to be replaced was flushed long ago, and either may lie there now: the log keeps both for the next mount to see.
+            self.stop_writes();
         } else {
             self.fail(request, Status::IoError);
             self.take_back(index);

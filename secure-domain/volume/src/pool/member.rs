@@ -132,7 +132,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Whether the copy of a volume at `member` can be read: one of several only where none can have missed anything.
     pub(super) fn is_readable(&self, volume: usize, member: usize) -> bool {
-        !self.is_dead(member) && !(self.volume(volume).copies() > 1 && self.is_lost(member))
+        let believed = self.volume(volume).copies() == 1 || !self.is_lost(member);
+        believed && !self.is_dead(member)
     }
 
     /// Whether what `member` holds may be older than its mirror.

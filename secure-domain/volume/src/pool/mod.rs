@@ -32,7 +32,9 @@ mod place;
 mod read;
 mod recover;
 mod request;
+mod resolve;
 mod resync;
+mod scan;
 mod tree;
 mod volumes;
 mod wait;
@@ -97,6 +99,8 @@ pub struct Pool<D, A> {
     anchoring: Anchoring<A>,
     /// As on the disk.
     superblock: Superblock,
+    /// Leaves that replaying the log of the last mount may change.
+    replay_limit: u64,
     /// Nothing may be written: asked for, or by an unknown feature, or because metadata could not be written.
     stopped: bool,
     halt: Halt,

@@ -35,8 +35,9 @@ use super::{
     log::Log,
     member::{Disk, Member},
     place::{MAX_COPIES, MAX_RUNS, Runs},
-    recover::{Scan, demand, judge, scan},
+    recover::Replayed,
     request::Requests,
+    scan::{Scan, demand, judge, scan},
     wait::{Action, advance_anchor, perform},
     walker::Walker,
 };
@@ -211,9 +212,9 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     let geometries: Vec<Geometry> = (0..devices.len()).filter_map(|member| superblock.geometry(member)).collect();
     let have = options.cache_blocks;
     let limit = dirty_limit(&geometries, have as u64);
-    let need = cache_need(&geometries, u64::from(superblock.dirty_limit).max(MIN_DIRTY)) as usize;
-    if limit == 0 || need > have {
-        return Err(Error::CacheTooSmall { have, need });
+    let replay_limit = u64::from(superblock.dirty_limit);
+    if limit == 0 {
+        return Err(Error::CacheTooSmall { have, need: cache_need(&geometries, MIN_DIRTY) as usize });
     }
     (superblock.dirty_limit, superblock.uncovered_limit) = (limit as u32, UNCOVERED_LIMIT);
     let tree_blocks: u64 = geometries.iter().map(Geometry::tree_blocks).sum();
@@ -242,6 +243,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         log: Log::new(&superblock, found.head, found.position, buffers),
         checkpoint: Checkpoint::new(&superblock),
         superblock,
+        replay_limit,
         stopped: false,
         halt: Halt::default(),
         cache: Cache::new(tree_blocks as usize, have),
@@ -270,7 +272,8 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     for member in (0..pool.members.len()).filter(|member| pool.members[*member].lost).collect::<Vec<_>>() {
         pool.report(Event::MemberLost { member });
     }
-    for disk in (0..pool.given.len()).filter(|disk| matches!(pool.given[*disk], Seat::Stranger(_))).collect::<Vec<_>>() {
+    for disk in (0..pool.given.len()).filter(|disk| matches!(pool.given[*disk], Seat::Stranger(_))).collect::<Vec<_>>()
+    {
         pool.report(Event::NoMember { disk });
     }
     for (member, block) in damaged {
@@ -291,6 +294,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return Ok(recovery);
         }
         self.can_begin_without(&mut replayed)?;
+        self.fits_cache(&replayed)?;
         self.begin_incarnation(found, idle)?;
         self.resolve(replayed.candidates, &mut recovery, true, idle)?;
         self.wait_for_checkpoint(idle)?;
@@ -298,6 +302,24 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.serving = true;
         self.begin_resync();
         Ok(recovery)
+    }
+
+    /// Whether what recovery has still to change fits into the cache beside what it has changed. If not, nothing was written yet.
+    fn fits_cache(&self, replayed: &Replayed) -> Result<(), Error> {
+        let geometries: Vec<Geometry> = self.members.iter().map(|member| member.geometry).collect();
+        let dirty = self.cache.touched() + replayed.leaves(&geometries);
+        if cache_need(&geometries, dirty as u64) > self.options.cache_blocks as u64 {
+            Err(self.too_small())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The cache is too small for what the log says: how large it has to be for anything that this log can say.
+    pub(super) fn too_small(&self) -> Error {
+        let geometries: Vec<Geometry> = self.members.iter().map(|member| member.geometry).collect();
+        let need = cache_need(&geometries, self.replay_limit.max(MIN_DIRTY)) as usize;
+        Error::CacheTooSmall { have: self.options.cache_blocks, need }
     }
 
     /// Anchors that a new incarnation begins where the log ends, and reserves versions for it.

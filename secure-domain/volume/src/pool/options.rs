@@ -45,7 +45,7 @@ impl Default for Options {
 /// What a new pool shall be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FormatOptions {
-    /// Blocks of the log; without it 1/256 of the smallest metadata member, 64 to 16,384.
+    /// Blocks of the log; without it 1/320 of the smallest metadata member, 64 to 16,384.
     pub log_blocks: Option<u64>,
     /// The members promise no more than that 512-byte sectors are written whole: sealed blocks go through the log too.
     pub torn_sectors: bool,

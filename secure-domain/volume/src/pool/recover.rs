@@ -1,237 +1,40 @@
-//! Recovery: how far the log goes, whether the anchor believes it, and what it says.
+//! Recovery: the tables, and what the log says beyond them.
 
 use alloc::vec::Vec;
 
 use anchor::MonotonicStore;
-use block::{BlockDevice, Buffer, MAX_REQUEST_BLOCKS};
-use crypto::module::MacKey;
+use block::BlockDevice;
 
 use super::{
-    NAMED_BLOCKS, Pool, Recovery,
+    Pool, Recovery,
     member::Disk,
-    place::{MAX_COPIES, Place},
+    place::MAX_COPIES,
+    scan::{Scan, Walk},
     volumes::{Physical, Volume},
-    wait::{Action, perform},
 };
 use crate::{
-    BLOCK_BYTES, Error,
+    Error,
     record::{
-        EXTENT_BLOCKS, LogPoint,
-        anchored::Anchored,
+        EXTENT_BLOCKS,
         catalog::{RECORD_BYTES, RECORDS_PER_LEAF, VolumeRecord},
         entry::Entry,
-        geometry::{CATALOG_LEAVES, METADATA_MEMBERS, RING_BLOCKS},
+        geometry::{CATALOG_LEAVES, Geometry, METADATA_MEMBERS},
         log::{self, Address, Head, LogEntry, Statement},
         node::{FAN_OUT, Position, Slot},
-        superblock::Superblock,
     },
     seal::Sealer,
 };
 
-/// Times that a block which may be old or new is read before it counts as unreadable.
-const MAX_READS: u32 = 8;
-
-/// Times that a leaf of an extent table is read before it counts as unreadable.
+/// Times that what a mount depends on is read before it counts as unreadable.
 const TABLE_READS: u32 = 16;
-
-/// What the anchor demands of the log.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Demand {
-    /// The point that the log must contain; `None`: the superblock is beyond it.
-    point: Option<LogPoint>,
-    /// Whether the log ends there, for us: what follows was given up by the mount that began there, and had not been seen by it
-    /// (the log of a member that was away goes on, or it is a branch of history).
-    ends_there: bool,
-}
-
-/// What a scan of the log found.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Scan {
-    /// The last record.
-    pub(super) head: LogPoint,
-    /// Block of the log behind it.
-    pub(super) position: u64,
-    /// The data of every record up to this one is durable.
-    covered: u64,
-    records: u64,
-    /// The demanded point, and the superblock's, were met.
-    demand_met: bool,
-    required_met: bool,
-    /// A record names a checkpoint that is newer than the superblock.
-    newer_checkpoint: bool,
-}
-
-/// Which part of the disk's history the anchor believes.
-pub(super) fn demand(superblock: &Superblock, anchored: &Anchored) -> Result<Demand, Error> {
-    let (disk, anchor) = (superblock.incarnation, anchored.incarnation);
-    if disk > anchor {
-        return Err(Error::AnchorOlder { disk, anchor });
-    }
-    if disk < anchor {
-        // A mount was cut off before its first superblock: the disk is exactly where that incarnation began. Later
-        // states of it were anchored or not; if one was, the disk is older.
-        if anchored.head != anchored.base {
-            return Err(rolled_back(superblock, superblock.log_start.seq, anchored));
-        }
-        return Ok(Demand { point: Some(anchored.base), ends_there: true });
-    }
-    let beyond = superblock.log_start.seq > anchored.head.seq;
-    Ok(Demand { point: (!beyond).then_some(anchored.head), ends_there: false })
-}
-
-/// Whether the log reaches what superblock and anchor demand.
-pub(super) fn judge(superblock: &Superblock, anchored: &Anchored, demand: &Demand, found: &Scan) -> Result<(), Error> {
-    if demand.point.is_some() && !found.demand_met || found.newer_checkpoint {
-        return Err(rolled_back(superblock, found.head.seq, anchored));
-    }
-    if !found.required_met {
-        return Err(Error::LogTruncated { found: found.head.seq, required: superblock.log_required.seq });
-    }
-    Ok(())
-}
-
-fn rolled_back(superblock: &Superblock, seq: u64, anchored: &Anchored) -> Error {
-    Error::RolledBack { disk: (superblock.incarnation, seq), anchor: (anchored.incarnation, anchored.head.seq) }
-}
-
-/// Reads the log of a member a stretch at a time.
-struct Window {
-    bytes: Vec<u8>,
-    start: u64,
-}
-
-impl Window {
-    /// Block `position` of the log, or `None` if it cannot be read.
-    fn block<D: BlockDevice>(
-        &mut self,
-        disk: &mut D,
-        member: usize,
-        position: u64,
-        log_blocks: u64,
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<Option<&[u8]>, Error> {
-        let held = (self.bytes.len() / BLOCK_BYTES) as u64;
-        if !(self.start..self.start + held).contains(&position) {
-            self.bytes.clear();
-            self.start = position;
-            let most = (log_blocks - position).min(MAX_REQUEST_BLOCKS as u64) as usize;
-            for blocks in [most, 1] {
-                match perform(disk, member, RING_BLOCKS + position, Action::Read(blocks), idle) {
-                    Ok(Some(buffer)) => {
-                        let take = buffer.blocks().min(blocks) * BLOCK_BYTES;
-                        self.bytes.extend_from_slice(&disk.bytes(&buffer)[..take]);
-                        disk.release(buffer);
-                        break;
-                    }
-                    // A bad block further on must not hide this one.
-                    Ok(None) | Err(Error::Disk { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        let at = (position - self.start) as usize * BLOCK_BYTES;
-        Ok(self.bytes.get(at..at + BLOCK_BYTES))
-    }
-}
-
-/// Goes through the log from the superblock's start as far as its chain verifies. Bounded: no block is looked at twice.
-pub(super) fn scan<D: BlockDevice>(
-    disks: &mut [Disk<D>],
-    superblock: &Superblock,
-    key: &MacKey,
-    demand: &Demand,
-    idle: &mut impl FnMut() -> bool,
-) -> Result<Scan, Error> {
-    let mut disks: Vec<&mut Disk<D>> = disks.iter_mut().collect();
-    let mut walk = Walk::new(superblock);
-    let mut found = Scan {
-        head: superblock.log_start,
-        position: superblock.log_position,
-        covered: superblock.log_start.seq,
-        records: 0,
-        demand_met: demand.point == Some(superblock.log_start),
-        required_met: superblock.log_required == superblock.log_start,
-        newer_checkpoint: false,
-    };
-    while !(demand.ends_there && found.demand_met) {
-        let Some((head, _)) = walk.next(&mut disks, superblock, key, idle)? else { break };
-        // The difference of two numbers that are close to each other, whatever their high bits.
-        found.newer_checkpoint |= (head.checkpoint.wrapping_sub(superblock.checkpoint as u16) as i16) > 0;
-        found.head = walk.point;
-        found.position = walk.position;
-        found.covered = found.covered.max(head.covered);
-        found.records += 1;
-        found.demand_met |= demand.point == Some(walk.point);
-        found.required_met |= superblock.log_required == walk.point;
-    }
-    Ok(found)
-}
-
-/// A way along the log.
-struct Walk {
-    windows: [Window; METADATA_MEMBERS],
-    /// The record behind which it stands, and the block of the log there.
-    point: LogPoint,
-    position: u64,
-    /// Blocks that were not looked at.
-    left: u64,
-}
-
-impl Walk {
-    fn new(superblock: &Superblock) -> Walk {
-        Walk {
-            windows: [(); METADATA_MEMBERS].map(|()| Window { bytes: Vec::new(), start: 0 }),
-            point: superblock.log_start,
-            position: superblock.log_position,
-            left: superblock.log_blocks,
-        }
-    }
-
-    /// The next record, from the first member that has it; `None` behind the last.
-    fn next<D: BlockDevice>(
-        &mut self,
-        disks: &mut [&mut Disk<D>],
-        superblock: &Superblock,
-        key: &MacKey,
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<Option<(Head, [u8; BLOCK_BYTES])>, Error> {
-        let mut unread = None;
-        if self.left == 0 {
-            return Ok(None);
-        }
-        for (member, (disk, window)) in disks.iter_mut().zip(&mut self.windows).enumerate() {
-            if disk.is_gone() {
-                continue;
-            }
-            let Some(block) = window.block(*disk, member, self.position, superblock.log_blocks, idle)? else {
-                unread = Some(Error::Disk { member, block: RING_BLOCKS + self.position, error: block::Error::Io });
-                continue;
-            };
-            let Some((head, point)) = log::open(key, &self.point, block).map_err(Error::Module)? else { continue };
-            let blocks = 1 + head.data_blocks as u64;
-            // A member that was away may have gone on from here in an incarnation that ended.
-            if head.incarnation != superblock.incarnation || blocks > self.left {
-                continue;
-            }
-            let mut bytes = [0; BLOCK_BYTES];
-            bytes.copy_from_slice(block);
-            self.left -= blocks;
-            self.point = point;
-            self.position = (self.position + blocks) % superblock.log_blocks;
-            return Ok(Some((head, bytes)));
-        }
-        // A log whose next block cannot be read may go on: that is not for us to guess.
-        unread.map_or(Ok(None), Err)
-    }
-}
 
 /// A statement about a block that may or may not have reached its disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    address: Address,
-    entry: Entry,
+    pub(super) address: Address,
+    pub(super) entry: Entry,
     /// Block of the log that holds the data, if the log does.
-    data: Option<u64>,
+    pub(super) data: Option<u64>,
 }
 
 /// What going through the log again has found.
@@ -246,6 +49,20 @@ pub(super) struct Replayed {
     needed: bool,
 }
 
+impl Replayed {
+    /// Leaves that the candidates lie in.
+    pub(super) fn leaves(&self, geometries: &[Geometry]) -> usize {
+        let leaf = |candidate: &Candidate| {
+            let Address { member, block } = candidate.address;
+            geometries.get(usize::from(member)).map(|geometry| (member, geometry.entry_leaf(block)))
+        };
+        let mut leaves: Vec<_> = self.candidates.iter().filter_map(leaf).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        leaves.len()
+    }
+}
+
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Reads catalogs, keys and extent tables.
     pub(super) fn load_tables(&mut self, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
@@ -256,14 +73,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.count_old_epochs();
         for member in (0..self.members.len()).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
             for leaf in 0..self.members[member].geometry.extent_leaves {
-                let mut loaded = self.load_extents(member, leaf, idle);
-                // Without it much is an error until the next mount, so it is asked for a few times.
-                for _ in 1..TABLE_READS {
-                    if matches!(loaded, Err(Error::Disk { .. })) {
-                        loaded = self.load_extents(member, leaf, idle);
-                    }
-                }
-                match loaded {
+                match self.load_extents(member, leaf, idle) {
                     Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_extents(member, leaf),
                     loaded => loaded?,
                 }
@@ -291,12 +101,24 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             if !self.options.degraded || self.is_lost(member) {
                 continue;
             }
-            match self.wait_for_tree(Position { member: member as u8, level: 1, index: 0 }, idle) {
+            let top = Position { member: member as u8, level: 1, index: 0 };
+            match self.insist_on_tree(top, idle) {
                 Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_member(member),
                 found => drop(found?),
             }
         }
         Ok(())
+    }
+
+    /// Cache slot of a tree block without which much is an error until the next mount: it is asked for a few times.
+    fn insist_on_tree(&mut self, position: Position, idle: &mut impl FnMut() -> bool) -> Result<usize, Error> {
+        let mut found = self.wait_for_tree(position, idle);
+        for _ in 1..TABLE_READS {
+            if matches!(found, Err(Error::Disk { .. })) {
+                found = self.wait_for_tree(position, idle);
+            }
+        }
+        found
     }
 
     fn miss_member(&mut self, member: usize) {
@@ -398,7 +220,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn load_extents(&mut self, member: usize, leaf: u64, idle: &mut impl FnMut() -> bool) -> Result<(), Error> {
         let index = self.members[member].geometry.catalog_leaves + leaf;
         let position = Position { member: member as u8, level: 0, index };
-        let slot = self.wait_for_tree(position, idle)?;
+        let slot = self.insist_on_tree(position, idle)?;
         self.pin_parent(position).map_err(|_| self.catalog_error(position))?;
         let error = self.catalog_error(position);
         self.members[member].extents.load(leaf as usize, self.cache.bytes(slot)).map_err(|_| error)
@@ -610,7 +432,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    fn set_leaf_entry(
+    pub(super) fn set_leaf_entry(
         &mut self,
         member: usize,
         block: u64,
@@ -622,171 +444,4 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.cache.set_entry(slot, (block % 128) as usize, &entry.encode());
         Ok(())
     }
-
-    /// Finds out for every block that was being written what it holds. If `repair`, copies that hold something else are rewritten.
-    pub(super) fn resolve(
-        &mut self,
-        candidates: Vec<Candidate>,
-        recovery: &mut Recovery,
-        repair: bool,
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<(), Error> {
-        let mut blocks: Vec<(usize, u64, usize)> = Vec::with_capacity(candidates.len());
-        for (order, candidate) in candidates.iter().enumerate() {
-            let Address { member, block } = candidate.address;
-            let physical = Physical { member: usize::from(member), extent: (block / EXTENT_BLOCKS) as u32 };
-            // Of an extent that was given back meanwhile nothing is left to tell.
-            let Some(owner) = self.members[physical.member].extents.get(physical.extent) else { continue };
-            let Some(slot) = self.find(owner.volume) else { continue };
-            blocks.push((slot, self.volume(slot).block_at(owner.index, block % EXTENT_BLOCKS), order));
-        }
-        blocks.sort_unstable();
-        let mut block = Suspect { options: Vec::new(), volume: 0, block: 0 };
-        for group in blocks.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            block.options.clear();
-            (block.volume, block.block) = (group[0].0, group[0].1);
-            block.options.extend(group.iter().rev().map(|&(_, _, order)| candidates[order]));
-            self.resolve_block(&mut block, recovery, repair, idle)?;
-        }
-        Ok(())
-    }
-
-    fn resolve_block(
-        &mut self,
-        suspect: &mut Suspect,
-        recovery: &mut Recovery,
-        repair: bool,
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<(), Error> {
-        recovery.examined += 1;
-        let spot = self.volume(suspect.volume).spot(suspect.block);
-        let copies = self.volume(suspect.volume).copies();
-        let (mut places, mut before) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        let newest = suspect.options[0].entry;
-        for copy in 0..copies {
-            let Some(at) = self.volume(suspect.volume).physical(spot.extent, copy) else { continue };
-            if self.is_lost(at.member) {
-                continue;
-            }
-            let block = u64::from(at.extent) * EXTENT_BLOCKS + spot.within;
-            let index = self.members[at.member].geometry.entry_leaf(block);
-            let slot = self.wait_for_tree(Position { member: at.member as u8, level: 0, index }, idle)?;
-            let entry = self.entry_at(&Place::new(at, spot.within, slot), 0).unwrap_or(Entry::Blank);
-            let address = Address { member: at.member as u8, block };
-            before.push(Candidate { address, entry, data: None });
-            places.push((at, block));
-        }
-        // A copy that is behind is no candidate: what it holds was overwritten elsewhere.
-        suspect.options.extend(before.into_iter().max_by_key(|candidate| candidate.entry.version()));
-        for option in 0..suspect.options.len() {
-            let candidate = suspect.options[option];
-            let Some(good) = self.holds(suspect, &candidate, &places, idle)? else { continue };
-            *(if candidate.entry == newest { &mut recovery.new } else { &mut recovery.old }) += 1;
-            return self.settle_block(suspect, &candidate, &places, good, recovery, repair, idle);
-        }
-        recovery.bad += 1;
-        if recovery.bad_blocks.len() < NAMED_BLOCKS {
-            recovery.bad_blocks.push((self.volume(suspect.volume).record.number, suspect.block));
-        }
-        for (at, block) in places {
-            self.set_leaf_entry(at.member, block, &newest, idle)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the block is as the candidate says: `None` it is not; `Some(None)` it is zeros; `Some(Some(..))` these sealed bytes are
-    /// what it holds, in some copy or in the log.
-    #[allow(clippy::type_complexity)]
-    fn holds(
-        &mut self,
-        suspect: &Suspect,
-        candidate: &Candidate,
-        places: &[(Physical, u64)],
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<Option<Option<[u8; BLOCK_BYTES]>>, Error> {
-        let Entry::Sealed { version, .. } = candidate.entry else { return Ok(Some(None)) };
-        let assigned = places.iter().map(|(at, _)| self.members[at.member].extents.version(at.extent)).min();
-        if assigned.is_some_and(|assigned| version < assigned) {
-            return Ok(Some(None));
-        }
-        for (at, block) in places {
-            let disk_block = self.members[at.member].geometry.data_start + block;
-            if let Some(bytes) = self.read_opening(suspect, &candidate.entry, at.member, disk_block, idle)? {
-                return Ok(Some(Some(bytes)));
-            }
-        }
-        let Some(position) = candidate.data else { return Ok(None) };
-        for member in (0..self.members.len().min(METADATA_MEMBERS)).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
-            if let Some(bytes) = self.read_opening(suspect, &candidate.entry, member, RING_BLOCKS + position, idle)? {
-                return Ok(Some(Some(bytes)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The block of the disk, if it opens with this entry; one that cannot be read does not.
-    fn read_opening(
-        &mut self,
-        suspect: &Suspect,
-        entry: &Entry,
-        member: usize,
-        block: u64,
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<Option<[u8; BLOCK_BYTES]>, Error> {
-        let Entry::Sealed { version, epoch, tag } = *entry else { return Ok(None) };
-        let device = &mut self.members[member].device;
-        let mut buffer: Option<Buffer> = None;
-        for _ in 0..MAX_READS {
-            match perform(device, member, block, Action::Read(1), idle) {
-                Ok(found) => buffer = found,
-                // What is concluded from a block that cannot be read may be wrong: it is asked for a few times.
-                Err(Error::Disk { .. }) => continue,
-                Err(error) => return Err(error),
-            }
-            break;
-        }
-        let Some(buffer) = buffer else { return Ok(None) };
-        let mut sealed = [[0; BLOCK_BYTES]];
-        sealed[0].copy_from_slice(device.bytes(&buffer));
-        device.release(buffer);
-        let Some(sealer) = self.volume(suspect.volume).sealer_of(epoch) else { return Ok(None) };
-        let (mut plain, mut good) = ([[0; BLOCK_BYTES]], [false]);
-        let (nonces, aads) = ([sealer.nonce(version)], [sealer.aad(suspect.block)]);
-        sealer.open(&nonces, &aads, &sealed, &mut plain, &[tag], &mut good).map_err(Error::Module)?;
-        Ok(good[0].then_some(sealed[0]))
-    }
-
-    /// Every copy of the block gets the entry; those that do not hold it get the bytes too.
-    #[allow(clippy::too_many_arguments)]
-    fn settle_block(
-        &mut self,
-        suspect: &Suspect,
-        candidate: &Candidate,
-        places: &[(Physical, u64)],
-        good: Option<[u8; BLOCK_BYTES]>,
-        recovery: &mut Recovery,
-        repair: bool,
-        idle: &mut impl FnMut() -> bool,
-    ) -> Result<(), Error> {
-        for (at, block) in places {
-            self.set_leaf_entry(at.member, *block, &candidate.entry, idle)?;
-            let Some(good) = &good else { continue };
-            let disk_block = self.members[at.member].geometry.data_start + block;
-            let held = self.read_opening(suspect, &candidate.entry, at.member, disk_block, idle)?.is_some();
-            if !held && repair {
-                let device = &mut self.members[at.member].device;
-                perform(device, at.member, disk_block, Action::Write(good), idle)?;
-                recovery.repaired += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A block that was being written, with what it may hold: newest first, at last what it held before.
-struct Suspect {
-    options: Vec<Candidate>,
-    /// Place of the volume in the catalog.
-    volume: usize,
-    block: u64,
 }

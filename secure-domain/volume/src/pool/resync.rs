@@ -17,10 +17,7 @@ use super::{
     volumes::{Physical, Volume},
     walker::{LEAVES_PER_STEP, Walk},
 };
-use crate::{
-    Event, Layout,
-    record::entry::Entry,
-};
+use crate::{Event, Layout, record::entry::Entry};
 
 /// How two copies of a block differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -121,10 +121,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 Ok(slot) => return Ok(slot),
                 Err(Missing::Damaged) => return Err(self.damage(position)),
                 Err(Missing::Exhausted) if self.jobs.all_free() => {
-                    return Err(Error::CacheTooSmall {
-                        have: self.options.cache_blocks,
-                        need: self.options.cache_blocks + 1,
-                    });
+                    return Err(self.too_small());
                 }
                 Err(_) => self.wait(idle)?,
             }

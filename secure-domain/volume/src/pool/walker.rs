@@ -6,6 +6,7 @@
 //! leaves alone. The old epoch ends with a checkpoint that covers the last block (`command.rs`).
 
 use alloc::collections::VecDeque;
+use core::ops::ControlFlow;
 
 use anchor::MonotonicStore;
 use block::{BlockDevice, MAX_REQUEST_BLOCKS};
@@ -291,7 +292,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let most = if draft.block < self.walker.careful_until { 1 } else { self.log.longest_run(draft.copies) };
         draft.count = draft.count.min(most);
         let member = draft.places[0].physical.member;
-        if !self.leaves_may_change(&draft) || !self.log_has_room(draft.count * draft.copies) || !self.runs.has_room() || !self.can_start(member) {
+        if !self.leaves_may_change(&draft)
+            || !self.log_has_room(draft.count * draft.copies)
+            || !self.runs.has_room()
+            || !self.can_start(member)
+        {
             return;
         }
         let Some(buffers) = self.allocate_buffers(&mut draft) else { return };
@@ -342,54 +347,55 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     fn scrub_step(&mut self, cookie: u32, mut walk: Walk) {
         for _ in 0..LEAVES_PER_STEP {
-            let Some(next) = self.next_of(walk) else {
-                walk = Walk { slot: walk.slot + 1, block: 0, copy: 0 };
-                self.walker.scrubbing = Some((cookie, walk));
-                if walk.slot == self.volumes.len() {
+            let step = match self.next_of(walk) {
+                Some(next) => self.scrub_copy(walk, &next),
+                None if walk.slot + 1 == self.volumes.len() => {
                     self.walker.scrubbing = None;
                     self.done.push_back(Done { volume: POOL, cookie, status: Status::Ok });
                     self.moved = true;
                     return;
                 }
-                continue;
+                None => ControlFlow::Continue(Walk { slot: walk.slot + 1, block: 0, copy: 0 }),
             };
-            let copies = self.volume(walk.slot).copies();
-            let draft = match self.walk_draft(&next, walk.copy..walk.copy + 1) {
-                Ok(draft) => draft,
-                Err(Missing::Damaged) => None,
-                Err(_) => return,
-            };
-            let mut after = walk;
-            (after.copy, after.block) =
-                if walk.copy + 1 < copies { (walk.copy + 1, walk.block) } else { (0, walk.block + next.count as u64) };
-            if let Some(mut draft) = draft {
-                if !self.is_free(&draft) {
-                    return;
-                }
-                if self.find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { .. })) {
-                    if self.issue_scrub(&mut draft) {
-                        // The next run begins behind this one, in the same copy, until the leaf is through.
-                        let behind = draft.block + draft.count as u64;
-                        let through = behind >= next.block + next.count as u64;
-                        let rest = Walk { block: behind, ..walk };
-                        self.walker.scrubbing =
-                            Some((cookie, if copies == 1 || !through { rest } else { self.turn(walk, after) }));
-                    }
-                    return;
-                }
+            let (ControlFlow::Continue(from) | ControlFlow::Break(from)) = step;
+            self.walker.scrubbing = Some((cookie, from));
+            if step.is_break() {
+                return;
             }
-            walk = self.turn(walk, after);
-            self.walker.scrubbing = Some((cookie, walk));
+            walk = from;
             self.moved = true;
         }
     }
 
-    /// Behind the end of a leaf's first copy the second begins where the first did: at the leaf's begin.
-    fn turn(&self, walk: Walk, after: Walk) -> Walk {
-        if after.copy == 0 {
-            return after;
+    /// Looks at one copy of a stretch: where the walk goes on, at once if there is nothing to read.
+    fn scrub_copy(&mut self, walk: Walk, next: &Next) -> ControlFlow<Walk, Walk> {
+        let after = self.after_copy(walk, next);
+        let mut draft = match self.walk_draft(next, walk.copy..walk.copy + 1) {
+            Ok(Some(draft)) => draft,
+            Ok(None) | Err(Missing::Damaged) => return ControlFlow::Continue(after),
+            Err(_) => return ControlFlow::Break(walk),
+        };
+        if !self.is_free(&draft) {
+            return ControlFlow::Break(walk);
         }
-        Walk { copy: after.copy, block: walk.block - walk.block % FAN_OUT, ..walk }
+        if !self.find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { .. })) {
+            return ControlFlow::Continue(after);
+        }
+        if !self.issue_scrub(&mut draft) {
+            return ControlFlow::Break(walk);
+        }
+        // The next run begins behind this one, in the same copy, until the leaf is through.
+        let behind = draft.block + draft.count as u64;
+        let through = behind >= next.block + next.count as u64;
+        ControlFlow::Break(if through { after } else { Walk { block: behind, ..walk } })
+    }
+
+    /// Behind the end of a leaf's first copy the second begins where the first did: at the leaf's begin.
+    fn after_copy(&self, walk: Walk, next: &Next) -> Walk {
+        if walk.copy + 1 < self.volume(walk.slot).copies() {
+            return Walk { copy: walk.copy + 1, block: walk.block - walk.block % FAN_OUT, ..walk };
+        }
+        Walk { copy: 0, block: walk.block + next.count as u64, ..walk }
     }
 
     fn issue_scrub(&mut self, draft: &mut Draft) -> bool {

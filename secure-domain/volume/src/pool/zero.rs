@@ -1,6 +1,9 @@
 //! Discard and write-zeroes: the log and the leaves state zeros, and no data is written. A whole extent is given back instead, which
 //! says the same in one entry.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
 use anchor::MonotonicStore;
 use block::{BlockDevice, MAX_REQUEST_BLOCKS};
 
@@ -11,31 +14,31 @@ use super::{
     request::Step,
     volumes::Physical,
 };
-use crate::record::{
-    EXTENT_BLOCKS,
-    entry::Entry,
-    log::{LogEntry, Statement},
+use crate::{
+    Layout,
+    record::{
+        EXTENT_BLOCKS,
+        entry::Entry,
+        log::{LogEntry, Statement},
+    },
 };
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Issues the next run of a discard or write-zeroes.
     pub(super) fn issue_zero(&mut self, request: usize) -> Step {
-        let mut next = self.next(request);
         if self.zero_budget == 0 {
             return Step::Exhausted;
         }
+        let next = self.next(request);
+        let whole = self.whole_extents(&next);
+        whole.and_then(|extents| self.free_extents(&next, extents)).unwrap_or_else(|| self.zero_blocks(next))
+    }
+
+    /// States zeros for the next blocks, as far as one leaf goes.
+    fn zero_blocks(&mut self, mut next: Next) -> Step {
         let volume = self.volume(next.volume);
-        let mut copies = [None; MAX_COPIES];
-        (0..volume.copies()).for_each(|copy| copies[copy] = volume.physical(next.spot.extent, copy));
-        if copies.iter().all(Option::is_none) {
-            if self.may_be_unseen(next.volume, next.spot.extent) {
-                return self.fail_part(request, next.count);
-            }
-            self.requests.get_mut(request).issued += next.count as u32;
-            return Step::Issued;
-        }
-        if let Some(step) = self.free_extent(&next, &copies) {
-            return step;
+        if (0..volume.copies()).all(|copy| volume.physical(next.spot.extent, copy).is_none()) {
+            return self.pass_over_blank(&next, next.spot.extent..next.spot.extent + 1, next.count as u32);
         }
         let longest = self.log.longest_run(self.volume(next.volume).copies());
         next.count = next.count.min(MAX_REQUEST_BLOCKS).min(longest).min(self.zero_budget as usize);
@@ -45,7 +48,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         self.zero_budget -= draft.count as u32;
         if draft.places().iter().all(|place| self.all_zero(place, draft.count)) {
-            self.requests.get_mut(request).issued += draft.count as u32;
+            self.requests.get_mut(next.request).issued += draft.count as u32;
             return Step::Issued;
         }
         if !self.runs.has_room() {
@@ -57,44 +60,74 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         Step::Issued
     }
 
-    /// Gives back the extent, if the rest of the request covers all of it. `None`: it does not.
-    fn free_extent(&mut self, next: &Next, copies: &[Option<Physical>; MAX_COPIES]) -> Option<Step> {
+    /// Blocks that lie nowhere are zeros, if it is known that they lie nowhere.
+    fn pass_over_blank(&mut self, next: &Next, extents: Range<u32>, blocks: u32) -> Step {
+        let mut extents = extents;
+        if extents.any(|extent| self.may_be_unseen(next.volume, extent)) {
+            return self.fail_part(next.request, next.count);
+        }
+        self.requests.get_mut(next.request).issued += blocks;
+        Step::Issued
+    }
+
+    /// The extents that the rest of the request covers from its next block on, all of each: one, or a set of a striped volume.
+    fn whole_extents(&self, next: &Next) -> Option<Range<u32>> {
         let state = self.requests.get(next.request);
         let (_, blocks) = super::request::range(&state.operation)?;
-        let whole = next.spot.within == 0 && u64::from(blocks - state.issued) >= EXTENT_BLOCKS;
-        if !whole || matches!(self.volume(next.volume).record.layout, crate::Layout::Striped(_)) {
-            return None;
+        let columns = match self.volume(next.volume).record.layout {
+            Layout::Striped(columns) => u32::from(columns),
+            Layout::Linear | Layout::Mirrored => 1,
+        };
+        let set = EXTENT_BLOCKS * u64::from(columns);
+        let whole = next.block % set == 0 && u64::from(blocks - state.issued) >= set;
+        whole.then_some(next.spot.extent..next.spot.extent + columns)
+    }
+
+    /// Gives back all of these extents. `None`: they cannot be, but their blocks can be stated as zeros.
+    fn free_extents(&mut self, next: &Next, extents: Range<u32>) -> Option<Step> {
+        let blocks = extents.len() as u32 * EXTENT_BLOCKS as u32;
+        let volume = self.volume(next.volume);
+        let copies = volume.copies();
+        let places = extents.clone().flat_map(|extent| (0..copies).map(move |copy| (extent, copy)));
+        let held: Vec<_> =
+            places.filter_map(|(extent, copy)| Some((extent, copy, volume.physical(extent, copy)?))).collect();
+        if held.is_empty() {
+            return Some(self.pass_over_blank(next, extents, blocks));
         }
-        if copies.iter().flatten().any(|at| self.members[at.member].extents.in_use(at.extent)) {
+        if held.iter().any(|(_, _, at)| self.members[at.member].extents.in_use(at.extent)) {
             return Some(Step::Waits);
         }
-        if copies.iter().flatten().any(|at| self.is_lost(at.member)) {
-            if self.volume(next.volume).copies() != MAX_COPIES {
+        if held.iter().any(|(_, _, at)| self.is_lost(at.member)) {
+            if copies != MAX_COPIES {
                 return None;
             }
             if !self.losses_are_marked() {
                 return Some(Step::Waits);
             }
         }
-        if !self.log_has_room(MAX_COPIES) || !self.runs.has_room() {
+        if !self.log_has_room(held.len()) {
             return Some(Step::Exhausted);
         }
-        if self.versions_left() < MAX_COPIES as u64 {
+        if self.versions_left() < held.len() as u64 {
             return Some(self.without_versions(next.request));
         }
-        for (copy, at) in copies.iter().enumerate() {
-            let Some(at) = at else { continue };
-            let version = self.take_versions(1);
-            self.members[at.member].extents.set(at.extent, None);
-            self.volume_mut(next.volume).set_physical(next.spot.extent, copy, None);
-            self.note_move(next.volume, at.member);
-            self.append(LogEntry { address: extent_address(*at), statement: Statement::Freed { version } }.encode());
+        for (extent, copy, at) in held {
+            self.free_extent(next.volume, extent, copy, at);
         }
         let state = self.requests.get_mut(next.request);
-        state.issued += EXTENT_BLOCKS as u32;
+        state.issued += blocks;
         state.runs += 1;
         self.log.wait_for_commit(next.request);
         Some(Step::Issued)
+    }
+
+    /// Gives the extent back, in memory and in the log.
+    fn free_extent(&mut self, volume: usize, extent: u32, copy: usize, at: Physical) {
+        let version = self.take_versions(1);
+        self.members[at.member].extents.set(at.extent, None);
+        self.volume_mut(volume).set_physical(extent, copy, None);
+        self.note_move(volume, at.member);
+        self.append(LogEntry { address: extent_address(at), statement: Statement::Freed { version } }.encode());
     }
 
     /// Whether `count` blocks from the place on read as zeros.

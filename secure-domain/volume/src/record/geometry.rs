@@ -78,7 +78,7 @@ impl Geometry {
 
     /// The blocks of log that a pool whose smallest metadata member has `blocks` blocks gets.
     pub fn default_log_blocks(blocks: u64) -> u64 {
-        (blocks / 256).clamp(MIN_LOG_BLOCKS, MAX_LOG_BLOCKS)
+        (blocks / 320).clamp(MIN_LOG_BLOCKS, MAX_LOG_BLOCKS)
     }
 
     fn with(extents: u64, log_blocks: u64, catalog_leaves: u64) -> Option<Geometry> {
@@ -188,12 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn metadata_takes_less_than_two_percent() {
-        for gib in [1u64, 4, 16, 64, 256, 1024] {
-            let blocks = gib << 18;
+    fn metadata_takes_less_than_two_percent_from_256_mib_on() {
+        let sizes = (16..40).flat_map(|power| [1 << power, (1 << power) + 4607, 3 << (power - 1)]);
+        for blocks in sizes.filter(|blocks| *blocks <= MAX_EXTENTS * EXTENT_BLOCKS) {
             let geometry = Geometry::for_member(0, blocks, Geometry::default_log_blocks(blocks)).unwrap();
             let metadata = geometry.data_start;
-            assert!(metadata * 50 <= blocks, "{gib} GiB: {metadata} of {blocks}");
+            assert!(metadata * 50 < blocks, "{metadata} of {blocks}");
             assert!(geometry.depth <= MAX_LEVELS);
         }
     }

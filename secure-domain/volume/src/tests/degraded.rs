@@ -320,7 +320,10 @@ fn a_blank_or_foreign_disk_in_the_place_of_a_member_counts_as_missing() {
             assert!(World::mount(given.clone(), anchor.clone()).is_err(), "strictly, it is refused");
             let mut world = mount_some(given, anchor.clone()).unwrap();
             let events = world.events();
-            assert!(events.contains(&Event::NoMember { disk: place }) && events.contains(&Event::MemberLost { member: place }));
+            assert!(
+                events.contains(&Event::NoMember { disk: place })
+                    && events.contains(&Event::MemberLost { member: place })
+            );
             assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(1).repeat(8)));
             assert_eq!(world.write(MIRROR, 0, filled(6)), Status::Ok);
             assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
@@ -496,5 +499,30 @@ fn a_disk_that_fails_to_be_written_during_the_mount_is_given_up() {
         assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
         let (mut world, _) = world.restart();
         assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(3), filled(1)].concat()));
+    }
+}
+
+#[test]
+fn a_disk_that_is_lost_while_a_superblock_is_on_its_way_keeps_the_tree_that_it_has() {
+    for credit in 0..60 {
+        let mut world = two_disks();
+        assert_eq!(world.write(MIRROR, 0, filled(9).repeat(8)), Status::Ok);
+        let disk = world.pool.member_mut(1);
+        disk.bad_blocks.extend(0..8);
+        disk.credit = credit;
+        let sync = world.post(MIRROR, Operation::Sync);
+        for _ in 0..30 {
+            world.step();
+        }
+        let disk = world.pool.member_mut(1);
+        (disk.bad_flush, disk.credit) = (true, usize::MAX);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        assert_eq!(world.answer(MIRROR, sync).unwrap().0, Status::Ok);
+        let (mut world, _) = world.restart();
+        assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(9).repeat(8)), "after {credit} requests");
+        world.settle();
+        kill(&mut world, 0);
+        let (status, data) = world.read(MIRROR, 0, 8);
+        assert!(status == Status::IoError || data == filled(9).repeat(8), "after {credit} requests");
     }
 }

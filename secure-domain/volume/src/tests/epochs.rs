@@ -167,3 +167,24 @@ fn a_volume_that_is_being_resealed_gets_no_third_epoch() {
     world.settle();
     assert_eq!(world.pool.volumes().next().unwrap().resealing, None);
 }
+
+#[test]
+fn a_block_that_cannot_be_sealed_anew_is_not_lost() {
+    for happened in [false, true] {
+        let mut world = World::small(100, Suite::Aes128Gcm);
+        assert_eq!(world.write(1, 0, filled(1).repeat(40)), Status::Ok);
+        assert_eq!(world.run(1, Operation::Sync), Status::Ok);
+        let block = world.pool.locate(1, 5, 0).unwrap().1;
+        world.pool.member_mut(0).bad_answers.insert(block);
+        assert_eq!(world.command(Command::Rekey { volume: 1, suite: Suite::Aria128Gcm }), Status::Ok);
+        // Either key may open the block now, and nobody asked for it who could be told: the next mount looks.
+        assert!(world.pool.is_read_only() && world.events().contains(&Event::WritesStopped));
+        let (images, anchor) = world.cut(|_| happened);
+        let (mut world, recovery) = World::mount(images, anchor).unwrap();
+        assert_eq!(recovery.bad, 0);
+        assert_eq!(world.read(1, 0, 40), (Status::Ok, filled(1).repeat(40)));
+        world.settle();
+        assert_eq!(world.read(1, 0, 40), (Status::Ok, filled(1).repeat(40)));
+        assert_eq!(world.pool.volumes().next().unwrap().resealing, None);
+    }
+}

@@ -2,10 +2,12 @@
 
 use std::{vec, vec::Vec};
 
+use anchor::ram::RamAnchor;
+use block::ram::RamDisk;
 use crypto::Suite;
 
 use super::world::*;
-use crate::{BLOCK_BYTES, Command, FormatOptions, Layout, Name, Operation, Refusal, Status};
+use crate::{BLOCK_BYTES, Command, Error, FormatOptions, Layout, Name, Operation, Options, Refusal, Status, mount};
 
 #[test]
 fn every_suite_serves_what_was_written() {
@@ -154,4 +156,52 @@ fn striped_and_mirrored_volumes_serve_what_was_written() {
         world = world.restart().0;
     }
     assert_eq!(world.events(), []);
+}
+
+#[test]
+fn a_discarded_set_of_a_striped_volume_gives_its_extents_back() {
+    let disks = vec![blank(DISK, 1), blank(DISK, 2)];
+    let mut world = World::format(disks, &FormatOptions { log_blocks: Some(64), torn_sectors: false });
+    assert_eq!(world.create("striped", Layout::Striped(2), 5000, Suite::Aes128Gcm), Status::Ok);
+    let extents = |world: &World| world.pool.volumes().next().unwrap().extents;
+    for block in [0, 40, 2048, 2100, 4096] {
+        assert_eq!(world.write(1, block, filled(7)), Status::Ok);
+    }
+    assert_eq!(extents(&world), 5);
+    // Not quite a set, then the second set of 2,048 blocks and something beyond.
+    assert_eq!(world.run(1, Operation::Zero { block: 1, blocks: 2047 }), Status::Ok);
+    assert_eq!(extents(&world), 5);
+    assert_eq!(world.run(1, Operation::Zero { block: 1500, blocks: 2597 }), Status::Ok);
+    assert_eq!(extents(&world), 3);
+    assert_eq!(world.run(1, Operation::Flush), Status::Ok);
+    let (mut world, _) = world.restart();
+    assert_eq!(extents(&world), 3);
+    for (block, value) in [(0, 7), (40, 0), (2048, 0), (2100, 0), (4096, 0)] {
+        assert_eq!(world.read(1, block, 1), (Status::Ok, filled(value)), "block {block}");
+    }
+    assert_eq!(world.run(1, Operation::Zero { block: 0, blocks: 5000 }), Status::Ok);
+    assert_eq!(extents(&world), 1, "the last set is not covered as a whole");
+}
+
+#[test]
+fn a_smaller_cache_than_before_is_refused_only_while_the_log_needs_more() {
+    let mut world = World::small(4000, Suite::Aes128Gcm);
+    let larger = world.pool.superblock().dirty_limit;
+    let mount_with = |world: &World, cache_blocks: usize| {
+        let disk = RamDisk::new(world.pool.member(0).cut(|_| true), BUFFERS, 7);
+        let anchor = RamAnchor::with(world.pool.anchor().snapshot());
+        let options = Options { cache_blocks, ..options() };
+        mount(vec![disk], anchor, &root(), random(), &options, || true).map(|(pool, _)| World::with(pool))
+    };
+    // More leaves than a small cache may hold, all of them in the log only.
+    for leaf in 0..30 {
+        assert_eq!(world.write(1, leaf * 128, filled(leaf as u32)), Status::Ok);
+    }
+    assert_eq!(world.run(1, Operation::Flush), Status::Ok);
+    let Err(Error::CacheTooSmall { have: 90, need }) = mount_with(&world, 90) else { panic!("this log needs more") };
+    assert!(mount_with(&world, need).is_ok(), "what is asked for is enough");
+    assert_eq!(world.run(1, Operation::Sync), Status::Ok);
+    let mut world = mount_with(&world, 90).unwrap();
+    assert!(world.pool.superblock().dirty_limit < larger);
+    assert!((0..30).all(|leaf| world.read(1, leaf * 128, 1) == (Status::Ok, filled(leaf as u32))));
 }
