@@ -39,13 +39,10 @@ impl Dma {
     /// Confines the devices behind `mmu` to what `general` has. The tables are whole by then, and stay as they are.
     pub fn confine(mmu: &SystemMmu, registers: Mmio, general: &Confinement) -> Dma {
         let broken = |error| stop(format_args!("system MMU at {}: {error}", mmu.registers));
-        let Some(frames) = Frames::new(registers) else {
-            stop(format_args!("system MMU at {}: its registers are too few", mmu.registers))
-        };
         // Its walks need not see the caches of the cores.
         tables::clean();
         let translation = Translation::of(general.vtcr_el2, general.vttbr_el2);
-        let smmu = Smmu::start(frames, Memory::new(), &mmu.streams, translation).unwrap_or_else(broken);
+        let smmu = Smmu::start(Frames::new(registers), Memory::shared(), &mmu.streams, translation).unwrap_or_else(broken);
         Dma { interrupts: mmu.interrupts.clone(), watch: Mutex::new(Watch { smmu, notices: 0, printed: 0, last: None }) }
     }
 

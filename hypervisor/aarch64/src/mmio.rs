@@ -24,11 +24,6 @@ impl Mmio {
         self.base
     }
 
-    /// Its bytes.
-    pub const fn len(self) -> usize {
-        self.len
-    }
-
     /// The address of an access; stops loudly on an offset outside the window, which only our own code can ask for.
     #[inline(always)]
     fn address(self, offset: usize, width: usize) -> usize {

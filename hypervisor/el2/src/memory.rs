@@ -95,7 +95,7 @@ impl BootMemory {
             memory.iter().flat_map(|bank| [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]);
         let memory: Vec<Range<usize>> = outside.filter(|piece| piece.start < piece.end).collect();
         let mut tables = El2Tables::new(&image)?;
-        let uncached = [pages::register_pages(), smmu::shared()];
+        let uncached = [pages::register_pages(), smmu::shared_pages()];
         uncached.iter().try_for_each(|pages| tables.map(pages, Kind::Device))?;
         boot::guard_pages().try_for_each(|guard| tables.map(&guard, Kind::Hole))?;
         devices.iter().try_for_each(|device| tables.map(device, Kind::Device))?;

@@ -6,7 +6,7 @@ use core::sync::atomic::AtomicU64;
 
 use aarch64::mmio::Mmio;
 use aarch64_cpu::asm::barrier;
-use smmu::driver::{FRAME_BYTES, QUEUE_WORDS};
+use smmu::driver::QUEUE_WORDS;
 use smmu::stream::{DIRECTORY_WORDS, TABLE_WORDS};
 use smmu::{Part, TABLES};
 
@@ -15,9 +15,9 @@ use smmu::{Part, TABLES};
 pub struct Frames(Mmio);
 
 impl Frames {
-    /// The frames in `registers`; none if these are too short.
-    pub fn new(registers: Mmio) -> Option<Frames> {
-        (registers.len() >= FRAME_BYTES).then_some(Frames(registers))
+    /// The frames in `registers`, which has both pages.
+    pub const fn new(registers: Mmio) -> Frames {
+        Frames(registers)
     }
 }
 
@@ -58,7 +58,7 @@ static SHARED: Shared = Shared {
 
 /// Where the shared memory lies. EL2 maps it as Device memory, and the system MMU is told that it is in no cache, so that neither side needs
 /// maintenance to see the other's writes (DDI 0487 B2.16.1; IHI 0070, `SMMU_CR1`).
-pub(crate) fn shared() -> Range<usize> {
+pub(crate) fn shared_pages() -> Range<usize> {
     let start = (&raw const SHARED).addr();
     start..start + SHARED_BYTES
 }
@@ -69,10 +69,10 @@ pub struct Memory(Mmio);
 
 impl Memory {
     /// The memory.
-    pub fn new() -> Memory {
+    pub fn shared() -> Memory {
         // SAFETY: the static lives for ever, is written here and by the system MMU alone, and is mapped as Device memory by
         // `BootMemory::map`.
-        Memory(unsafe { Mmio::new(shared().start, SHARED_BYTES) })
+        Memory(unsafe { Mmio::new(shared_pages().start, SHARED_BYTES) })
     }
 
     fn offset(part: Part, word: usize) -> usize {
@@ -82,14 +82,14 @@ impl Memory {
             Part::Commands => &SHARED.commands,
             Part::Events => &SHARED.events,
         };
-        from_ref(&words[word]).addr() - shared().start
+        from_ref(&words[word]).addr() - shared_pages().start
     }
 }
 
 impl smmu::Memory for Memory {
     /// EL2 runs identity-mapped.
     fn address(&self, part: Part) -> u64 {
-        (shared().start + Memory::offset(part, 0)) as u64
+        (shared_pages().start + Memory::offset(part, 0)) as u64
     }
 
     fn read(&self, part: Part, word: usize) -> u64 {

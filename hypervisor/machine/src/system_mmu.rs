@@ -15,6 +15,8 @@ use crate::{
 const SMMU_V3: &str = "arm,smmu-v3";
 /// Names of the interrupts by which it asks to be looked at: each of them, or all as one.
 const ASKING: [&str; 3] = ["eventq", "gerror", "combined"];
+/// Bytes of its registers: two pages of 64 KiB (Arm IHI 0070, section 6.1).
+const FRAME_BYTES: u64 = 0x2_0000;
 /// Requester identifiers of a PCI segment.
 const REQUESTERS: u32 = 1 << 16;
 /// More ranges of streams than any machine has.
@@ -65,6 +67,9 @@ impl SystemMmu {
     fn read(place: &Place<'_, '_>, machine: &Machine) -> Result<Option<SystemMmu>, Error> {
         let phandle = place.number("phandle")?.and_then(|phandle| u32::try_from(phandle).ok());
         let (Some(phandle), Some(registers)) = (phandle, place.registers()?.first().copied()) else { return Ok(None) };
+        if registers.size() < FRAME_BYTES {
+            return Err(place.wrong("reg", "is shorter than the frames of an SMMUv3"));
+        }
         Ok(Some(SystemMmu { registers, interrupts: interrupts(place, machine)?, streams: Vec::new(), phandle }))
     }
 

@@ -578,6 +578,15 @@ fn a_map_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_system_mmu_with_too_few_registers_is_refused() {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(SMMU).unwrap());
+    let registers = tree.find_node_mut("/smmuv3@9050000").unwrap().property_mut("reg").unwrap();
+    registers.set_value([0, 0x0905_0000, 0, 0x1_0000_u32].map(u32::to_be_bytes).as_flattened());
+    let error = system_mmu(&tree.to_dtb()).unwrap_err();
+    assert!(error.to_string().contains("frames of an SMMUv3"), "{error}");
+}
+
+#[test]
 fn a_device_that_is_denied_has_no_streams() {
     /// A page of the PCI host's configuration space.
     const CONFIGURATION: Region = Region::new(0x40_1000_0000, 0x1000).unwrap();

@@ -33,8 +33,6 @@ pub(crate) mod offset {
 }
 use offset::*;
 
-/// Bytes of the register frames.
-pub const FRAME_BYTES: usize = 0x2_0000;
 /// Words of a queue's memory: 4 KiB.
 pub const QUEUE_WORDS: usize = 512;
 /// log2 of the entries of the command queue, 16 bytes each, if the SMMU can have as many.
