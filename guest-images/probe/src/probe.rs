@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, cores, dma, frames, interrupts, memory, power, registers, rings, sysregs,
+    bench, calls, conformance, console, cores, disk, dma, frames, interrupts, memory, power, registers, rings, sysregs,
     vectors,
 };
 
@@ -50,6 +50,9 @@ pub(crate) fn run(device_tree: usize) {
     let machine = Machine::read(&tree);
     if let Some(uart) = machine.console {
         console::start(uart.base);
+    }
+    if let Some(window) = machine.window {
+        disk::move_to(window);
     }
     let bootargs = tree.chosen().bootargs().unwrap_or("");
     let seed = tree::word(bootargs, "probe.seed").and_then(tree::hexadecimal).unwrap_or(DEFAULT_SEED);
