@@ -79,7 +79,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             Layout::Linear | Layout::Mirrored => 1,
         };
         let set = EXTENT_BLOCKS * u64::from(columns);
-        let whole = next.block % set == 0 && u64::from(blocks - state.issued) >= set;
+        let whole = next.block.is_multiple_of(set) && u64::from(blocks - state.issued) >= set;
         whole.then_some(next.spot.extent..next.spot.extent + columns)
     }
 
