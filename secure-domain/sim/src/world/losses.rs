@@ -151,7 +151,7 @@ impl World {
             // A copy that could not be written is known to be bad when it is read.
             self.command(Command::Scrub);
             self.drain()?;
-            self.lose_power(1);
+            self.lose_power_keeping(&mut |_, _, candidates| candidates - 1, true);
             self.disks[1 - victim].lose(true);
             return match self.mount()? {
                 Mounted::Served { bad: 0 } => Ok(()),
