@@ -12,7 +12,7 @@ use psci::Psci;
 
 use spin::{Mutex, Once};
 use vcpu::control::Domain;
-use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, VectorState};
+use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, StolenTime, VectorState};
 use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
@@ -91,6 +91,8 @@ pub struct Core {
     pub firmware: psci::Firmware,
     /// What the secure domain may take of this core by interrupts of its own.
     pub allowance: Allowance,
+    /// What the secure domain has taken of this core while the vCPU wanted it.
+    pub stolen: StolenTime,
     /// When the secure domain is due a slice of its own on this core, in ticks of the counter, if it has unfinished work.
     pub slice_due: Option<u64>,
 }
@@ -110,6 +112,7 @@ impl Core {
             has_pmu: crate::cpu::has_pmu(),
             firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
             allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
+            stolen: StolenTime::new(aarch64::time::frequency_hz()),
             slice_due: None,
         }
     }
