@@ -27,6 +27,10 @@ fn known(core: &mut Core, call: Call) {
             smp::start(core, cpu);
             core.frame.x[0] = 0;
         }
+        Decision::Await { cpu } => {
+            smp::await_start(core, cpu);
+            core.frame.x[0] = system.psci.after_wait(cpu);
+        }
         Decision::Off => smp::stop(core),
         Decision::Standby => {
             run::idle(core);

@@ -75,6 +75,8 @@ fn system_register(core: &mut Core, access: &SystemAccess) {
             let kicks = core.system.vgic.dir(core.index, value, &mut core.interrupts);
             core.kick(kicks);
         }
+        Action::LockDebug(closed) => context::lock_debug(closed),
+        Action::ReadOsLock => core.frame.write(access.rt, context::os_lock()),
         Action::Undefined => return inject(core, Exception::Undefined),
     }
     core.frame.advance(4);
