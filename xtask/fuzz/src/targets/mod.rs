@@ -15,6 +15,7 @@ pub mod psci_calls;
 pub mod rpmb;
 pub mod service;
 pub mod superblock;
+pub mod trace_told;
 pub mod tree_leaf;
 pub mod vgic_mmio;
 pub mod virtio_blk;
@@ -41,6 +42,7 @@ pub const ALL: &[Target] = &[
     ("rpmb", rpmb::run),
     ("service", service::run),
     ("superblock", superblock::run),
+    ("trace_told", trace_told::run),
     ("tree_leaf", tree_leaf::run),
     ("vgic_mmio", vgic_mmio::run),
     ("virtio_blk", virtio_blk::run),
