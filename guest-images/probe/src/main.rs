@@ -42,6 +42,8 @@ mod debug;
 #[cfg(target_os = "none")]
 mod disk;
 #[cfg(target_os = "none")]
+mod dma;
+#[cfg(target_os = "none")]
 mod exception;
 #[cfg(target_os = "none")]
 mod excursion;

@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, cores, debug, features, frames, interrupts, memory, pmu, power, registers,
+    bench, calls, conformance, console, cores, debug, dma, features, frames, interrupts, memory, pmu, power, registers,
     rings, sysregs, timer, vectors,
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 15] = [
+const CLASSES: [Class; 16] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
@@ -38,6 +38,7 @@ const CLASSES: [Class; 15] = [
     ("features", features::run),
     ("registers", registers::run),
     ("rings", rings::run),
+    ("dma", dma::run),
     ("vectors", vectors::run),
     ("power", power::run),
     ("cores", cores::run),

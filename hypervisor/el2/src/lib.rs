@@ -17,6 +17,7 @@ pub mod guest;
 pub mod last;
 pub mod memory;
 pub mod pages;
+pub mod smmu;
 pub mod storage;
 pub mod tables;
 pub mod timer;

@@ -7,8 +7,8 @@ use dtoolkit::{
     standard::NodeStandard as _,
 };
 use machine::{
-    Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, MemoryPlan,
-    PlanError, Region, Trigger,
+    Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
+    MemoryPlan, PlanError, Region, SystemMmu, Trigger,
     board::{
         AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, StorageController,
         Volume,
@@ -508,11 +508,93 @@ fn the_other_devices_are_within_reach() {
 #[test]
 fn bus_masters_of_the_general_domain_are_named() {
     for dtb in ALL {
-        let masters = machine::bus_masters(dtb, &boot(dtb).denied).unwrap();
-        let named: Vec<_> = masters.iter().map(|it| (it.name.as_str(), it.count)).collect();
+        let masters = machine::bus_masters(dtb, &boot(dtb).denied, None).unwrap();
         // The storage controller's page holds eight of the 32 transports; fw-cfg and the system MMU are denied.
-        assert_eq!(named, [("virtio_mmio", 24), ("pcie", 1)]);
+        assert_eq!(named(&masters), [("virtio_mmio", 24), ("pcie", 1)]);
     }
+}
+
+fn named(masters: &[Masters]) -> Vec<(&str, usize)> {
+    masters.iter().map(|it| (it.name.as_str(), it.count)).collect()
+}
+
+/// The system MMU of the tree `dtb`, which has one.
+fn system_mmu(dtb: &[u8]) -> Result<Option<SystemMmu>, Error> {
+    SystemMmu::find(dtb, &Machine::read(dtb)?, &boot(dtb).denied)
+}
+
+#[test]
+fn a_machine_without_a_system_mmu_has_none() {
+    assert_eq!(system_mmu(GIC3), Ok(None));
+}
+
+#[test]
+fn the_system_mmu_has_the_streams_of_the_whole_pci_bus() {
+    let found = system_mmu(SMMU).unwrap().unwrap();
+    assert_eq!(found.registers, Region::new(0x0905_0000, 0x2_0000).unwrap());
+    assert_eq!((found.streams.len(), &found.streams[0]), (1, &(0..0x1_0000)));
+    // eventq, priq, cmdq-sync, gerror: SPIs 74 to 77.
+    let interrupt = |intid| Interrupt { intid, trigger: Trigger::Edge };
+    assert_eq!(found.interrupts, [interrupt(106), interrupt(109)]);
+    let masters = machine::bus_masters(SMMU, &boot(SMMU).denied, Some(&found)).unwrap();
+    assert_eq!(named(&masters), [("virtio_mmio", 24)]);
+}
+
+/// `SMMU` with other words in the `iommu-map` of its PCI host, of which `SMMU` stands for the phandle.
+fn with_map(words: &[u32]) -> Vec<u8> {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(SMMU).unwrap());
+    let host = tree.find_node_mut("/pcie@10000000").unwrap();
+    let old = host.property("iommu-map").unwrap().value().to_vec();
+    let phandle: [u8; 4] = *old[4..].first_chunk().unwrap();
+    let value = words.iter().flat_map(|word| if *word == PHANDLE { phandle } else { word.to_be_bytes() });
+    host.property_mut("iommu-map").unwrap().set_value(value.collect::<Vec<u8>>());
+    tree.to_dtb()
+}
+
+const PHANDLE: u32 = 0xffff_fff0;
+
+#[test]
+fn a_bus_that_is_mapped_in_part_is_not_confined() {
+    let cases: [(&[u32], Option<core::ops::Range<u32>>); 3] = [
+        (&[0, PHANDLE, 0x40, 0x100], Some(0x40..0x140)),
+        (&[0, PHANDLE, 0, 0x8000, 0x8000, 1, 0, 0x8000], Some(0..0x8000)),
+        (&[0, 1, 0, 0x1_0000], None),
+    ];
+    for (words, streams) in cases {
+        let dtb = with_map(words);
+        let found = system_mmu(&dtb).unwrap().unwrap();
+        assert_eq!(found.streams.first().cloned(), streams);
+        let masters = machine::bus_masters(&dtb, &boot(&dtb).denied, Some(&found)).unwrap();
+        assert_eq!(named(&masters), [("virtio_mmio", 24), ("pcie", 1)]);
+    }
+}
+
+#[test]
+fn a_map_that_cannot_be_is_refused() {
+    for words in [&[0, PHANDLE, 0][..], &[0, PHANDLE, u32::MAX, 2]] {
+        let error = system_mmu(&with_map(words)).unwrap_err();
+        assert!(error.to_string().contains("iommu-map"), "{error}");
+    }
+}
+
+#[test]
+fn a_system_mmu_with_too_few_registers_is_refused() {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(SMMU).unwrap());
+    let registers = tree.find_node_mut("/smmuv3@9050000").unwrap().property_mut("reg").unwrap();
+    registers.set_value([0, 0x0905_0000, 0, 0x1_0000_u32].map(u32::to_be_bytes).as_flattened());
+    let error = system_mmu(&tree.to_dtb()).unwrap_err();
+    assert!(error.to_string().contains("frames of an SMMUv3"), "{error}");
+}
+
+#[test]
+fn a_device_that_is_denied_has_no_streams() {
+    /// A page of the PCI host's configuration space.
+    const CONFIGURATION: Region = Region::new(0x40_1000_0000, 0x1000).unwrap();
+    let board = Board { denied: &[CONFIGURATION], ..BOARD };
+    let machine = Machine::read(SMMU).unwrap();
+    let denied = Denied::new(&machine, &board, []);
+    let found = SystemMmu::find(SMMU, &machine, &denied).unwrap().unwrap();
+    assert_eq!(found.streams, []);
 }
 
 // The general domain's tree.

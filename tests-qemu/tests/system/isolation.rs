@@ -11,8 +11,8 @@ use xtask::qemu::{Gic, Machine};
 /// Fewer cases than this means that the probe lost some. A GICv2 has no redistributors to try.
 fn at_least(gic: Gic) -> usize {
     match gic {
-        Gic::V2 => 370,
-        Gic::V3 => 390,
+        Gic::V2 => 376,
+        Gic::V3 => 396,
     }
 }
 
@@ -46,6 +46,9 @@ fn probe(images: &Images, place: &Place, smp: u32, gic: Gic) -> Result<Vec<Case>
     machine.append = String::new();
     machine.smp = smp;
     machine.gic = gic;
+    machine.smmu = true;
+    // It can address all memory, not only the first 256 MiB.
+    machine.extra = ["-device", "edu,dma_mask=0xffffffffffff"].map(String::from).into();
     run(&machine, place, at_least(gic))
 }
 
@@ -53,9 +56,13 @@ fn run(machine: &Machine, place: &Place, known: usize) -> Result<Vec<Case>> {
     let mut guest = Guest::start(machine, place.inside("boot")?)?;
     let finished = guest.expect(" failed\n", RUN).context("the probe did not finish");
     let mut cases = cases(&guest.transcript());
+    let seen = cases.len();
+    if machine.smmu {
+        cases.extend(dma(&guest.transcript()));
+    }
     cases.push(Case {
         name: "run_finishes_and_reports_every_case".into(),
-        outcome: finished.and_then(|_| complete(&mut guest, cases.len(), known)),
+        outcome: finished.and_then(|_| complete(&mut guest, seen, known)),
     });
     Ok(cases)
 }
@@ -74,6 +81,31 @@ fn cases(transcript: &str) -> Vec<Case> {
         Some(Case { name: format!("{}::{}", words[0], words[1]), outcome })
     };
     lines.filter_map(case).collect()
+}
+
+/// What EL2 says of the device that the class `dma` drives.
+fn dma(transcript: &str) -> [Case; 4] {
+    let lines = || transcript.lines().filter_map(|line| line.strip_prefix("[haechi] "));
+    let told = |name: &str, wanted: &dyn Fn(&str) -> bool| Case {
+        name: format!("dma::{name}"),
+        outcome: lines().any(wanted).then_some(()).context("EL2 does not say so"),
+    };
+    let stopped = |line: &str, deed: &str, reason: &str| {
+        line.starts_with("DMA stopped: stream 0x8 ") && line.contains(deed) && line.ends_with(reason)
+    };
+    let foreign = "the address is not its domain's";
+    [
+        told("boot_says_who_is_confined", &|line| {
+            line.starts_with(
+                "DMA isolation: partial (not behind the system MMU at 0x9050000..0x9070000 are 24 virtio_mmio)",
+            )
+        }),
+        told("a_stopped_read_is_told", &|line| stopped(line, " reads 0x", foreign)),
+        told("a_stopped_write_is_told", &|line| stopped(line, " writes to 0x", foreign)),
+        told("a_stopped_write_to_a_register_page_is_told", &|line| {
+            stopped(line, " writes to 0xb000000", "its domain may not do that there")
+        }),
+    ]
 }
 
 /// `probe: N passed, M failed` counts as many as were seen, and the machine goes off.

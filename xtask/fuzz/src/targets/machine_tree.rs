@@ -1,7 +1,7 @@
 //! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
 
 use machine::{
-    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region,
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region, SystemMmu,
     board::{Board, ChannelWindow, Layout, Partition, Pool, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
@@ -36,6 +36,8 @@ pub fn run(data: &[u8]) {
     let Some(plan) = plan(&machine) else { return };
     let denied = Denied::new(&machine, &BOARD, [&storage]);
     check(&machine, &plan, &denied);
+    let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
+    let _ = machine::bus_masters(data, &denied, driven.as_ref());
     let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
