@@ -330,7 +330,7 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
         firmware::ask(function, 0);
     }
     system.secure_state.preempted.store(false, Ordering::Relaxed);
-    exits::note(core.exits, Reason::Visit, u64::from(system.shared.events.load(Ordering::Relaxed)));
+    exits::note(core.exits, Reason::Visit, system.shared.events.load(Ordering::Relaxed));
     timer::start(ticks);
 
     let began = time::counter();

@@ -31,8 +31,8 @@ struct Racer {
 
 impl Racer {
     const fn new() -> Racer {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
-        Racer { answer: ZERO, started: ZERO, target: ZERO, entry: ZERO, context: ZERO, by_hvc: ZERO }
+        let [answer, started, target, entry, context, by_hvc] = [const { AtomicU64::new(0) }; 6];
+        Racer { answer, started, target, entry, context, by_hvc }
     }
 }
 

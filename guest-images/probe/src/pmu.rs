@@ -102,7 +102,7 @@ fn control(probe: &mut Probe<'_>) {
     probe.report.equal("resets_read_zero", 0, get!("pmcr_el0") & (C | P));
     let counters = get!("pmcr_el0") >> 11 & 0x1f;
     set!("pmcntenset_el0", ALL);
-    let all = (1 << counters) - 1 | CYCLES;
+    let all = ((1 << counters) - 1) | CYCLES;
     probe.report.equal("enables_of_every_counter", all, get!("pmcntenset_el0"));
     set!("pmcntenclr_el0", 1);
     probe.report.equal("enables_clear_one_by_one", all & !1, get!("pmcntenclr_el0"));
