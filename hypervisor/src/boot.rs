@@ -219,6 +219,7 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
         initrd: modules.initrd,
         kernel: KernelSize { text_offset: kernel.text_offset, image_size: kernel.image_size },
         secure_bytes: BOARD.secure_memory_bytes,
+        window_bytes: BOARD.window_bytes,
         secure_image_bytes: modules.secure_domain.bytes.size(),
     };
     MemoryPlan::make(&found.machine, &loaded).unwrap_or_else(|error| stop(format_args!("memory: {error}")))
@@ -235,7 +236,7 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
     memory.fill_from(&range(&plan.secure), &range(&modules.secure_domain.bytes));
     let tree = secure_tree::write(&SecureTree {
         memory: Region::between(plan.secure.base(), plan.secure_kept.base()).expect("room for the image"),
-        general: plan.general.clone(),
+        general: plan.lent().iter().copied().collect(),
         shared_page: pages::shared_address() as u64,
         kept_page: plan.secure_kept.base(),
         storage: found.storage.iter().map(told).collect(),
@@ -345,7 +346,7 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
 
     let mut secure = Border { tables: new_tables(1), owner: Owner::Secure, ownership: &ownership };
     secure.memory(&plan.secure, Attributes::RAM);
-    for bank in &plan.general {
+    for bank in plan.lent() {
         secure.memory(bank, Attributes::SHARED_RAM);
     }
     let shared = Region::new(pages::shared_address() as u64, PAGE).expect("a page");
@@ -405,8 +406,8 @@ impl Border<'_> {
     }
 }
 
-/// Every page of memory with its owner: EL2's, the secure domain's, the general domain's, which the secure domain may read and
-/// write (profile `full`), and EL2's one page that the secure domain shares.
+/// Every page of memory with its owner: EL2's, the secure domain's, the general domain's, of which the secure domain may read and
+/// write what is lent to it, and EL2's one page that the secure domain shares.
 fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipError> {
     let mut ownership = Ownership::new();
     ownership.assign(PhysAddr(plan.el2.base()), plan.el2.size(), Owner::Hypervisor)?;
@@ -414,6 +415,8 @@ fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipEr
     ownership.assign(PhysAddr(plan.secure.base()), plan.secure.size(), Owner::Secure)?;
     for bank in &plan.general {
         ownership.assign(PhysAddr(bank.base()), bank.size(), Owner::General)?;
+    }
+    for bank in plan.lent() {
         ownership.share(PhysAddr(bank.base()), bank.size(), Owner::General, State::SharedRw(Owner::Secure))?;
     }
     let shared = PhysAddr(pages::shared_address() as u64);
@@ -633,6 +636,9 @@ pub fn describe(failure: Failure) -> &'static str {
 pub fn report(found: &Found, plan: &MemoryPlan) {
     log!("{} core(s), {} MiB of memory", found.machine.cpus.len(), found.machine.memory_bytes() >> 20);
     log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
+    if let Some(window) = &plan.window {
+        log!("the secure domain reaches {window} of the general domain's memory, and nothing else of it");
+    }
     for (place, device) in &found.storage {
         log!("disk {place}: {} at {}", device.path, device.registers);
     }

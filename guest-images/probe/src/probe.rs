@@ -6,8 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, cores, debug, dma, features, frames, interrupts, memory, pmu, power, registers,
-    rings, sysregs, timer, vectors,
+    bench, calls, conformance, console, cores, debug, disk, dma, features, frames, interrupts, memory, pmu, power,
+    registers, rings, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -54,6 +54,9 @@ pub(crate) fn run(device_tree: usize) {
     let machine = Machine::read(&tree);
     if let Some(uart) = machine.console {
         console::start(uart.base);
+    }
+    if let Some(window) = machine.window {
+        disk::move_to(window);
     }
     let bootargs = tree.chosen().bootargs().unwrap_or("");
     let seed = tree::word(bootargs, "probe.seed").and_then(tree::hexadecimal).unwrap_or(DEFAULT_SEED);

@@ -73,6 +73,8 @@ pub(crate) struct Machine {
     pub(crate) transports: ArrayVec<Range, 64>,
     /// `MPIDR_EL1` affinities of the cores, its own first.
     pub(crate) cores: ArrayVec<u64, 16>,
+    /// The only memory that the virtual devices reach, if not all of it (`restricted-dma-pool`).
+    pub(crate) window: Option<Range>,
     /// The PCI host.
     pub(crate) pci: Option<PciHost>,
     /// Whether PSCI is called by HVC and not by SMC.
@@ -113,6 +115,8 @@ impl Machine {
                 ranges.next().zip(ranges.next()).map(|(distributor, interface)| GicV2Frames { distributor, interface });
         } else if is("virtio,mmio") {
             ranges.take(self.transports.remaining_capacity()).for_each(|one| self.transports.push(one));
+        } else if is("restricted-dma-pool") {
+            self.window = ranges.next();
         } else if is("pci-host-ecam-generic") {
             let windows = node.property("ranges").map_or(&[] as &[u8], |windows| windows.value);
             self.pci = ranges.next().and_then(|configuration| PciHost::read(configuration, windows));

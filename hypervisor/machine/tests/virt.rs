@@ -51,6 +51,7 @@ const BOARD: Board = Board {
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    window_bytes: None,
     anchor: Some(ANCHOR),
     denied: &[DENIED_HOLE],
     test_huk: Some([0x42; 32]),
@@ -74,6 +75,7 @@ fn loaded() -> Loaded {
         initrd: Some(region(0x4A00_0000, 4 * MIB)),
         kernel: KERNEL,
         secure_bytes: BOARD.secure_memory_bytes,
+        window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
     }
 }
@@ -674,6 +676,57 @@ fn a_gicv2_guest_is_told_of_distributor_and_cpu_interface_only() {
     let gic = fdt.find_node("/intc@8000000").unwrap();
     assert_eq!(gic.reg().unwrap().unwrap().count(), 2);
     assert!(gic.property("interrupts").is_none() && gic.children().next().is_none());
+}
+
+/// A machine whose secure domain is to reach 32 MiB of the general domain's memory.
+fn boot_with_window(dtb: &[u8]) -> Booted {
+    let booted = boot(dtb);
+    let loaded = Loaded { window_bytes: Some(32 * MIB), ..loaded() };
+    let plan = MemoryPlan::make(&booted.machine, &loaded).unwrap();
+    Booted { plan, ..booted }
+}
+
+#[test]
+fn a_window_is_general_memory_in_which_nothing_lies() {
+    for dtb in ALL {
+        let plan = boot_with_window(dtb).plan;
+        let window = plan.window.unwrap();
+        assert_eq!((window.size(), plan.lent()), (32 * MIB, &[window][..]));
+        assert!(plan.general.iter().any(|bank| bank.contains(&window)));
+        let taken = [plan.kernel, plan.general_tree, loaded().dtb, loaded().bundle];
+        assert!(!taken.iter().any(|taken| taken.overlaps(&window)));
+        assert_eq!(boot(dtb).plan.lent(), plan.general.as_slice(), "without a window all is lent");
+    }
+}
+
+#[test]
+fn a_window_that_does_not_fit_is_refused() {
+    let loaded = Loaded { window_bytes: Some(1 << 40), ..loaded() };
+    let error = MemoryPlan::make(&Machine::read(GIC3).unwrap(), &loaded).unwrap_err();
+    assert!(error.to_string().contains("the window of the secure domain"), "{error}");
+}
+
+#[test]
+fn the_general_domain_is_told_to_use_the_window_for_its_virtual_devices() {
+    for dtb in ALL {
+        let booted = boot_with_window(dtb);
+        let window = booted.plan.window.unwrap();
+        let tree = general_of(dtb, &booted);
+        let tree = Fdt::new(&tree).unwrap();
+        let pool = tree.find_node(&format!("/reserved-memory/restricted-dma-pool@{:x}", window.base())).unwrap();
+        assert!(pool.is_compatible("restricted-dma-pool"));
+        let reg: Vec<u8> = [window.base(), window.size()].iter().flat_map(|number| number.to_be_bytes()).collect();
+        assert_eq!(pool.property("reg").unwrap().value(), reg);
+        let phandle = pool.property("phandle").unwrap().value_as::<u32>().unwrap();
+        let device = tree.find_node("/virtio_mmio@b000000").unwrap();
+        assert_eq!(device.property("memory-region").unwrap().value_as::<u32>().unwrap(), phandle);
+        let same = |node: &dtoolkit::fdt::FdtNode<'_>| {
+            node.property("phandle").is_some_and(|property| property.value_as::<u32>() == Ok(phandle))
+        };
+        let bytes = general_of(dtb, &booted);
+        assert_eq!(nodes(&bytes).iter().filter(|(_, node)| same(node)).count(), 1, "nobody else has its phandle");
+        assert!(!nodes(&general_of(dtb, &boot(dtb))).iter().any(|(path, _)| path.contains("restricted-dma-pool")));
+    }
 }
 
 #[test]

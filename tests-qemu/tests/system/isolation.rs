@@ -1,4 +1,5 @@
 //! The probe in Linux' place tries what is forbidden; each of its cases is a test.
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -7,6 +8,7 @@ use tests_qemu::images::Images;
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Case, Group};
 use xtask::qemu::{Gic, Machine};
+use xtask::{boot, firmware};
 
 /// Fewer cases than this means that the probe lost some. A GICv2 has no redistributors to try.
 fn at_least(gic: Gic) -> usize {
@@ -24,6 +26,7 @@ pub(crate) fn groups() -> Vec<Group> {
         Group::many("probe", |images, place| probe(images, place, 1, Gic::V3)),
         Group::many("probe_4_cores", |images, place| probe(images, place, 4, Gic::V3)),
         Group::many("probe_gicv2", |images, place| probe(images, place, 4, Gic::V2)),
+        Group::many("probe_window", window),
         Group::many("probe_bare", |images, place| conformance(images, place, Gic::V3)),
         Group::many("probe_bare_gicv2", |images, place| conformance(images, place, Gic::V2)),
     ]
@@ -50,6 +53,20 @@ fn probe(images: &Images, place: &Place, smp: u32, gic: Gic) -> Result<Vec<Case>
     // It can address all memory, not only the first 256 MiB.
     machine.extra = ["-device", "edu,dma_mask=0xffffffffffff"].map(String::from).into();
     run(&machine, place, at_least(gic))
+}
+
+/// The class `rings` where the secure domain reaches only a window of the probe's memory: the good requests lie in it.
+fn window(images: &Images, place: &Place) -> Result<Vec<Case>> {
+    let made = firmware::build(&board_configs::directory().join("qemu-virt-window.toml"))?;
+    let (hypervisor, bundle) = (place.file("haechi.img"), place.file("probe.bundle"));
+    fs::copy(&made.hypervisor, &hypervisor).context("the hypervisor cannot be copied")?;
+    boot::pack_to(&bundle, &made.secure_domain, &images.probe(), None)?;
+    let disk = place.copy(&images.small_disk, "disk.img")?;
+    let mut machine = images.machine(&disk);
+    machine.kernel = hypervisor;
+    machine.initrd = Some(bundle);
+    machine.append = "probe.only=rings".into();
+    run(&machine, place, 50)
 }
 
 fn run(machine: &Machine, place: &Place, known: usize) -> Result<Vec<Case>> {
