@@ -115,7 +115,7 @@ pub fn idle(core: &mut Core) {
         return;
     }
     if secure::wanted(core) {
-        secure::serve(core);
+        secure::serve_idle(core);
     } else {
         firmware::wait_for_interrupt();
     }

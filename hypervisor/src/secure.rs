@@ -30,7 +30,7 @@ use el2::context::Confinement;
 use el2::gic::Acknowledged;
 use el2::guest::{self, Trap};
 use el2::memory::DomainMemory;
-use el2::{context, firmware, timer};
+use el2::{context, firmware, pages, timer};
 use trace::Reason;
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
@@ -207,7 +207,20 @@ impl SecureDomain {
 /// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent, at most
 /// a slice in all: however often the domain says that it waits while events wait for it, the general domain gets its core back.
 pub fn serve(core: &mut Core) {
+    let begin = time::counter();
     serve_for(core, core.system.slice_ticks);
+    steal(core, time::counter() - begin);
+}
+
+/// As [`serve`], in time that the vCPU has no use for.
+pub fn serve_idle(core: &mut Core) {
+    serve_for(core, core.system.slice_ticks);
+}
+
+/// Tells the vCPU that its core was another's for `ticks`.
+fn steal(core: &mut Core, ticks: u64) {
+    let nanoseconds = core.stolen.add(ticks);
+    pages::tell_stolen_time(core.index, nanoseconds);
 }
 
 /// As [`serve`], when an interrupt of the domain asks for it: only as long as it has not had more than its share of this core. If
@@ -217,7 +230,9 @@ pub fn serve_interrupt(core: &mut Core) {
     match core.allowance.grant(begin) {
         Some(ticks) => {
             serve_for(core, ticks);
-            core.allowance.charge(begin, time::counter());
+            let end = time::counter();
+            core.allowance.charge(begin, end);
+            steal(core, end - begin);
         }
         None => wake_later(core),
     }

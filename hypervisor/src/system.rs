@@ -12,7 +12,7 @@ use psci::Psci;
 
 use spin::{Mutex, Once};
 use vcpu::control::Domain;
-use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, VectorState};
+use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, StolenTime, VectorState};
 use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
@@ -99,6 +99,8 @@ pub struct Core {
     pub allowance: Allowance,
     /// What brought this core to EL2 lately.
     pub exits: &'static trace::Ring,
+    /// What the secure domain has taken of this core while the vCPU wanted it.
+    pub stolen: StolenTime,
     /// When the secure domain is due a slice of its own on this core, in ticks of the counter, if it has unfinished work.
     pub slice_due: Option<u64>,
 }
@@ -119,6 +121,7 @@ impl Core {
             firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
             allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
             exits: crate::exits::of(index),
+            stolen: StolenTime::new(aarch64::time::frequency_hz()),
             slice_due: None,
         }
     }

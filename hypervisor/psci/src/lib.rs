@@ -119,6 +119,8 @@ pub struct Config {
     pub affinities: [u64; MAX_CORES],
     /// `SYSTEM_SUSPEND` works.
     pub system_suspend: bool,
+    /// Where the records of stolen time are, 64 bytes for each core in their order (Arm DEN 0057).
+    pub stolen_time: u64,
     /// `SYSTEM_RESET2` with `SYSTEM_WARM_RESET` works.
     pub warm_reset: bool,
 }
@@ -222,6 +224,9 @@ impl Psci {
             Call::SmcccVersion => Decision::ok(SMCCC_VERSION),
             Call::PsciFeatures(function) => self.psci_features(function),
             Call::SmcccArchFeatures(function) => Decision::Return(i64::from(arch_features(function, firmware)) as u64),
+            Call::PvTimeFeatures(id::PV_TIME_FEATURES | id::PV_TIME_ST) => Decision::ok(0),
+            Call::PvTimeFeatures(_) => Error::NotSupported.into(),
+            Call::PvTimeStolen => Decision::Return(self.config.stolen_time + 64 * cpu as u64),
             Call::MigrateInfoType => Decision::ok(MIGRATION_NOT_REQUIRED),
             Call::CpuSuspend { power_state } => cpu_suspend(power_state),
             Call::CpuOff => Decision::Off,
@@ -320,7 +325,7 @@ impl Psci {
 /// What there is on this core. The calls of DEN 0098 have their own `TRNG_FEATURES`, but their existence may be asked for here too.
 fn arch_features(function: u32, firmware: &Firmware) -> i32 {
     match function {
-        id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES => 0,
+        id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES | id::PV_TIME_FEATURES => 0,
         _ if is_random(function) && firmware.has_random() => 0,
         _ => workaround(function).map_or(-1, |it| firmware.answer(it)),
     }

@@ -68,6 +68,7 @@ fn group(row: Row) -> Group {
             Ok(())
         }),
         check("linux_has_performance_monitors", |_, guest| linux_has_performance_monitors(guest)),
+        check("linux_accounts_for_the_time_of_the_secure_domain", |_, guest| linux_knows_stolen_time(guest)),
         check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
     ];
     Group::shared(row.name, boot, checks)
@@ -127,6 +128,15 @@ fn linux_sees_the_interrupt_controller(guest: &mut Guest, gic: Gic) -> Result<()
     };
     let lines = guest.run("grep -o 'GIC[v-][0-9]' /proc/interrupts | sort -u")?;
     ensure!(lines == name, "its interrupts come from {lines}, not {name}");
+    Ok(())
+}
+
+/// Booting from a sealed disk takes more than the hundredth of a second in which Linux counts.
+fn linux_knows_stolen_time(guest: &mut Guest) -> Result<()> {
+    let said = guest.run("dmesg | grep -c 'arm-pv: using stolen time PV'")?;
+    ensure!(said == "1", "the kernel has found no stolen time");
+    let stolen = guest.run("awk '$1 == \"cpu\" { print $9 }' /proc/stat")?;
+    ensure!(stolen.parse::<u64>().is_ok_and(|ticks| ticks > 0), "it has counted {stolen} ticks of stolen time");
     Ok(())
 }
 

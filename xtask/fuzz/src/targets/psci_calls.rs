@@ -11,6 +11,7 @@ pub fn run(data: &[u8]) {
     let config = Config {
         cores: CORES,
         affinities,
+        stolen_time: 0x1000,
         system_suspend: data.first().is_some_and(|byte| byte & 1 != 0),
         warm_reset: data.first().is_some_and(|byte| byte & 2 != 0),
     };
