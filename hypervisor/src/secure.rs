@@ -31,6 +31,7 @@ use el2::gic::Acknowledged;
 use el2::guest::{self, Trap};
 use el2::memory::DomainMemory;
 use el2::{context, firmware, pages, timer};
+use trace::Reason;
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
 use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
@@ -39,7 +40,7 @@ use crate::irq::{self, Claim};
 use crate::log::log;
 use crate::restart::{self, Lives, Restart};
 use crate::system::Core;
-use crate::{boot, cpu, devices, hypercall};
+use crate::{boot, cpu, devices, exits, hypercall};
 
 /// The secure domain's vCPU.
 pub struct SecureDomain {
@@ -148,6 +149,19 @@ pub enum Leave {
     Interrupt(Acknowledged),
     /// It has stopped for good.
     Stopped,
+}
+
+impl Leave {
+    /// As the trace tells it ([`Reason::Leave`]).
+    fn number(self) -> u64 {
+        match self {
+            Leave::Idle => 0,
+            Leave::Slice => 1,
+            Leave::Crashed => 2,
+            Leave::Interrupt(_) => 3,
+            Leave::Stopped => 4,
+        }
+    }
 }
 
 /// Longest time that a shutdown waits for the domain to save everything, in microseconds.
@@ -331,6 +345,7 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
         firmware::ask(function, 0);
     }
     system.secure_state.preempted.store(false, Ordering::Relaxed);
+    exits::note(core.exits, Reason::Visit, system.shared.events.load(Ordering::Relaxed));
     timer::start(ticks);
 
     let began = time::counter();
@@ -338,6 +353,7 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let leave = watch(core, domain, leave, time::counter() - began);
 
     timer::stop();
+    exits::note(core.exits, Reason::Leave, leave.number());
     if !matches!(leave, Leave::Idle) {
         system.secure_state.preempted.store(true, Ordering::Release);
     }

@@ -10,7 +10,8 @@
 //!   +------------------ stopped() by itself <-- CPU_OFF ----+
 //! ```
 //!
-//! `CPU_ON` claims the core with one compare-and-swap, so of two callers one wins and the other hears `ON_PENDING`; the entry point is
+//! `CPU_ON` claims the core with one compare-and-swap, so of two callers one wins and the other hears `ALREADY_ON`, or `ON_PENDING` if the
+//! core takes its time; the entry point is
 //! published with the state after it. `CPU_OFF` leaves the state alone: the core itself reports [`Psci::stopped`] once nothing of the
 //! guest is left on it, and only then `AFFINITY_INFO` says OFF and another `CPU_ON` may succeed (DEN 0022, `CPU_OFF`).
 #![no_std]
@@ -63,6 +64,11 @@ pub enum Decision {
     Return(u64),
     /// Core `cpu` has been claimed: wake it, so that it calls [`Psci::begin`]; return 0.
     Wake {
+        /// Index of the core.
+        cpu: usize,
+    },
+    /// Core `cpu` has been claimed by another `CPU_ON` and is on its way: give it a moment, then return [`Psci::after_wait`].
+    Await {
         /// Index of the core.
         cpu: usize,
     },
@@ -248,8 +254,16 @@ impl Psci {
         }
         match self.claim(cpu, start) {
             Ok(()) => Decision::Wake { cpu },
+            Err(Error::OnPending) => Decision::Await { cpu },
             Err(error) => error.into(),
         }
+    }
+
+    /// The answer to a `CPU_ON` that found core `cpu` on its way ([`Decision::Await`]), once it has arrived or has had its moment.
+    /// Callers that race for a core may so hear of one that is on, as from firmware that serves them one after the other.
+    pub fn after_wait(&self, cpu: usize) -> u64 {
+        let answer = if self.power(cpu) == Power::On { Error::AlreadyOn } else { Error::OnPending };
+        answer as i64 as u64
     }
 
     /// On if any core below the affinity is on, pending if any is about to be, else off (DEN 0022, `AFFINITY_INFO`).

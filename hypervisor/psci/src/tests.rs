@@ -67,7 +67,8 @@ fn a_core_goes_on_once_and_off_when_it_has_stopped() {
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(1));
     assert_eq!(call(&psci, CPU_ON, [0x101, 0x1000, 7]), Decision::Wake { cpu: 3 });
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(2));
-    assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), refused(Error::OnPending));
+    assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), Decision::Await { cpu: 3 });
+    assert_eq!(psci.after_wait(3) as i64, Error::OnPending as i64);
     assert_eq!(psci.begin(3), Some(Start { entry: 0x1000, context: 7 }));
     assert_eq!(psci.begin(3), None);
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(0));
@@ -223,7 +224,7 @@ proptest! {
                     let expected = match model[cpu].0 {
                         Power::Off => Decision::Wake { cpu },
                         Power::On => refused(Error::AlreadyOn),
-                        Power::OnPending => refused(Error::OnPending),
+                        Power::OnPending => Decision::Await { cpu },
                     };
                     if model[cpu].0 == Power::Off {
                         model[cpu] = (Power::OnPending, entry);

@@ -67,6 +67,7 @@ fn group(row: Row) -> Group {
             ensure!(said, "the secure domain does not name its anchor");
             Ok(())
         }),
+        check("linux_has_performance_monitors", |_, guest| linux_has_performance_monitors(guest)),
         check("linux_accounts_for_the_time_of_the_secure_domain", |_, guest| linux_knows_stolen_time(guest)),
         check("a_pci_device_works_behind_the_system_mmu", |_, guest| pci_device(guest)),
         check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
@@ -91,6 +92,13 @@ fn root_is_the_virtual_disk(guest: &mut Guest) -> Result<()> {
     ensure!(mounts.contains("/dev/vda / ext4 rw"), "the root is {mounts}");
     let driver = guest.run("readlink /sys/block/vda/device/driver")?;
     ensure!(driver.ends_with("/virtio_blk"), "its driver is {driver}");
+    Ok(())
+}
+
+/// Linux counts with the core's own monitors, and has every one of them.
+fn linux_has_performance_monitors(guest: &mut Guest) -> Result<()> {
+    let said = guest.run("dmesg | grep perfevents")?;
+    ensure!(said.contains("enabled with armv8_") && said.contains("PMU driver, 7 "), "Linux says: {said}");
     Ok(())
 }
 

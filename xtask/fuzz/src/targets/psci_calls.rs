@@ -51,6 +51,7 @@ fn one(psci: &Psci, cpu: usize, firmware: &Firmware, step: &[u8]) {
             assert!(woken < CORES && woken != cpu, "a core that runs was woken");
             assert_eq!(psci.power(woken), Power::OnPending);
         }
+        Decision::Await { cpu: awaited } => assert_ne!(awaited, cpu, "a core that runs waits for itself"),
         Decision::Off => psci.stopped(cpu),
         Decision::SystemSuspend(start) => assert!(MEMORY.contains(&start.entry)),
         Decision::Return(value) => {
