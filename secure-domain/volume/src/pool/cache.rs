@@ -223,10 +223,10 @@ impl Cache {
         }
     }
 
-    /// The leaves of `member` that differ from what the last checkpoint wrote.
+    /// The leaves of `member` that differ from what the last checkpoint wrote, or that writes under way will change.
     pub(crate) fn changed_leaves(&self, member: u8) -> impl Iterator<Item = Position> {
-        let changed = move |slot: &usize| self.dirty.contains(*slot) || self.flushing.contains(*slot);
-        let positions = (0..self.slots.len()).filter(changed).map(|slot| self.slots[slot].position);
+        let positions =
+            (0..self.slots.len()).filter(|slot| self.is_touched(*slot)).map(|slot| self.slots[slot].position);
         positions.filter(move |position| position.member == member && position.level == 0)
     }
 

@@ -154,6 +154,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         mut copies: [Option<Physical>; MAX_COPIES],
     ) -> Result<[Option<Physical>; MAX_COPIES], Missing> {
         let mirrored = self.volume(next.volume).copies() == MAX_COPIES;
+        if mirrored
+            && self.options.degraded
+            && let [Some(only), None] | [None, Some(only)] = copies
+        {
+            self.mark_another(only.member)?;
+        }
         for copy in &mut copies {
             let Some(at) = *copy else { continue };
             let first = u64::from(at.extent) * EXTENT_BLOCKS + next.spot.within;

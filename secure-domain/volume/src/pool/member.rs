@@ -154,15 +154,27 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Has `member` marked as stale: waits for the checkpoint that says so. One member at a time can be.
     pub(super) fn mark_stale(&mut self, member: usize) -> Result<(), Missing> {
-        if self.is_another_stale(member) {
+        let marked = self.superblock.stale & 1 << member != 0;
+        if self.is_another_stale(member) || !self.options.degraded && !marked {
             return Err(Missing::Damaged);
         }
         self.checkpoint.stale |= 1 << member;
-        if self.superblock.stale & 1 << member != 0 && self.checkpoint.will_mark(member) {
+        if marked && self.checkpoint.will_mark(member) {
             return Ok(());
         }
         self.checkpoint.want();
         Err(Missing::Waits)
+    }
+
+    /// `member` holds the only copy of something: has another one marked, so that this one is not given up.
+    pub(super) fn mark_another(&mut self, member: usize) -> Result<(), Missing> {
+        let stale = self.superblock.stale & !(1 << member);
+        let other = if stale != 0 {
+            Some(stale.trailing_zeros() as usize)
+        } else {
+            (0..self.members.len()).find(|at| *at != member)
+        };
+        self.mark_stale(other.ok_or(Missing::Damaged)?)
     }
 
     /// `member` is to miss a change of a mirror. That must be known before, and it does not catch up in this walk any more.
@@ -208,7 +220,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let changed = self.cache.changed_leaves(member as u8).any(single);
         let Member { moved_single, storing_single, .. } = self.members[member];
         let moved = moved_single || storing_single;
-        metadata && !changed && !moved && !self.is_another_stale(member)
+        self.options.degraded && metadata && !changed && !moved && !self.is_another_stale(member)
     }
 
     /// An extent was given to `volume`, or taken from it.
@@ -231,11 +243,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// not be read.
     pub(super) fn may_be_unseen(&self, volume: usize, extent: u32) -> bool {
         let may_hold = |member: usize| self.members[member].unknown;
+        let may_differ = |member: &usize| may_hold(*member) || self.is_stale(*member);
         match self.volume(volume).record.layout {
             Layout::Linear => (0..self.members.len()).any(may_hold),
             Layout::Striped(columns) => may_hold(extent as usize % usize::from(columns)),
             // Both copies would have to be, and then neither is anywhere.
-            Layout::Mirrored => (0..self.members.len()).filter(|member| may_hold(*member)).count() > 1,
+            Layout::Mirrored => (0..self.members.len()).filter(may_differ).count() > 1,
         }
     }
 }

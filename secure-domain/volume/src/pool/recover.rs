@@ -74,7 +74,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for member in (0..self.members.len()).filter(|member| !self.is_lost(*member)).collect::<Vec<_>>() {
             for leaf in 0..self.members[member].geometry.extent_leaves {
                 match self.load_extents(member, leaf, idle) {
-                    Err(Error::TreeMac { .. } | Error::Disk { .. }) => self.miss_extents(member, leaf),
+                    Err(Error::TreeMac { .. } | Error::Disk { .. }) if self.options.degraded => {
+                        self.miss_extents(member, leaf)
+                    }
                     loaded => loaded?,
                 }
             }
@@ -269,7 +271,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 let owner = self.members[member].extents.get(extent).and_then(|owner| self.find(owner.volume));
                 let mirrored = owner.is_some_and(|slot| self.volume(slot).copies() > 1);
                 let all_seen = self.members.iter().enumerate().all(|(other, state)| other == member || !state.unknown);
-                if mirrored && all_seen && !self.has_sibling(at) {
+                if mirrored && (all_seen || self.twin(at).is_some()) && !self.has_sibling(at) {
                     self.unmap(at);
                     self.members[member].extents.set(extent, None);
                 }
@@ -344,7 +346,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn note_statement(&self, entry: &LogEntry, lost: bool, replayed: &mut Replayed) {
         let said = match &entry.statement {
             Statement::Block(state) => (false, state.version()),
-            Statement::Freed { version } => (true, *version),
+            // Told by its twin only if this is one: whose the extent is, is known of members that are there.
+            Statement::Freed { version } if lost || self.is_mirrors(&entry.address) => (true, *version),
+            Statement::Freed { .. } => return,
             Statement::Assigned(to) => {
                 let slot = self.find(to.volume);
                 let mirrored = slot.is_some_and(|slot| self.volume(slot).copies() == MAX_COPIES);
@@ -353,6 +357,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             }
         };
         if lost { &mut replayed.missing } else { &mut replayed.there }.push(said);
+    }
+
+    /// Whether the extent at the address is a copy of a mirror.
+    fn is_mirrors(&self, address: &Address) -> bool {
+        let extents = &self.members[usize::from(address.member)].extents;
+        let extent = u32::try_from(address.block / EXTENT_BLOCKS).ok();
+        let owner = extent.and_then(|extent| extents.get(extent)).and_then(|owner| self.find(owner.volume));
+        owner.is_some_and(|slot| self.volume(slot).copies() == MAX_COPIES)
     }
 
     /// Whether writing may begin though members are not there, or have missed something: only if that is one member, and the log says

@@ -52,13 +52,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let has = |extent, copy| volume.physical(extent, copy).is_some();
             volume.copies() == MAX_COPIES && (0..volume.len()).any(|extent| has(extent, 0) != has(extent, 1))
         };
-        live > 1 && self.volumes.iter().flatten().any(lacks)
+        self.options.degraded && live > 1 && self.volumes.iter().flatten().any(lacks)
     }
 
     pub(super) fn resync_step(&mut self, mut walk: Walk) {
         for _ in 0..LEAVES_PER_STEP {
             if walk.slot == self.volumes.len() {
                 self.end_resync();
+                return;
+            }
+            if self.volumes[walk.slot].as_ref().is_some_and(|volume| volume.closed) {
+                // Whether it ends is not decided yet.
+                self.walker.resyncing = Some(walk);
                 return;
             }
             let Some(next) = self.next_of(walk).filter(|_| self.is_mirrored(walk.slot)) else {
@@ -148,8 +153,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let may = |member: &usize| *member != twin.member && !self.members[*member].lost;
         let most = (0..self.members.len()).filter(may).max_by_key(|member| self.members[*member].extents.free());
         let member = most.ok_or(Missing::Damaged)?;
-        self.mark_stale(member)?;
         let extent = self.members[member].extents.find_free().ok_or(Missing::Damaged)?;
+        self.mark_stale(member)?;
         let new = Physical { member, extent };
         self.assign(next.volume, next.spot.extent, copy, new);
         Ok(new)

@@ -273,6 +273,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 if draft.copies < copies && !self.mark_stale_copies(&next) {
                     return;
                 }
+                // An old copy must not be sealed anew as if it were the newest.
+                if copies > 1 && !self.is_newest(&draft) {
+                    self.begin_resync();
+                    self.pause_walker();
+                    return;
+                }
                 if self
                     .find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { epoch, .. } if Some(*epoch) == old))
                 {
@@ -285,6 +291,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.walker.resealing = Some(walk);
             self.moved = true;
         }
+    }
+
+    /// Whether the first copy of a mirror is the newest: it equals the other one, or is the only one and has missed nothing.
+    fn is_newest(&self, draft: &Draft) -> bool {
+        if draft.copies == MAX_COPIES {
+            return (0..draft.count).all(|at| self.difference(draft, at) == Difference::None);
+        }
+        !self.is_stale(draft.places[0].physical.member)
     }
 
     /// Starts to read what is to be sealed anew; it goes on in `batch.rs`.

@@ -108,10 +108,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if !self.log_has_room(held.len()) {
             return Some(Step::Exhausted);
         }
-        if self.versions_left() < held.len() as u64 {
+        if self.versions_left() < 2 * held.len() as u64 {
             return Some(self.without_versions(next.request));
         }
+        let mut last = None;
         for (extent, copy, at) in held {
+            // Versions that follow each other are those of twins: of the next extent they do not.
+            if last.replace(extent) != Some(extent) {
+                self.take_versions(1);
+            }
             self.free_extent(next.volume, extent, copy, at);
         }
         let state = self.requests.get_mut(next.request);

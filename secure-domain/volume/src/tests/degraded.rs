@@ -8,7 +8,8 @@ use crypto::Suite;
 
 use super::world::*;
 use crate::{
-    BLOCK_BYTES, Error, Event, FormatOptions, Layout, Operation, Options, Status, mount, record::anchored::Anchored,
+    BLOCK_BYTES, Command, Error, Event, FormatOptions, Layout, Operation, Options, Status, mount,
+    record::anchored::Anchored,
 };
 
 const MIRROR: u32 = 1;
@@ -279,7 +280,7 @@ fn a_mirrored_block_whose_leaf_is_damaged_is_written_and_read_on_the_other_disk(
             let at = geometry.tree_block(0, leaf, place) as usize * BLOCK_BYTES;
             images[disk][at + 9] ^= 1;
         }
-        let mut world = World::mount(images, anchor).unwrap().0;
+        let mut world = mount_some(images, anchor).unwrap();
         assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(1).repeat(8)));
         assert_eq!(world.write(MIRROR, 1, filled(4)), Status::Ok);
         assert_eq!(world.read(MIRROR, 0, 2), (Status::Ok, [filled(1), filled(4)].concat()));
@@ -469,7 +470,7 @@ fn a_mirrored_extent_of_which_the_log_kept_one_copy_gets_the_other() {
     for image in &mut both {
         image[(full + 1) * BLOCK_BYTES..][..BLOCK_BYTES].fill(0);
     }
-    let (mut world, _) = World::mount(both, anchor).unwrap();
+    let mut world = mount_some(both, anchor).unwrap();
     assert!(world.pool.locate(3, 0, 0).is_some() && world.pool.locate(3, 0, 1).is_none(), "the scene is set");
     assert_eq!(world.write(3, 1, filled(6)), Status::Ok);
     world.settle();
@@ -524,5 +525,57 @@ fn a_disk_that_is_lost_while_a_superblock_is_on_its_way_keeps_the_tree_that_it_h
         kill(&mut world, 0);
         let (status, data) = world.read(MIRROR, 0, 8);
         assert!(status == Status::IoError || data == filled(9).repeat(8), "after {credit} requests");
+    }
+}
+
+#[test]
+fn where_no_member_may_miss_anything_a_failing_one_stops_writes() {
+    for dead in [0, 1] {
+        let (both, anchor) = images(two_disks());
+        let (mut world, _) = World::mount(both, anchor).unwrap();
+        kill(&mut world, dead);
+        assert_eq!(world.write(MIRROR, 4, filled(9)), Status::IoError);
+        assert!(world.pool.is_read_only());
+        assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(1).repeat(8)));
+        assert_eq!(world.pool.superblock().stale, 0);
+    }
+}
+
+#[test]
+fn an_old_copy_is_not_sealed_anew_as_the_newest() {
+    for older in [0, 1] {
+        let (both, anchor) = images(two_disks());
+        let mut world = mount_some(both, anchor).unwrap();
+        let geometry = world.pool.superblock().geometry(older).unwrap();
+        let at = (0..2).map(|copy| world.pool.locate(MIRROR, 0, copy).unwrap()).find(|at| at.0 == older).unwrap();
+        let leaf = geometry.entry_leaf(at.1 - geometry.data_start);
+        let places = [0, 1].map(|place| geometry.tree_block(0, leaf, place));
+        // Its leaf cannot be read for a moment, and in that moment a block is written; then a new key is made.
+        world.pool.member_mut(older).bad_blocks.extend(places);
+        assert_eq!(world.write(MIRROR, 3, filled(4)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        world.pool.member_mut(older).bad_blocks.clear();
+        assert_eq!(world.command(Command::Rekey { volume: MIRROR, suite: Suite::Aria128Gcm }), Status::Ok);
+        for _ in 0..50 {
+            world.now_ms += 1500;
+            world.settle();
+        }
+        assert_eq!(world.read(MIRROR, 2, 3), (Status::Ok, [filled(1), filled(4), filled(1)].concat()), "disk {older}");
+        assert_eq!(world.pool.volumes().next().unwrap().resealing, None);
+    }
+}
+
+#[test]
+fn extents_given_back_together_are_not_taken_for_twins() {
+    for missing in [0, 1] {
+        let mut world = two_disks();
+        let (lost, _) = on_disk(&world, missing);
+        assert_eq!(world.run(LINEAR, Operation::Zero { block: 0, blocks: 2048 }), Status::Ok);
+        assert_eq!(world.run(LINEAR, Operation::Flush), Status::Ok);
+        let (mut both, anchor) = images(world);
+        let away = both.remove(missing);
+        assert_eq!(mount_some(both.clone(), anchor.clone()).err(), Some(Error::MemberNeeded { member: missing }));
+        both.insert(missing, away);
+        assert_eq!(mount_some(both, anchor).unwrap().read(LINEAR, lost, 1), (Status::Ok, filled(0)));
     }
 }

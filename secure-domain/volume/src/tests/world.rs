@@ -98,7 +98,8 @@ impl World {
 
     /// A new pool over `disks`.
     pub(super) fn format(disks: Vec<RamDisk>, new: &FormatOptions) -> World {
-        World::with(format(disks, RamAnchor::new(), &root(), random(), new, &options(), || true).unwrap())
+        let options = Options { degraded: true, ..options() };
+        World::with(format(disks, RamAnchor::new(), &root(), random(), new, &options, || true).unwrap())
     }
 
     /// A new pool over one small disk with one linear volume (number 1) of `blocks` blocks.
@@ -203,8 +204,12 @@ impl World {
 
     /// Mounts what is left.
     pub(super) fn mount(images: Vec<Vec<u8>>, anchor: RamAnchor) -> Result<(World, Recovery), Error> {
+        World::mount_with(images, anchor, &options())
+    }
+
+    fn mount_with(images: Vec<Vec<u8>>, anchor: RamAnchor, options: &Options) -> Result<(World, Recovery), Error> {
         let disks = images.into_iter().map(|image| RamDisk::new(image, BUFFERS, 7)).collect();
-        let (pool, recovery) = mount(disks, anchor, &root(), random(), &options(), || true)?;
+        let (pool, recovery) = mount(disks, anchor, &root(), random(), options, || true)?;
         Ok((World::with(pool), recovery))
     }
 
@@ -212,7 +217,8 @@ impl World {
     pub(super) fn restart(mut self) -> (World, Recovery) {
         let (guest, now_ms) = (core::mem::take(&mut self.guest), self.now_ms);
         let (images, anchor) = self.cut(|_| false);
-        let (mut world, recovery) = World::mount(images, anchor).unwrap();
+        let options = Options { degraded: true, ..options() };
+        let (mut world, recovery) = World::mount_with(images, anchor, &options).unwrap();
         (world.guest.nonces, world.now_ms) = (guest.nonces, now_ms);
         (world, recovery)
     }
