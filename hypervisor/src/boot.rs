@@ -616,6 +616,7 @@ pub fn load_vcpu(core: &mut Core, entry: u64, argument: u64) {
     context::load(&core.el1, &core.system.general);
     context::load_timers(&core.el1);
     context::reset_monitors(core.has_pmu);
+    core.os_lock = true;
     let kicks = core.system.vgic.cpu_on(core.index, &mut core.interrupts);
     core.kick(kicks);
 }

@@ -93,6 +93,8 @@ pub struct Core {
     pub identification: IdRegisters,
     /// Whether the core has performance monitors, which are the general domain's.
     pub has_pmu: bool,
+    /// The vCPU's OS lock is closed, as after a reset.
+    pub os_lock: bool,
     /// What firmware does for this core.
     pub firmware: psci::Firmware,
     /// What the secure domain may take of this core by interrupts of its own.
@@ -118,6 +120,7 @@ impl Core {
             vectors: VectorState::default(),
             identification: crate::cpu::identification(Domain::General),
             has_pmu: crate::cpu::has_pmu(),
+            os_lock: true,
             firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
             allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
             exits: crate::exits::of(index),
