@@ -147,7 +147,7 @@ impl Hostile<'_, '_> {
             _ => 0xc500_0000 | function & 0xff,
         };
         let psci = matches!(id & !0x4000_00ff, 0x8400_0000);
-        if psci && FATAL.contains(&(id & 0xff)) || psci && id & 0xff == CPU_ON & 0xff {
+        if psci && (FATAL.contains(&(id & 0xff)) || id & 0xff == CPU_ON & 0xff) {
             return;
         }
         let conduit = if function >> 63 != 0 { Conduit::Smc } else { Conduit::Hvc };
