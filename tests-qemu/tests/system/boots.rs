@@ -96,7 +96,10 @@ fn crypto_module_is_tested(guest: &mut Guest, cpu: &str) -> Result<()> {
     let timing = if cpu == "max" { "PSTATE.DIT is set" } else { "no PSTATE.DIT on this core" };
     let tested = console.find("[secure] Haechi Crypto Module").context("the module says nothing")?;
     let line = console[tested..].lines().next().unwrap_or_default();
-    ensure!(line.contains("self-tests passed") && line.ends_with(timing), "the module says `{line}`");
+    ensure!(
+        line.contains("self-tests passed, state approved, profile open, ") && line.ends_with(timing),
+        "the module says `{line}`"
+    );
     ensure!(console.find("[secure] disk 0: ") > Some(tested), "the disk came before the self-tests");
     Ok(())
 }
