@@ -16,6 +16,22 @@ impl<W: Copy + BitAnd<Output = W> + BitXor<Output = W> + Not<Output = W>> Plane 
 /// Eight bit planes: one byte (or many side by side), least significant bit first.
 pub(crate) type Byte<W> = [W; 8];
 
+/// Swaps bit `i` of byte `b` in word `j` with bit `j` of byte `b` in word `i`, for all eight bytes: from words to bit
+/// planes and back.
+#[inline(always)]
+pub(crate) fn transpose(words: &mut Byte<u64>) {
+    const MASKS: [u64; 3] = [0x5555_5555_5555_5555, 0x3333_3333_3333_3333, 0x0f0f_0f0f_0f0f_0f0f];
+    for (stage, mask) in MASKS.into_iter().enumerate() {
+        let distance = 1 << stage;
+        for i in (0..8).filter(|i| i & distance == 0) {
+            let (low, high) = (words[i], words[i + distance]);
+            let swap = (low >> distance ^ high) & mask;
+            words[i + distance] = high ^ swap;
+            words[i] = low ^ swap << distance;
+        }
+    }
+}
+
 /// ARIA S-box S1 (RFC 5794 section 2.4.2), the AES S-box.
 #[inline(always)]
 pub(crate) fn aria_s1<W: Plane>(x: Byte<W>) -> Byte<W> {
