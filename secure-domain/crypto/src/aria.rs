@@ -124,7 +124,7 @@ type State = [Byte<u64>; 4];
 
 /// Blocks up to which one after the other is cheaper than a pass. (Four together in one circuit, their bytes turned into planes and back every
 /// round, take as long as a pass.)
-const FEW: usize = 2;
+const FEW: usize = 3;
 
 /// Enciphers blocks in place with the round keys of either direction.
 pub(crate) fn crypt(keys: &RoundKeys, blocks: &mut [Block]) {

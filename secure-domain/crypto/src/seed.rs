@@ -8,7 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::Block;
 use crate::block::in_passes;
 use crate::error::Error;
-use crate::sbox::{Byte, seed_s1, seed_s2};
+use crate::sbox::{Byte, seed_s1, seed_s2, swap_bits};
 
 mod group;
 mod one;
@@ -178,22 +178,11 @@ fn gather(planes: &Word, column: &mut [u32; PASS]) {
 
 /// Transposes the two 32 by 32 bit matrices in the halves of the words.
 fn transpose(words: &mut Word) {
-    const MASKS: [u64; 5] = [
-        0x5555_5555_5555_5555,
-        0x3333_3333_3333_3333,
-        0x0f0f_0f0f_0f0f_0f0f,
-        0x00ff_00ff_00ff_00ff,
-        0x0000_ffff_0000_ffff,
-    ];
-    for (stage, mask) in MASKS.into_iter().enumerate() {
-        let distance = 1 << stage;
-        for i in (0..32).filter(|i| i & distance == 0) {
-            let (low, high) = (words[i], words[i + distance]);
-            let swap = (low >> distance ^ high) & mask;
-            words[i + distance] = high ^ swap;
-            words[i] = low ^ swap << distance;
-        }
-    }
+    swap_bits::<1>(words, 0x5555_5555_5555_5555);
+    swap_bits::<2>(words, 0x3333_3333_3333_3333);
+    swap_bits::<4>(words, 0x0f0f_0f0f_0f0f_0f0f);
+    swap_bits::<8>(words, 0x00ff_00ff_00ff_00ff);
+    swap_bits::<16>(words, 0x0000_ffff_0000_ffff);
 }
 
 #[cfg(test)]
