@@ -2,7 +2,7 @@
 //!
 //! The portable backend enciphers 64 blocks at once, fully bit-sliced: bit `j` of a 32-bit word of all blocks is one `u64`. The
 //! S-boxes are circuits, the additions modulo 2^32 ripple through the 32 planes. Fewer blocks go in groups of 16 (`group.rs`) and one by
-//! one (`one.rs`): a block takes a sixth of a pass, a group two fifths.
+//! one (`one.rs`): a block takes a seventh of a pass, a group a third.
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::Block;
