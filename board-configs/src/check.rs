@@ -15,6 +15,7 @@ const BLOCK: u64 = 2 << 20;
 const SPIS: Range<u64> = 32..1020;
 /// Virtual devices of the contract between EL2 and the secure domain.
 const MAX_DEVICES: u32 = 8;
+const WINDOW_MIB: std::ops::RangeInclusive<u64> = 2..=1024;
 const SLICE_US: std::ops::RangeInclusive<u32> = 50..=100_000;
 
 /// Checks `board`, whose file is called `stem`; the error is one sentence.
@@ -22,6 +23,7 @@ pub(crate) fn check(stem: &str, board: &Board) -> Result<(), String> {
     check_names(stem, board)?;
     check_sizes(board)?;
     check_channel(board)?;
+    check_window(board)?;
     check_huk(board)?;
     check_drills(board)?;
     storage::check(board)?;
@@ -91,6 +93,16 @@ fn check_channel(board: &Board) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn check_window(board: &Board) -> Result<(), String> {
+    match board.window {
+        Some(window) if !WINDOW_MIB.contains(&window.mib) || window.mib % 2 != 0 => {
+            let (least, most) = (WINDOW_MIB.start(), WINDOW_MIB.end());
+            Err(format!("window.mib is {}, which is no even number between {least} and {most}", window.mib))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_huk(board: &Board) -> Result<(), String> {

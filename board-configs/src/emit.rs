@@ -21,6 +21,7 @@ pub fn emit(board: &Board) -> String {
     field("secure_memory_bytes", format!("{:#x}", board.secure_memory_bytes));
     field("el2_heap_bytes", format!("{:#x}", board.el2_heap_bytes));
     field("channel", channel(board));
+    field("window_bytes", format!("{:?}", board.window.map(|window| window.mib << 20)));
     field("denied", denied(board));
     field("test_huk", format!("{:?}", board.huk.as_ref().and_then(crate::Huk::bytes)));
     field("crypto_profile", format!("{:?}", board.crypto.profile.name()));

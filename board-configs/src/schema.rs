@@ -33,6 +33,8 @@ pub struct Board {
     pub anchor: Option<Anchor>,
     /// Where the general domain finds the virtual devices.
     pub channel: Channel,
+    /// What the secure domain reaches of the general domain's memory; without it all.
+    pub window: Option<Window>,
     /// Address ranges that the general domain must not reach, besides those that the device tree names.
     #[serde(default)]
     pub denied: Vec<Denied>,
@@ -194,6 +196,15 @@ pub struct Channel {
     pub first_intid: u32,
     /// Devices that the window has room for, 1 to 8.
     pub devices: u32,
+}
+
+/// The part of the general domain's memory that the secure domain reaches: a restricted DMA pool (Linux,
+/// bindings/reserved-memory/shared-dma-pool.yaml).
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Its size in MiB: even, 2 to 1024.
+    pub mib: u64,
 }
 
 /// An address range that the general domain must not reach.

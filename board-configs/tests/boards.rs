@@ -265,6 +265,20 @@ fn every_board_of_the_project_is_accepted() {
 }
 
 #[test]
+fn a_window_that_no_memory_has_is_refused() {
+    for mib in ["0", "3", "2048"] {
+        let window = format!("[window]\nmib = {mib}\n\n[huk]");
+        refuses("[huk]", &window, &format!("window.mib is {mib}, which is no even number between 2 and 1024"));
+    }
+}
+
+#[test]
+fn a_window_is_emitted_in_bytes() {
+    let text = emit(&named("qemu-virt-window").unwrap());
+    assert!(text.contains("    window_bytes: Some(67108864),\n"), "{text}");
+}
+
+#[test]
 fn what_is_emitted_says_what_the_file_says() {
     let board = named("qemu-virt").unwrap();
     assert_eq!(emit(&board), include_str!("emitted/qemu-virt.in"), "tests/emitted/qemu-virt.in is out of date");

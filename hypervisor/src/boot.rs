@@ -1,7 +1,6 @@
 //! From the loader's image and device tree to a running system, step by step. Every refusal names what is wrong and where,
 //! turns the machine off, and has written to no disk.
 
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -24,7 +23,7 @@ use el2::{context, firmware, pages, storage, tables};
 use machine::board::StorageController;
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
-use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Trigger};
+use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, SystemMmu, Trigger};
 
 use psci::Psci;
 use spin::Mutex;
@@ -34,6 +33,7 @@ use vcpu::{El1State, Frame};
 use vgic::{Config, Source, Version, Vgic};
 
 use crate::board::BOARD;
+use crate::dma::{self, Dma};
 use crate::log::{CONSOLE, log, set_raw};
 use crate::panic::stop;
 use crate::restart::{Origin, Restart};
@@ -70,6 +70,10 @@ pub struct Found {
     pub affinity: u64,
     /// Where the loader left the tree.
     pub tree: Region,
+    /// What the general domain must never reach.
+    pub denied: Denied,
+    /// The system MMU that its devices are behind, if the machine has one.
+    pub system_mmu: Option<SystemMmu>,
 }
 
 /// Reads the tree and checks that this build can serve the machine.
@@ -91,8 +95,11 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     if !machine.cpus.contains(&affinity) {
         stop(format_args!("device tree: the core that boots ({affinity:#x}) is not under /cpus"));
     }
+    let denied = Denied::new(&machine, &BOARD, storage.iter().map(|(_, device)| device));
+    let system_mmu = SystemMmu::find(tree, &machine, &denied);
+    let system_mmu = system_mmu.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
     let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
-    Found { machine, storage, anchor, console, affinity, tree }
+    Found { machine, storage, anchor, console, affinity, tree, denied, system_mmu }
 }
 
 /// The storage controllers; without one that the board names the others go on.
@@ -128,6 +135,7 @@ pub fn device_ranges(found: &Found) -> Vec<Range<usize>> {
     };
     regions.push(found.console.registers);
     regions.extend(found.storage_pages());
+    regions.extend(found.system_mmu.iter().map(|mmu| mmu.registers));
     regions.into_iter().map(|region| range(&region.hull(PAGE))).collect()
 }
 
@@ -211,6 +219,7 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
         initrd: modules.initrd,
         kernel: KernelSize { text_offset: kernel.text_offset, image_size: kernel.image_size },
         secure_bytes: BOARD.secure_memory_bytes,
+        window_bytes: BOARD.window_bytes,
         secure_image_bytes: modules.secure_domain.bytes.size(),
     };
     MemoryPlan::make(&found.machine, &loaded).unwrap_or_else(|error| stop(format_args!("memory: {error}")))
@@ -227,7 +236,7 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
     memory.fill_from(&range(&plan.secure), &range(&modules.secure_domain.bytes));
     let tree = secure_tree::write(&SecureTree {
         memory: Region::between(plan.secure.base(), plan.secure_kept.base()).expect("room for the image"),
-        general: plan.general.clone(),
+        general: plan.lent().iter().copied().collect(),
         shared_page: pages::shared_address() as u64,
         kept_page: plan.secure_kept.base(),
         storage: found.storage.iter().map(told).collect(),
@@ -309,8 +318,7 @@ pub struct Domains {
 }
 
 /// Draws the border: who owns which page, and what each domain's stage 2 maps.
-pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
-    let denied = Denied::new(&found.machine, &BOARD, found.storage.iter().map(|(_, device)| device));
+pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
     let ownership = ownership(plan).unwrap_or_else(|error| stop(format_args!("memory ownership: {error:?}")));
     let pa_range = cpu::pa_range();
     let bits = stage2::vtcr::ipa_bits(pa_range);
@@ -325,7 +333,7 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
     for bank in &plan.general {
         general.memory(bank, Attributes::RAM);
     }
-    for window in machine::device_windows(&found.machine, &denied, 1 << bits) {
+    for window in machine::device_windows(&found.machine, &found.denied, 1 << bits) {
         general.device(&window, window.base(), Attributes::DEVICE);
     }
     if let Frames::V2 { cpu_interface, virtual_cpu_interface, .. } = &found.machine.gic.frames {
@@ -338,7 +346,7 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
 
     let mut secure = Border { tables: new_tables(1), owner: Owner::Secure, ownership: &ownership };
     secure.memory(&plan.secure, Attributes::RAM);
-    for bank in &plan.general {
+    for bank in plan.lent() {
         secure.memory(bank, Attributes::SHARED_RAM);
     }
     let shared = Region::new(pages::shared_address() as u64, PAGE).expect("a page");
@@ -355,8 +363,15 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> (Domains, Denied) {
         vtcr_el2: border.tables.vtcr(pa_range),
         vttbr_el2: border.tables.vttbr(),
     };
-    let domains = Domains { general: confine(&general, Domain::General), secure: confine(&secure, Domain::Secure) };
-    (domains, denied)
+    Domains { general: confine(&general, Domain::General), secure: confine(&secure, Domain::Secure) }
+}
+
+/// Confines the devices of the general domain as its cores are, and says which are not.
+pub fn confine_devices(found: &Found, tree: &[u8], memory: &BootMemory, domains: &Domains) -> Option<Dma> {
+    let mmu = found.system_mmu.as_ref();
+    let dma = mmu.map(|mmu| Dma::confine(mmu, memory.device(&range(&mmu.registers)), &domains.general));
+    dma::report(tree, &found.denied, mmu);
+    dma
 }
 
 /// The register page as the general domain has it: a device that it can only read.
@@ -391,8 +406,8 @@ impl Border<'_> {
     }
 }
 
-/// Every page of memory with its owner: EL2's, the secure domain's, the general domain's, which the secure domain may read and
-/// write (profile `full`), and EL2's one page that the secure domain shares.
+/// Every page of memory with its owner: EL2's, the secure domain's, the general domain's, of which the secure domain may read and
+/// write what is lent to it, and EL2's one page that the secure domain shares.
 fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipError> {
     let mut ownership = Ownership::new();
     ownership.assign(PhysAddr(plan.el2.base()), plan.el2.size(), Owner::Hypervisor)?;
@@ -400,6 +415,8 @@ fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipEr
     ownership.assign(PhysAddr(plan.secure.base()), plan.secure.size(), Owner::Secure)?;
     for bank in &plan.general {
         ownership.assign(PhysAddr(bank.base()), bank.size(), Owner::General)?;
+    }
+    for bank in plan.lent() {
         ownership.share(PhysAddr(bank.base()), bank.size(), Owner::General, State::SharedRw(Owner::Secure))?;
     }
     let shared = PhysAddr(pages::shared_address() as u64);
@@ -424,7 +441,14 @@ pub fn interrupts(found: &Found, memory: &BootMemory) -> Interrupts {
 }
 
 /// Everything that runs shares, put together.
-pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: Interrupts, origin: Origin) -> System {
+pub fn system(
+    found: &Found,
+    plan: &MemoryPlan,
+    domains: Domains,
+    dma: Option<Dma>,
+    interrupts: Interrupts,
+    origin: Origin,
+) -> System {
     let cores = found.machine.cpus.len();
     let (version, distributor, redistributors) = match &found.machine.gic.frames {
         Frames::V2 { distributor, .. } => (Version::V2, *distributor, None),
@@ -466,6 +490,7 @@ pub fn system(found: &Found, plan: &MemoryPlan, domains: Domains, interrupts: In
         secure_state: secure::State::default(),
         slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
         general: domains.general,
+        dma,
         interrupts,
     }
 }
@@ -499,6 +524,9 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
     for (_, device) in &found.storage {
         vgic.assign(device.interrupt.intid, Source::None);
     }
+    for interrupt in found.system_mmu.iter().flat_map(|mmu| &mmu.interrupts) {
+        vgic.assign(interrupt.intid, Source::None);
+    }
     vgic.assign(found.console.interrupt.intid, Source::Virtual);
     for index in 0..abi::DEVICES as u32 {
         vgic.assign(BOARD.channel.first_intid + index, Source::Virtual);
@@ -527,7 +555,8 @@ impl Found {
 /// The interrupts that EL2 and the secure domain have, routed to this core.
 pub fn claim_interrupts(core: &Core, found: &Found) {
     let disks = found.storage.iter().map(|(_, device)| device.interrupt);
-    for interrupt in disks.chain([found.console.interrupt]) {
+    let dma = found.system_mmu.iter().flat_map(|mmu| mmu.interrupts.iter().copied());
+    for interrupt in disks.chain(dma).chain([found.console.interrupt]) {
         core.interrupts.set_edge(core.index, interrupt.intid, interrupt.trigger == Trigger::Edge);
         core.interrupts.claim(interrupt.intid, core.index);
     }
@@ -548,12 +577,11 @@ pub fn general_tree(
     found: &Found,
     tree: &[u8],
     plan: &MemoryPlan,
-    denied: &Denied,
     memory: &mut BootMemory,
 ) {
     let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
     let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
-    let general = General { plan, denied, devices: &devices, bootargs: None };
+    let general = General { plan, denied: &found.denied, devices: &devices, bootargs: None };
     let made = general_tree::write(tree, &found.machine, &general)
         .unwrap_or_else(|error| stop(format_args!("device tree of the general domain: {error}")));
     if made.len() as u64 > plan.general_tree.size() {
@@ -607,21 +635,13 @@ pub fn describe(failure: Failure) -> &'static str {
 pub fn report(found: &Found, plan: &MemoryPlan) {
     log!("{} core(s), {} MiB of memory", found.machine.cpus.len(), found.machine.memory_bytes() >> 20);
     log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
+    if let Some(window) = &plan.window {
+        log!("the secure domain reaches {window} of the general domain's memory, and nothing else of it");
+    }
     for (place, device) in &found.storage {
         log!("disk {place}: {} at {}", device.path, device.registers);
     }
     if let Some(bank) = &found.anchor {
         log!("anchor: flash at {bank}");
     }
-}
-
-/// Says which devices of the general domain can reach all memory, because no system MMU is driven.
-pub fn report_masters(tree: &[u8], denied: &Denied) {
-    let masters = machine::bus_masters(tree, denied);
-    let masters = masters.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    if masters.is_empty() {
-        return log!("DMA isolation: the device tree shows no bus master of the general domain");
-    }
-    let named: Vec<_> = masters.iter().map(|kind| format!("{} {}", kind.count, kind.name)).collect();
-    log!("DMA isolation: partial (no system MMU is driven: not confined are {})", named.join(", "));
 }

@@ -5,8 +5,9 @@ use console::{Effect, Input, Speaker};
 use el2::gic::Acknowledged;
 use el2::timer;
 
+use crate::dma::Dma;
 use crate::log::{CONSOLE, Console};
-use crate::secure;
+use crate::{dma, secure};
 use crate::system::Core;
 
 /// The SGI by which one core asks another to look at its virtual GIC. Physical SGIs are all EL2's.
@@ -74,7 +75,10 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
         }
         intid => match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
             Some(kicks) => core.kick(kicks),
-            None => core.interrupts.deactivate_local(interrupt),
+            None => {
+                dma::serve(core, intid);
+                core.interrupts.deactivate_local(interrupt);
+            }
         },
     }
 }
@@ -89,10 +93,12 @@ pub fn serve(core: &mut Core) {
     }
 }
 
-/// Routes the secure domain's interrupts to the core of `index`.
+/// Routes the interrupts of EL2 and of the secure domain to the core of `index`.
 pub fn route_lines(core: &Core, index: usize) {
-    for intid in core.system.lines.iter().flatten().chain([&core.system.console_intid]) {
-        core.interrupts.set_target(*intid, index);
+    let system = core.system;
+    let dma = system.dma.iter().flat_map(Dma::interrupts).map(|interrupt| interrupt.intid);
+    for intid in system.lines.into_iter().flatten().chain([system.console_intid]).chain(dma) {
+        core.interrupts.set_target(intid, index);
     }
 }
 

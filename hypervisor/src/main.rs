@@ -22,6 +22,7 @@ firmware! {
     mod calls;
     mod cpu;
     mod devices;
+    mod dma;
     mod hypercall;
     mod irq;
     mod log;
@@ -81,10 +82,10 @@ firmware! {
         let plan = boot::plan(&found, &modules);
         boot::report(&found, &plan);
         let origin = boot::load(&found, &modules, &plan, &mut memory);
-        let (domains, denied) = boot::domains(&found, &plan);
-        boot::report_masters(&tree, &denied);
+        let domains = boot::domains(&found, &plan);
+        let dma = boot::confine_devices(&found, &tree, &memory, &domains);
         let interrupts = boot::interrupts(&found, &memory);
-        let system = system::publish(boot::system(&found, &plan, domains, interrupts, origin));
+        let system = system::publish(boot::system(&found, &plan, domains, dma, interrupts, origin));
 
         // The secure domain first: it must hold the disk before anybody asks for it.
         let mut core = Core::new(system, found.boot_index());
@@ -93,7 +94,7 @@ firmware! {
         secure::start(&mut core);
 
         // Then the general domain, which from here on is all that EL2 serves.
-        boot::general_tree(&core, &found, &tree, &plan, &denied, &mut memory);
+        boot::general_tree(&core, &found, &tree, &plan, &mut memory);
         let (pristine, domain) = boot::restart_memory(&plan);
         // SAFETY: the ownership table gives the copy to EL2; `restart` uses the value under the lock of the secure domain, when the
         // domain runs on no core and its disks are stopped.

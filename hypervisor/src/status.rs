@@ -57,6 +57,9 @@ fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
             writeln!(out, "virtual device {index}: status {status:#x}")?;
         }
     }
+    if let Some(dma) = &system.dma {
+        writeln!(out, "system MMU: {} notices", dma.notices())?;
+    }
     if dropped != 0 {
         writeln!(out, "console: {dropped} line(s) of the secure domain were left out")?;
     }

@@ -16,6 +16,7 @@ use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, VectorState};
 use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
+use crate::dma::Dma;
 use crate::secure::SecureDomain;
 
 /// The system, once boot has put it together.
@@ -36,6 +37,8 @@ pub struct System {
     pub general_memory: Vec<Region>,
     /// Stage 2 and traps of the general domain.
     pub general: Confinement,
+    /// The system MMU, if one is driven.
+    pub dma: Option<Dma>,
     /// What injected exceptions depend on.
     pub features: Features,
     /// Where the general domain's emulated devices are.

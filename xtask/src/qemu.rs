@@ -47,6 +47,8 @@ pub struct Machine {
     pub cpu: String,
     /// Interrupt controller.
     pub gic: Gic,
+    /// Whether PCI devices stand behind a system MMU.
+    pub smmu: bool,
     /// Whether the cores have EL2; `false` is the baseline without Haechi.
     pub virtualization: bool,
     /// What QEMU starts: the hypervisor, or Linux for the baseline.
@@ -80,6 +82,7 @@ impl Machine {
             mem_bytes: 1 << 30,
             cpu: "cortex-a72".into(),
             gic: Gic::V3,
+            smmu: false,
             virtualization: true,
             kernel: kernel.to_owned(),
             initrd: None,
@@ -127,7 +130,8 @@ impl Machine {
             Gic::V3 => 3,
         };
         let el2 = if self.virtualization { ",virtualization=on" } else { "" };
-        format!("virt,gic-version={gic}{el2}")
+        let smmu = if self.smmu { ",iommu=smmuv3" } else { "" };
+        format!("virt,gic-version={gic}{el2}{smmu}")
     }
 
     /// QEMU takes sizes in MiB; the board maps whole ones only.
@@ -172,6 +176,7 @@ mod tests {
         assert_eq!(board(&machine), "virt,gic-version=3,virtualization=on");
         machine.virtualization = false;
         machine.gic = Gic::V2;
-        assert_eq!(board(&machine), "virt,gic-version=2");
+        machine.smmu = true;
+        assert_eq!(board(&machine), "virt,gic-version=2,iommu=smmuv3");
     }
 }

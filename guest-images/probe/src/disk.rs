@@ -5,10 +5,11 @@
 
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::access::{load, read32, store, write32};
 use crate::interrupts::{now, ticks};
-use crate::tree::Machine;
+use crate::tree::{Machine, Range};
 
 /// Entries of the queue.
 pub(crate) const QUEUE_SIZE: u16 = 16;
@@ -58,16 +59,36 @@ const NEEDS_RESET: u32 = 64;
 
 /// The area: descriptors, available ring, used ring, headers, status bytes, an indirect table, data.
 #[repr(C, align(4096))]
-struct Area(UnsafeCell<[u8; 0x1_0000]>);
+struct Area(UnsafeCell<[u8; AREA_BYTES]>);
+
+const AREA_BYTES: usize = 0x1_0000;
 
 // SAFETY: never touched as a Rust object, only by address through `access`.
 unsafe impl Sync for Area {}
 
-static AREA: Area = Area(UnsafeCell::new([0; 0x1_0000]));
+static AREA: Area = Area(UnsafeCell::new([0; AREA_BYTES]));
+
+/// Where the area lies instead, if not 0: in the memory that the device may reach.
+static WINDOW: AtomicUsize = AtomicUsize::new(0);
+
+/// From here on the area lies at the start of `window`.
+pub(crate) fn move_to(window: Range) {
+    assert!(window.size >= AREA_BYTES);
+    WINDOW.store(window.base, Ordering::Relaxed);
+}
+
+/// The area before it was moved: memory of the probe in any case.
+pub(crate) fn own_area() -> usize {
+    AREA.0.get().addr()
+}
 
 /// Address of the byte at `offset` of the area.
 fn area(offset: usize) -> usize {
-    AREA.0.get().addr() + offset
+    offset
+        + match WINDOW.load(Ordering::Relaxed) {
+            0 => own_area(),
+            window => window,
+        }
 }
 
 /// The descriptor table.

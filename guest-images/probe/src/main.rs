@@ -40,6 +40,8 @@ mod cores;
 #[cfg(target_os = "none")]
 mod disk;
 #[cfg(target_os = "none")]
+mod dma;
+#[cfg(target_os = "none")]
 mod exception;
 #[cfg(target_os = "none")]
 mod frames;

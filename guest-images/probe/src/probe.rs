@@ -6,7 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, cores, frames, interrupts, memory, power, registers, rings, sysregs, vectors,
+    bench, calls, conformance, console, cores, disk, dma, frames, interrupts, memory, power, registers, rings, sysregs,
+    vectors,
 };
 
 /// What every class has at hand.
@@ -25,7 +26,7 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 11] = [
+const CLASSES: [Class; 12] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
@@ -33,6 +34,7 @@ const CLASSES: [Class; 11] = [
     ("gic", conformance::run),
     ("registers", registers::run),
     ("rings", rings::run),
+    ("dma", dma::run),
     ("vectors", vectors::run),
     ("power", power::run),
     ("cores", cores::run),
@@ -48,6 +50,9 @@ pub(crate) fn run(device_tree: usize) {
     let machine = Machine::read(&tree);
     if let Some(uart) = machine.console {
         console::start(uart.base);
+    }
+    if let Some(window) = machine.window {
+        disk::move_to(window);
     }
     let bootargs = tree.chosen().bootargs().unwrap_or("");
     let seed = tree::word(bootargs, "probe.seed").and_then(tree::hexadecimal).unwrap_or(DEFAULT_SEED);

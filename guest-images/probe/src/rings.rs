@@ -20,7 +20,7 @@ type Wrong = (&'static str, u32, fn(&Places) -> [Descriptor; 3]);
 
 /// Addresses that wrong requests need.
 struct Places {
-    /// The first page behind the probe's memory, which is another's or nobody's.
+    /// The first page behind the memory that the device reaches: another's, nobody's, or outside the window.
     foreign: u64,
     /// The register page of the device.
     registers: u64,
@@ -63,7 +63,10 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     let Some(mut disk) = Disk::find(&probe.machine) else {
         return probe.report.note("no virtual disk: class rings is left out");
     };
-    let foreign = probe.machine.memory.iter().map(|bank| (bank.base + bank.size) as u64).min().unwrap_or(0);
+    let reached = probe.machine.window;
+    let reach = reached.as_slice();
+    let banks = if reach.is_empty() { &probe.machine.memory[..] } else { reach };
+    let foreign = banks.iter().map(|bank| (bank.base + bank.size) as u64).min().unwrap_or(0);
     // QEMU's own device stands still for ever when it is told to read into itself.
     let registers = if disk.is_haechis() { disk.base() as u64 } else { 0 };
     let places = Places { foreign, registers };
@@ -78,6 +81,9 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
             disk.set_header(kind, sector);
             disk.send(&make(&places))
         });
+    }
+    if !reach.is_empty() {
+        outside_the_window(probe, &mut disk, end);
     }
     sectors(probe, &mut disk, end);
     available_ring(probe, &mut disk);
@@ -147,6 +153,19 @@ fn indirect(probe: &mut Probe<'_>, disk: &mut Disk) {
                 disk::put(disk::indirect(), index, part);
             }
             disk.send(&[descriptor])
+        });
+    }
+}
+
+/// Requests with a buffer in the driver's own memory that the device must not reach.
+fn outside_the_window(probe: &mut Probe<'_>, disk: &mut Disk, end: u64) {
+    let outside = disk::own_area() as u64;
+    for (name, kind, flags) in
+        [("read_into_memory_outside_the_window", READ, flag::WRITE), ("write_from_memory_outside_the_window", WRITE, 0)]
+    {
+        wrong(probe, disk, name, |disk| {
+            disk.set_header(kind, end.saturating_sub(8));
+            disk.send(&chain(outside, BLOCK, flags))
         });
     }
 }

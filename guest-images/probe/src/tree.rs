@@ -38,6 +38,26 @@ pub(crate) struct GicV2Frames {
     pub(crate) interface: Range,
 }
 
+/// A PCI host with memory-mapped configuration space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PciHost {
+    /// Configuration space of all its functions.
+    pub(crate) configuration: Range,
+    /// Where functions may have registers, at the address that they know it by.
+    pub(crate) window: usize,
+}
+
+impl PciHost {
+    /// Each entry of `ranges` is a PCI address of 3 cells, an address of 2, a size of 2 (IEEE 1275 PCI binding); the one for 32-bit memory
+    /// counts.
+    fn read(configuration: Range, ranges: &[u8]) -> Option<PciHost> {
+        let word = |entry: &[u8], cell: usize| Some(u32::from_be_bytes(*entry.get(4 * cell..)?.first_chunk()?));
+        let entry =
+            ranges.chunks_exact(28).find(|entry| word(entry, 0).is_some_and(|kind| kind >> 24 & 0b11 == 0b10))?;
+        Some(PciHost { configuration, window: word(entry, 4)? as usize })
+    }
+}
+
 /// What the probe needs to know.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
@@ -53,6 +73,10 @@ pub(crate) struct Machine {
     pub(crate) transports: ArrayVec<Range, 64>,
     /// `MPIDR_EL1` affinities of the cores, its own first.
     pub(crate) cores: ArrayVec<u64, 16>,
+    /// The only memory that the virtual devices reach, if not all of it (`restricted-dma-pool`).
+    pub(crate) window: Option<Range>,
+    /// The PCI host.
+    pub(crate) pci: Option<PciHost>,
     /// Whether PSCI is called by HVC and not by SMC.
     pub(crate) psci_by_hvc: bool,
 }
@@ -91,6 +115,11 @@ impl Machine {
                 ranges.next().zip(ranges.next()).map(|(distributor, interface)| GicV2Frames { distributor, interface });
         } else if is("virtio,mmio") {
             ranges.take(self.transports.remaining_capacity()).for_each(|one| self.transports.push(one));
+        } else if is("restricted-dma-pool") {
+            self.window = ranges.next();
+        } else if is("pci-host-ecam-generic") {
+            let windows = node.property("ranges").map_or(&[] as &[u8], |windows| windows.value);
+            self.pci = ranges.next().and_then(|configuration| PciHost::read(configuration, windows));
         } else if is("arm,psci-1.0") || is("arm,psci-0.2") {
             self.psci_by_hvc = node.property("method").and_then(|method| method.as_str()) == Some("hvc");
         }

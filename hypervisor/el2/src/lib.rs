@@ -16,6 +16,7 @@ pub mod gic_v3;
 pub mod guest;
 pub mod memory;
 pub mod pages;
+pub mod smmu;
 pub mod storage;
 pub mod tables;
 pub mod timer;

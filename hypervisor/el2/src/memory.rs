@@ -14,7 +14,7 @@ use aarch64::image::sections;
 use aarch64::mmio::Mmio;
 use aarch64::stage1::{El2Tables, Kind, MapError};
 
-use crate::{boot, pages};
+use crate::{boot, pages, smmu};
 
 /// First bytes of a flattened device tree, in memory order (Devicetree Specification 0.4, section 5.2).
 const DEVICE_TREE_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
@@ -95,12 +95,13 @@ impl BootMemory {
             memory.iter().flat_map(|bank| [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]);
         let memory: Vec<Range<usize>> = outside.filter(|piece| piece.start < piece.end).collect();
         let mut tables = El2Tables::new(&image)?;
-        tables.map(&pages::register_pages(), Kind::Device)?;
+        let uncached = [pages::register_pages(), smmu::shared_pages()];
+        uncached.iter().try_for_each(|pages| tables.map(pages, Kind::Device))?;
         boot::guard_pages().try_for_each(|guard| tables.map(&guard, Kind::Hole))?;
         devices.iter().try_for_each(|device| tables.map(device, Kind::Device))?;
         memory.iter().try_for_each(|piece| tables.map(piece, Kind::Data))?;
-        // The register pages were zeroed through a cacheable mapping: no line of theirs may stay.
-        aarch64::cache::clean_and_invalidate_to_poc(pages::register_pages());
+        // These pages were zeroed through a cacheable mapping: no line of theirs may stay.
+        uncached.into_iter().for_each(aarch64::cache::clean_and_invalidate_to_poc);
         // SAFETY: image, devices and memory are mapped; nothing else has been used.
         boot::publish_tables(unsafe { tables.activate() });
         Ok(BootMemory { tables, memory, devices })

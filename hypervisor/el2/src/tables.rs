@@ -63,6 +63,14 @@ impl Memory {
     }
 }
 
+/// Cleans all tables to the point of coherency, for walks that see no cache of the cores: those of a system MMU.
+pub fn clean() {
+    let roots = (&raw const ROOTS).addr();
+    aarch64::cache::clean_to_poc(roots..roots + size_of_val(&ROOTS));
+    let pool = (&raw const POOL).addr();
+    aarch64::cache::clean_to_poc(pool..pool + size_of_val(&POOL));
+}
+
 impl TableMemory for Memory {
     fn read(&self, table: PhysAddr, index: usize) -> u64 {
         self.entry(table, index).load(Ordering::Relaxed)

@@ -28,6 +28,8 @@ pub struct Board {
     pub el2_heap_bytes: u64,
     /// Where the general domain finds the virtual devices.
     pub channel: ChannelWindow,
+    /// Bytes of the general domain's memory that the secure domain reaches, whole 2 MiB; `None`: all.
+    pub window_bytes: Option<u64>,
     /// Address ranges that the general domain must not reach, besides those that the device tree names.
     pub denied: &'static [Region],
     /// A hardware unique key that everybody knows, on boards that have none; never on a product.

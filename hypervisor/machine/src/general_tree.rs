@@ -61,7 +61,8 @@ pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec
     tree.root = editor.copy(&root)?;
     let cells = root.as_bus()?;
     editor.add_memory(&mut tree.root, cells.address_cells, cells.size_cells);
-    editor.add_devices(&mut tree.root, cells.address_cells, cells.size_cells);
+    let window = editor.add_window(&mut tree.root, cells.address_cells, cells.size_cells);
+    editor.add_devices(&mut tree.root, cells.address_cells, cells.size_cells, window);
     editor.edit_chosen(&mut tree.root);
     drop_dangling_aliases(&mut tree);
     Ok(tree.to_dtb())
@@ -150,7 +151,29 @@ impl Editor<'_> {
         root.add_child(memory);
     }
 
-    fn add_devices(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32) {
+    /// The window as a restricted DMA pool (Linux, bindings/reserved-memory/shared-dma-pool.yaml), and its phandle. Linux wants the
+    /// cells of `/reserved-memory` to be the root's.
+    fn add_window(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32) -> Option<u32> {
+        let window = self.general.plan.window?;
+        let phandle = free_phandle(root);
+        let mut pool = DeviceTreeNode::new_unchecked(format!("restricted-dma-pool@{:x}", window.base()));
+        let mut reg = Vec::new();
+        push_region(&mut reg, &window, address_cells, size_cells);
+        set(&mut pool, "compatible", "restricted-dma-pool");
+        set(&mut pool, "reg", reg);
+        set(&mut pool, "phandle", phandle);
+        if root.child("reserved-memory").is_none() {
+            root.add_child(DeviceTreeNode::new_unchecked("reserved-memory"));
+        }
+        let reserved = root.child_mut("reserved-memory")?;
+        set(reserved, "#address-cells", address_cells);
+        set(reserved, "#size-cells", size_cells);
+        set(reserved, "ranges", [0_u8; 0]);
+        reserved.add_child(pool);
+        Some(phandle)
+    }
+
+    fn add_devices(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32, window: Option<u32>) {
         for VirtualDevice { registers, interrupt } in self.general.devices {
             let mut node = DeviceTreeNode::new_unchecked(format!("virtio_mmio@{:x}", registers.base()));
             let mut reg = Vec::new();
@@ -162,6 +185,9 @@ impl Editor<'_> {
                 set(&mut node, "interrupt-parent", phandle);
             }
             set(&mut node, "dma-coherent", [0_u8; 0]);
+            if let Some(window) = window {
+                set(&mut node, "memory-region", window);
+            }
             root.add_child(node);
         }
     }
@@ -185,6 +211,12 @@ impl Editor<'_> {
             set(chosen, "bootargs", bootargs);
         }
     }
+}
+
+/// A phandle that no node has.
+fn free_phandle(root: &DeviceTreeNode) -> u32 {
+    let own = root.property("phandle").and_then(|property| property.value_as::<u32>().ok()).unwrap_or(0);
+    root.children().map(free_phandle).fold(own.saturating_add(1), u32::max)
 }
 
 fn is_gic(place: &Place<'_, '_>) -> bool {

@@ -39,6 +39,8 @@ mod read;
 #[cfg(feature = "boot")]
 mod seed;
 #[cfg(feature = "boot")]
+mod system_mmu;
+#[cfg(feature = "boot")]
 mod tree;
 #[cfg(feature = "boot")]
 mod windows;
@@ -55,6 +57,7 @@ pub use self::{
     plan::{KernelSize, Loaded, MemoryPlan, PlanError},
     read::{Conduit, Machine, Timers},
     seed::{Restart, Seeds},
+    system_mmu::SystemMmu,
     tree::tree_length,
     windows::{Denied, device_windows},
 };

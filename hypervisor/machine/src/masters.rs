@@ -12,7 +12,7 @@ use alloc::{
 use dtoolkit::Node as _;
 
 use crate::{
-    Denied, Error,
+    Denied, Error, SystemMmu,
     read::{FIRMWARE_CONFIGURATION, SMMU},
     tree::{self, Place},
 };
@@ -30,42 +30,30 @@ pub struct Masters {
     pub count: usize,
 }
 
-/// The masters in the tree `dtb` that `denied` leaves to the general domain, by kind, in the order of the tree.
+/// The masters in the tree `dtb` that `denied` leaves to the general domain and `driven` does not confine, by kind, in the order of
+/// the tree.
 ///
 /// # Errors
-/// Those of [`crate::Machine::read`]; none if that has read the same bytes.
-pub fn bus_masters(dtb: &[u8], denied: &Denied) -> Result<Vec<Masters>, Error> {
+/// Those of [`crate::Machine::read`] and [`SystemMmu::find`]; none if these have read the same bytes.
+pub fn bus_masters(dtb: &[u8], denied: &Denied, driven: Option<&SystemMmu>) -> Result<Vec<Masters>, Error> {
     let mut masters = Vec::new();
-    collect(&Place::root(tree::open(dtb)?), denied, &mut masters)?;
+    tree::walk(tree::open(dtb)?, &mut |place| {
+        let confined = match driven {
+            Some(driven) => driven.confines(place)?,
+            None => false,
+        };
+        if place.is_enabled() && is_master(place) && !confined && denied.leaves(&place.registers()?) {
+            count(&mut masters, place.node.name_without_address());
+        }
+        Ok(())
+    })?;
     Ok(masters)
-}
-
-/// As deep as the tree is, which [`Place::child`] bounds.
-fn collect(place: &Place<'_, '_>, denied: &Denied, masters: &mut Vec<Masters>) -> Result<(), Error> {
-    let bus = place.as_bus()?;
-    for node in place.node.children() {
-        let child = place.child(node, &bus)?;
-        if !child.is_enabled() {
-            continue;
-        }
-        if is_master(&child) && is_left(&child, denied)? {
-            count(masters, child.node.name_without_address());
-        }
-        collect(&child, denied, masters)?;
-    }
-    Ok(())
 }
 
 fn is_master(place: &Place<'_, '_>) -> bool {
     let known = place.is_any_of(&SMMU) || place.is_any_of(&[FIRMWARE_CONFIGURATION]);
     let shown = SIGNS.iter().any(|sign| place.node_has(sign));
     !known && (shown || place.device_type() == Some("pci") || place.is_any_of(&TRANSPORTS))
-}
-
-/// Whether the general domain reaches all of its registers. A bus without registers is no device.
-fn is_left(place: &Place<'_, '_>, denied: &Denied) -> Result<bool, Error> {
-    let registers = place.registers()?;
-    Ok(!registers.is_empty() && !registers.iter().any(|region| denied.touches(region)))
 }
 
 fn count(masters: &mut Vec<Masters>, name: &str) {

@@ -42,6 +42,8 @@ pub struct Loaded {
     pub kernel: KernelSize,
     /// Memory of the secure domain in bytes.
     pub secure_bytes: u64,
+    /// Bytes of the general domain's memory that the secure domain is to reach, if not all.
+    pub window_bytes: Option<u64>,
     /// The secure domain's image as it lies in the bundle, in bytes.
     pub secure_image_bytes: u64,
 }
@@ -61,6 +63,8 @@ pub struct MemoryPlan {
     pub secure_tree: Region,
     /// The memory of the general domain, sorted.
     pub general: ArrayVec<Region, MAX_GENERAL>,
+    /// The part of it that the secure domain reaches, if not all.
+    pub window: Option<Region>,
     /// Where the kernel goes; its entry point is the first byte.
     pub kernel: Region,
     /// Where the general domain's tree goes: one block.
@@ -126,6 +130,14 @@ impl fmt::Display for PlanError {
 impl core::error::Error for PlanError {}
 
 impl MemoryPlan {
+    /// What the secure domain reaches of the general domain's memory.
+    pub fn lent(&self) -> &[Region] {
+        match &self.window {
+            Some(window) => core::slice::from_ref(window),
+            None => &self.general,
+        }
+    }
+
     /// Shares out the memory of `machine`.
     ///
     /// # Errors
@@ -138,13 +150,26 @@ impl MemoryPlan {
         let mut free = Free { machine, regions: region::difference(&general, &taken(machine, loaded)) };
         let base = free.lowest("the general domain's kernel", kernel_span(loaded.kernel)?)?;
         let general_tree = free.lowest("the general domain's device tree", MAX_TREE_BYTES as u64)?;
+        let window =
+            loaded.window_bytes.map(|size| free.highest("the window of the secure domain", size)).transpose()?;
         let kernel = within(base, loaded.kernel.text_offset, loaded.kernel.image_size);
         let secure_tree = within(secure, secure.size() - PLACE_BYTES, PLACE_BYTES);
         let secure_kept = within(secure, secure.size() - PLACE_BYTES - PAGE, PAGE);
         // A machine has at most MAX_BANKS ranges and two cuts, of which `pristine` and `secure` are one, add at most one each.
         let general = general.into_iter().take(MAX_GENERAL).collect();
         let initrd = loaded.initrd;
-        Ok(MemoryPlan { el2, pristine, secure, secure_kept, secure_tree, general, kernel, general_tree, initrd })
+        Ok(MemoryPlan {
+            el2,
+            pristine,
+            secure,
+            secure_kept,
+            secure_tree,
+            general,
+            window,
+            kernel,
+            general_tree,
+            initrd,
+        })
     }
 }
 

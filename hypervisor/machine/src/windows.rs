@@ -43,6 +43,11 @@ impl Denied {
     pub fn touches(&self, region: &Region) -> bool {
         self.0.iter().any(|denied| denied.overlaps(region))
     }
+
+    /// Whether the general domain reaches all registers of the device that has `registers`. A bus without any is no device.
+    pub(crate) fn leaves(&self, registers: &[Region]) -> bool {
+        !registers.is_empty() && !registers.iter().any(|region| self.touches(region))
+    }
 }
 
 fn gic_frames(machine: &Machine) -> Vec<Region> {

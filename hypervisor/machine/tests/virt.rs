@@ -7,8 +7,8 @@ use dtoolkit::{
     standard::NodeStandard as _,
 };
 use machine::{
-    Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, MemoryPlan,
-    PlanError, Region, Trigger,
+    Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
+    MemoryPlan, PlanError, Region, SystemMmu, Trigger,
     board::{
         AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, StorageController,
         Volume,
@@ -51,6 +51,7 @@ const BOARD: Board = Board {
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    window_bytes: None,
     anchor: Some(ANCHOR),
     denied: &[DENIED_HOLE],
     test_huk: Some([0x42; 32]),
@@ -74,6 +75,7 @@ fn loaded() -> Loaded {
         initrd: Some(region(0x4A00_0000, 4 * MIB)),
         kernel: KERNEL,
         secure_bytes: BOARD.secure_memory_bytes,
+        window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
     }
 }
@@ -508,11 +510,93 @@ fn the_other_devices_are_within_reach() {
 #[test]
 fn bus_masters_of_the_general_domain_are_named() {
     for dtb in ALL {
-        let masters = machine::bus_masters(dtb, &boot(dtb).denied).unwrap();
-        let named: Vec<_> = masters.iter().map(|it| (it.name.as_str(), it.count)).collect();
+        let masters = machine::bus_masters(dtb, &boot(dtb).denied, None).unwrap();
         // The storage controller's page holds eight of the 32 transports; fw-cfg and the system MMU are denied.
-        assert_eq!(named, [("virtio_mmio", 24), ("pcie", 1)]);
+        assert_eq!(named(&masters), [("virtio_mmio", 24), ("pcie", 1)]);
     }
+}
+
+fn named(masters: &[Masters]) -> Vec<(&str, usize)> {
+    masters.iter().map(|it| (it.name.as_str(), it.count)).collect()
+}
+
+/// The system MMU of the tree `dtb`, which has one.
+fn system_mmu(dtb: &[u8]) -> Result<Option<SystemMmu>, Error> {
+    SystemMmu::find(dtb, &Machine::read(dtb)?, &boot(dtb).denied)
+}
+
+#[test]
+fn a_machine_without_a_system_mmu_has_none() {
+    assert_eq!(system_mmu(GIC3), Ok(None));
+}
+
+#[test]
+fn the_system_mmu_has_the_streams_of_the_whole_pci_bus() {
+    let found = system_mmu(SMMU).unwrap().unwrap();
+    assert_eq!(found.registers, Region::new(0x0905_0000, 0x2_0000).unwrap());
+    assert_eq!((found.streams.len(), &found.streams[0]), (1, &(0..0x1_0000)));
+    // eventq, priq, cmdq-sync, gerror: SPIs 74 to 77.
+    let interrupt = |intid| Interrupt { intid, trigger: Trigger::Edge };
+    assert_eq!(found.interrupts, [interrupt(106), interrupt(109)]);
+    let masters = machine::bus_masters(SMMU, &boot(SMMU).denied, Some(&found)).unwrap();
+    assert_eq!(named(&masters), [("virtio_mmio", 24)]);
+}
+
+/// `SMMU` with other words in the `iommu-map` of its PCI host, of which `SMMU` stands for the phandle.
+fn with_map(words: &[u32]) -> Vec<u8> {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(SMMU).unwrap());
+    let host = tree.find_node_mut("/pcie@10000000").unwrap();
+    let old = host.property("iommu-map").unwrap().value().to_vec();
+    let phandle: [u8; 4] = *old[4..].first_chunk().unwrap();
+    let value = words.iter().flat_map(|word| if *word == PHANDLE { phandle } else { word.to_be_bytes() });
+    host.property_mut("iommu-map").unwrap().set_value(value.collect::<Vec<u8>>());
+    tree.to_dtb()
+}
+
+const PHANDLE: u32 = 0xffff_fff0;
+
+#[test]
+fn a_bus_that_is_mapped_in_part_is_not_confined() {
+    let cases: [(&[u32], Option<core::ops::Range<u32>>); 3] = [
+        (&[0, PHANDLE, 0x40, 0x100], Some(0x40..0x140)),
+        (&[0, PHANDLE, 0, 0x8000, 0x8000, 1, 0, 0x8000], Some(0..0x8000)),
+        (&[0, 1, 0, 0x1_0000], None),
+    ];
+    for (words, streams) in cases {
+        let dtb = with_map(words);
+        let found = system_mmu(&dtb).unwrap().unwrap();
+        assert_eq!(found.streams.first().cloned(), streams);
+        let masters = machine::bus_masters(&dtb, &boot(&dtb).denied, Some(&found)).unwrap();
+        assert_eq!(named(&masters), [("virtio_mmio", 24), ("pcie", 1)]);
+    }
+}
+
+#[test]
+fn a_map_that_cannot_be_is_refused() {
+    for words in [&[0, PHANDLE, 0][..], &[0, PHANDLE, u32::MAX, 2]] {
+        let error = system_mmu(&with_map(words)).unwrap_err();
+        assert!(error.to_string().contains("iommu-map"), "{error}");
+    }
+}
+
+#[test]
+fn a_system_mmu_with_too_few_registers_is_refused() {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(SMMU).unwrap());
+    let registers = tree.find_node_mut("/smmuv3@9050000").unwrap().property_mut("reg").unwrap();
+    registers.set_value([0, 0x0905_0000, 0, 0x1_0000_u32].map(u32::to_be_bytes).as_flattened());
+    let error = system_mmu(&tree.to_dtb()).unwrap_err();
+    assert!(error.to_string().contains("frames of an SMMUv3"), "{error}");
+}
+
+#[test]
+fn a_device_that_is_denied_has_no_streams() {
+    /// A page of the PCI host's configuration space.
+    const CONFIGURATION: Region = Region::new(0x40_1000_0000, 0x1000).unwrap();
+    let board = Board { denied: &[CONFIGURATION], ..BOARD };
+    let machine = Machine::read(SMMU).unwrap();
+    let denied = Denied::new(&machine, &board, []);
+    let found = SystemMmu::find(SMMU, &machine, &denied).unwrap().unwrap();
+    assert_eq!(found.streams, []);
 }
 
 // The general domain's tree.
@@ -592,6 +676,57 @@ fn a_gicv2_guest_is_told_of_distributor_and_cpu_interface_only() {
     let gic = fdt.find_node("/intc@8000000").unwrap();
     assert_eq!(gic.reg().unwrap().unwrap().count(), 2);
     assert!(gic.property("interrupts").is_none() && gic.children().next().is_none());
+}
+
+/// A machine whose secure domain is to reach 32 MiB of the general domain's memory.
+fn boot_with_window(dtb: &[u8]) -> Booted {
+    let booted = boot(dtb);
+    let loaded = Loaded { window_bytes: Some(32 * MIB), ..loaded() };
+    let plan = MemoryPlan::make(&booted.machine, &loaded).unwrap();
+    Booted { plan, ..booted }
+}
+
+#[test]
+fn a_window_is_general_memory_in_which_nothing_lies() {
+    for dtb in ALL {
+        let plan = boot_with_window(dtb).plan;
+        let window = plan.window.unwrap();
+        assert_eq!((window.size(), plan.lent()), (32 * MIB, &[window][..]));
+        assert!(plan.general.iter().any(|bank| bank.contains(&window)));
+        let taken = [plan.kernel, plan.general_tree, loaded().dtb, loaded().bundle];
+        assert!(!taken.iter().any(|taken| taken.overlaps(&window)));
+        assert_eq!(boot(dtb).plan.lent(), plan.general.as_slice(), "without a window all is lent");
+    }
+}
+
+#[test]
+fn a_window_that_does_not_fit_is_refused() {
+    let loaded = Loaded { window_bytes: Some(1 << 40), ..loaded() };
+    let error = MemoryPlan::make(&Machine::read(GIC3).unwrap(), &loaded).unwrap_err();
+    assert!(error.to_string().contains("the window of the secure domain"), "{error}");
+}
+
+#[test]
+fn the_general_domain_is_told_to_use_the_window_for_its_virtual_devices() {
+    for dtb in ALL {
+        let booted = boot_with_window(dtb);
+        let window = booted.plan.window.unwrap();
+        let tree = general_of(dtb, &booted);
+        let tree = Fdt::new(&tree).unwrap();
+        let pool = tree.find_node(&format!("/reserved-memory/restricted-dma-pool@{:x}", window.base())).unwrap();
+        assert!(pool.is_compatible("restricted-dma-pool"));
+        let reg: Vec<u8> = [window.base(), window.size()].iter().flat_map(|number| number.to_be_bytes()).collect();
+        assert_eq!(pool.property("reg").unwrap().value(), reg);
+        let phandle = pool.property("phandle").unwrap().value_as::<u32>().unwrap();
+        let device = tree.find_node("/virtio_mmio@b000000").unwrap();
+        assert_eq!(device.property("memory-region").unwrap().value_as::<u32>().unwrap(), phandle);
+        let same = |node: &dtoolkit::fdt::FdtNode<'_>| {
+            node.property("phandle").is_some_and(|property| property.value_as::<u32>() == Ok(phandle))
+        };
+        let bytes = general_of(dtb, &booted);
+        assert_eq!(nodes(&bytes).iter().filter(|(_, node)| same(node)).count(), 1, "nobody else has its phandle");
+        assert!(!nodes(&general_of(dtb, &boot(dtb))).iter().any(|(path, _)| path.contains("restricted-dma-pool")));
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Interrupt controller
     #[arg(long, value_name = "2|3", default_value = "3", value_parser = parse_gic)]
     gic: Gic,
+    /// Put PCI devices behind a system MMU (SMMUv3)
+    #[arg(long)]
+    smmu: bool,
     /// Core model, as QEMU names it
     #[arg(long, value_name = "MODEL", default_value = "cortex-a72")]
     cpu: String,
@@ -118,6 +121,7 @@ fn machine(arguments: &Arguments) -> Machine {
         mem_bytes: arguments.mem,
         cpu: arguments.cpu.clone(),
         gic: arguments.gic,
+        smmu: arguments.smmu,
         virtualization: !arguments.no_hypervisor,
         append: boot::arguments(arguments.append.as_deref()),
         gdb: arguments.gdb,

@@ -1,7 +1,7 @@
 //! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
 
 use machine::{
-    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region,
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region, SystemMmu,
     board::{Board, ChannelWindow, Layout, Partition, Pool, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
@@ -21,6 +21,7 @@ const BOARD: Board = Board {
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    window_bytes: Some(64 << 20),
     denied: &[],
     test_huk: None,
     crypto_profile: "open",
@@ -36,6 +37,8 @@ pub fn run(data: &[u8]) {
     let Some(plan) = plan(&machine) else { return };
     let denied = Denied::new(&machine, &BOARD, [&storage]);
     check(&machine, &plan, &denied);
+    let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
+    let _ = machine::bus_masters(data, &denied, driven.as_ref());
     let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
@@ -74,6 +77,7 @@ fn plan(machine: &Machine) -> Option<MemoryPlan> {
         initrd: at(0x900_0000, 0x100_0000),
         kernel: KernelSize { text_offset: 0, image_size: 32 << 20 },
         secure_bytes: BOARD.secure_memory_bytes,
+        window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
     };
     MemoryPlan::make(machine, &loaded).ok()
@@ -87,6 +91,9 @@ fn check(machine: &Machine, plan: &MemoryPlan, denied: &Denied) {
     }
     assert!(!plan.secure.overlaps(&plan.el2) && !plan.pristine.overlaps(&plan.el2));
     assert!(!plan.secure.overlaps(&plan.pristine));
+    let window = plan.window.expect("the board has one");
+    assert!(plan.general.iter().any(|bank| bank.contains(&window)));
+    assert!(![plan.kernel, plan.general_tree].iter().any(|taken| taken.overlaps(&window)));
     for window in device_windows(machine, denied, 1 << 48) {
         assert!(!denied.touches(&window) && !window.overlaps(&plan.secure) && !window.overlaps(&plan.el2));
     }

@@ -14,6 +14,7 @@ pub mod pl011;
 pub mod psci_calls;
 pub mod rpmb;
 pub mod service;
+pub mod smmu_events;
 pub mod superblock;
 pub mod tree_leaf;
 pub mod vgic_mmio;
@@ -40,6 +41,7 @@ pub const ALL: &[Target] = &[
     ("psci_calls", psci_calls::run),
     ("rpmb", rpmb::run),
     ("service", service::run),
+    ("smmu_events", smmu_events::run),
     ("superblock", superblock::run),
     ("tree_leaf", tree_leaf::run),
     ("vgic_mmio", vgic_mmio::run),

@@ -1,0 +1,119 @@
+//! The stream table of two levels (IHI 0070, sections 3.3.1, 5.1 and 5.2): who translates which stream.
+
+use core::ops::Range;
+
+use crate::{Error, Memory, Part, TABLES};
+
+/// log2 of the streams of one second-level table.
+pub const SPLIT: u8 = 8;
+/// Streams of one second-level table.
+const SPAN: u32 = 1 << SPLIT;
+/// The longest stream in bits that the first level has room for; a PCI bus has 16.
+pub const MAX_STREAM_BITS: u8 = 16;
+/// Words of the first-level table.
+pub const DIRECTORY_WORDS: usize = 1 << (MAX_STREAM_BITS - SPLIT);
+/// Words of one entry of the second level.
+pub const ENTRY_WORDS: usize = 8;
+/// Words of a second-level table.
+pub const TABLE_WORDS: usize = SPAN as usize * ENTRY_WORDS;
+
+/// `L1STD.Span` of a whole second-level table: 2^(Span - 1) streams.
+const WHOLE: u64 = SPLIT as u64 + 1;
+
+/// The second-level table that all streams of whole tables share.
+const COMMON: usize = 0;
+
+/// Stage 2 of the domain that has a stream: the tables that its cores walk (`stage2::vtcr`, walks that start at level 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The root of its tables.
+    pub root: u64,
+    /// Its VMID.
+    pub vmid: u8,
+    /// Bits of an intermediate address.
+    pub ipa_bits: u8,
+    /// `VTCR_EL2.PS`: the physical address size of its tables.
+    pub ps: u8,
+}
+
+impl Translation {
+    /// What `VTCR_EL2` and `VTTBR_EL2` of the domain's cores say.
+    pub const fn of(vtcr_el2: u64, vttbr_el2: u64) -> Translation {
+        Translation {
+            root: vttbr_el2 & 0xffff_ffff_f000,
+            vmid: (vttbr_el2 >> 48) as u8,
+            ipa_bits: 64 - (vtcr_el2 & 0x3f) as u8,
+            ps: (vtcr_el2 >> 16 & 0b111) as u8,
+        }
+    }
+}
+
+/// `STE.V`.
+const VALID: u64 = 1;
+/// `STE.Config`: no stage 1, translation by stage 2.
+const STAGE_2: u64 = 0b110 << 1;
+/// `STE.SHCFG`, bits 109:108: shareability as it comes in. (`EATS` = 0: no address is translated before it gets here.)
+const SHAREABILITY_INCOMING: u64 = 0b01 << 44;
+/// `STE.S2SL0`, bits 167:166: walks start at level 1.
+const START_LEVEL_1: u64 = 0b01 << 38;
+/// `STE.S2IR0`, `S2OR0`, `S2SH0`: walks are write-back cacheable and inner shareable.
+const CACHED_WALKS: u64 = 0b01 << 40 | 0b01 << 42 | 0b11 << 44;
+/// The same three: walks go to memory, past every cache; outer shareable.
+const UNCACHED_WALKS: u64 = 0b10 << 44;
+/// `STE.S2AA64`, bit 179.
+const AARCH64: u64 = 1 << 51;
+/// `STE.S2AFFD`, bit 181: a clear access flag is no fault.
+const NO_ACCESS_FAULT: u64 = 1 << 53;
+/// `STE.S2R`, bit 186: a fault is recorded. (`S2S` = 0: and its transaction ends.)
+const RECORD: u64 = 1 << 58;
+
+/// The entry of a stream that `translation` is for; `coherent` as [`crate::Features::coherent`].
+pub const fn entry(translation: Translation, coherent: bool) -> [u64; ENTRY_WORDS] {
+    let Translation { root, vmid, ipa_bits, ps } = translation;
+    let walks = if coherent { CACHED_WALKS } else { UNCACHED_WALKS };
+    let size = (64 - ipa_bits as u64) << 32;
+    let stage_2 = vmid as u64 | size | START_LEVEL_1 | walks | (ps as u64) << 48 | AARCH64 | NO_ACCESS_FAULT | RECORD;
+    [VALID | STAGE_2, SHAREABILITY_INCOMING, stage_2, root, 0, 0, 0, 0]
+}
+
+/// Writes the table: `entry` for each stream of `streams`, nothing for every other one. Tables of which all streams are given are one.
+/// `bits` is the length of a stream.
+///
+/// # Errors
+/// [`Error::Stream`] for a stream beyond `bits`, [`Error::TooManyTables`] if more second-level tables are given in part than there are.
+pub(crate) fn write(
+    memory: &mut impl Memory,
+    bits: u8,
+    streams: &[Range<u32>],
+    entry: [u64; ENTRY_WORDS],
+) -> Result<(), Error> {
+    if let Some(beyond) = streams.iter().find(|range| range.end > 1 << bits) {
+        return Err(Error::Stream(beyond.end - 1));
+    }
+    fill(memory, COMMON, entry, |_| true);
+    let mut next = COMMON + 1;
+    for index in 0..1 << bits.saturating_sub(SPLIT) {
+        let given = |place: u32| streams.iter().any(|range| range.contains(&(index * SPAN + place)));
+        let table = match (0..SPAN).filter(|place| given(*place)).count() as u32 {
+            0 => continue,
+            SPAN => COMMON,
+            _ if next == TABLES => return Err(Error::TooManyTables),
+            _ => {
+                fill(memory, next, entry, given);
+                next += 1;
+                next - 1
+            }
+        };
+        let descriptor = memory.address(Part::Table(table)) | WHOLE;
+        memory.write(Part::Directory, index as usize, descriptor);
+    }
+    Ok(())
+}
+
+fn fill(memory: &mut impl Memory, table: usize, entry: [u64; ENTRY_WORDS], given: impl Fn(u32) -> bool) {
+    for place in (0..SPAN).filter(|place| given(*place)) {
+        for (word, value) in entry.into_iter().enumerate() {
+            memory.write(Part::Table(table), place as usize * ENTRY_WORDS + word, value);
+        }
+    }
+}
