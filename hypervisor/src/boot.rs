@@ -340,6 +340,8 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
         // The general domain's CPU interface is the hardware's virtual one, at the address of the physical one.
         general.device(virtual_cpu_interface, cpu_interface.base(), Attributes::DEVICE);
     }
+    let stolen = Region::new(pages::stolen_times() as u64, PAGE).expect("a page");
+    general.memory(&stolen, Attributes::READ_ONLY_RAM);
     let register_pages = pages::register_pages();
     let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
     general.device(&registers, BOARD.channel.base, REGISTER_PAGE);
@@ -407,7 +409,7 @@ impl Border<'_> {
 }
 
 /// Every page of memory with its owner: EL2's, the secure domain's, the general domain's, of which the secure domain may read and
-/// write what is lent to it, and EL2's one page that the secure domain shares.
+/// write what is lent to it; and EL2's page that the secure domain shares and the one that the general domain reads.
 fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipError> {
     let mut ownership = Ownership::new();
     ownership.assign(PhysAddr(plan.el2.base()), plan.el2.size(), Owner::Hypervisor)?;
@@ -421,6 +423,8 @@ fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipEr
     }
     let shared = PhysAddr(pages::shared_address() as u64);
     ownership.share(shared, PAGE, Owner::Hypervisor, State::SharedRw(Owner::Secure))?;
+    let stolen = PhysAddr(pages::stolen_times() as u64);
+    ownership.share(stolen, PAGE, Owner::Hypervisor, State::SharedRo(Owner::General))?;
     Ok(ownership)
 }
 
@@ -500,6 +504,7 @@ fn psci(interrupts: &Interrupts, cores: usize, boot: usize) -> Psci {
     let psci = Psci::new(psci::Config {
         cores,
         affinities: interrupts.affinities(),
+        stolen_time: pages::stolen_times() as u64,
         system_suspend: true,
         warm_reset: firmware::has_warm_reset(),
     });
@@ -610,6 +615,7 @@ pub fn load_vcpu(core: &mut Core, entry: u64, argument: u64) {
     core.el1 = El1State::reset();
     context::load(&core.el1, &core.system.general);
     context::load_timers(&core.el1);
+    context::reset_monitors(core.has_pmu);
     let kicks = core.system.vgic.cpu_on(core.index, &mut core.interrupts);
     core.kick(kicks);
 }

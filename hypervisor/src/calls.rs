@@ -2,14 +2,16 @@
 
 use el2::firmware;
 use psci::{Call, Decision, Start, decode};
+use trace::Reason;
 
 use crate::log::log;
 use crate::system::Core;
-use crate::{boot, irq, panic, run, secure, smp};
+use crate::{boot, exits, irq, panic, run, secure, smp};
 
 /// Carries out the call in the vCPU's registers, which has been stepped over. One that nobody knows needs nothing of the system.
 pub fn handle(core: &mut Core) {
     let [x0, x1, x2, x3, ..] = core.frame.x;
+    exits::note(core.exits, Reason::Call, x0 & 0xffff_ffff);
     match decode(x0 as u32, [x1, x2, x3]) {
         Call::Unknown(_) => core.frame.x[0] = psci::Error::NotSupported as i64 as u64,
         call => known(core, call),
@@ -26,6 +28,10 @@ fn known(core: &mut Core, call: Call) {
         Decision::Wake { cpu } => {
             smp::start(core, cpu);
             core.frame.x[0] = 0;
+        }
+        Decision::Await { cpu } => {
+            smp::await_start(core, cpu);
+            core.frame.x[0] = system.psci.after_wait(cpu);
         }
         Decision::Off => smp::stop(core),
         Decision::Standby => {

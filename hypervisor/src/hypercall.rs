@@ -3,15 +3,17 @@
 use abi::hypercall::{self, Error, Failure, Function, LOG_BYTES};
 use channel::Offer;
 use console::Speaker;
+use trace::Reason;
 use vcpu::Frame;
 
 use crate::log::{CONSOLE, log};
 use crate::secure::{self, Leave};
 use crate::system::Core;
-use crate::{boot, devices};
+use crate::{boot, devices, exits};
 
 /// Carries out the hypercall in `frame`; the leave, if the domain gives the core back.
 pub fn handle(core: &mut Core, frame: &mut Frame) -> Option<Leave> {
+    exits::note(core.exits, Reason::SecureCall, frame.x[0] & 0xffff_ffff);
     let Some(function) = Function::from_id(frame.x[0] as u32) else {
         frame.x[0] = hypercall::encode(Err(Error::NotSupported));
         return None;

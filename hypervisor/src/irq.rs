@@ -4,11 +4,12 @@ use abi::Event;
 use console::{Effect, Input, Speaker};
 use el2::gic::Acknowledged;
 use el2::timer;
+use trace::Reason;
 
 use crate::dma::Dma;
 use crate::log::{CONSOLE, Console};
-use crate::{dma, secure};
 use crate::system::Core;
+use crate::{dma, exits, secure};
 
 /// The SGI by which one core asks another to look at its virtual GIC. Physical SGIs are all EL2's.
 pub const KICK: u32 = 1;
@@ -33,6 +34,7 @@ pub enum Claim {
 pub fn take(core: &mut Core) -> Claim {
     let Some(interrupt) = core.interrupts.acknowledge() else { return Claim::Served };
     core.interrupts.drop_priority(interrupt);
+    exits::note(core.exits, Reason::Interrupt, interrupt.intid().into());
     let system = core.system;
     match interrupt.intid() {
         KICK | MAINTENANCE => Claim::General(interrupt),

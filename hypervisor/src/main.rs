@@ -23,6 +23,7 @@ firmware! {
     mod cpu;
     mod devices;
     mod dma;
+    mod exits;
     mod hypercall;
     mod irq;
     mod log;
@@ -66,6 +67,7 @@ firmware! {
             boot::connect(unsafe { memory::early_device(EARLY_CONSOLE, Pl011::LEN) });
         }
         log!("Haechi {} on {}", env!("CARGO_PKG_VERSION"), board::BOARD.name);
+        panic::tell_last_stop();
 
         // What there is.
         // SAFETY: the loader's address; `el2::entry!` has mapped it, and nothing else runs yet.

@@ -3,6 +3,7 @@
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable};
 use el2::context;
 use machine::Region;
+use trace::Reason;
 use vcpu::exit::{self, DeviceAccess, device_access, instruction_bytes};
 use vcpu::{Access, Exception, Fault};
 use vgic::{Frame as GicFrame, Read as GicRead};
@@ -10,7 +11,7 @@ use vgic::{Frame as GicFrame, Read as GicRead};
 use crate::devices::{self, Store};
 use crate::log::CONSOLE;
 use crate::system::Core;
-use crate::{irq, run, secure};
+use crate::{exits, irq, run, secure};
 
 /// Bytes of one core's redistributor: `RD_base` and `SGI_base`.
 const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
@@ -83,6 +84,7 @@ pub fn data_abort(core: &mut Core, esr: u64) {
 /// An abort that is the general domain's own.
 #[inline(never)]
 pub fn refuse(core: &mut Core, fault: &Fault) {
+    exits::note(core.exits, Reason::Abort, fault.ipa.map_or(fault.far.unwrap_or(0), |ipa| ipa.0));
     if fault.cache_maintenance {
         // There is no memory at the address whose cache lines could matter.
         return core.frame.advance(fault.instruction_bytes);
@@ -94,6 +96,7 @@ pub fn refuse(core: &mut Core, fault: &Fault) {
 fn emulate(core: &mut Core, device: &DeviceAccess, far: u64) -> Option<Store> {
     let ipa = device.ipa.or_else(|| context::stage1_translate(far))?;
     let target = core.system.map.find(ipa.0, core.system.cores)?;
+    exits::note(core.exits, if device.write { Reason::Store } else { Reason::Load }, ipa.0);
     Some(if device.write { store(core, target, &device.access) } else { load(core, target, &device.access) })
 }
 

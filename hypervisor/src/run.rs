@@ -5,12 +5,13 @@ use aarch64_cpu::registers::{
 };
 use el2::guest::{self, Trap};
 use el2::{context, firmware};
+use trace::Reason;
 use vcpu::exit::{class, class_of, instruction_bytes};
 use vcpu::sysreg::{Action, SgiRegister, decide};
 use vcpu::{Entry, Exception, Exit, SystemAccess};
 
 use crate::system::Core;
-use crate::{calls, irq, mmio, secure};
+use crate::{calls, exits, irq, mmio, secure};
 
 /// Runs the general domain's vCPU of this core for ever. It has been set up in `core.frame` and the live EL1 registers.
 pub fn run(core: &mut Core) -> ! {
@@ -40,7 +41,9 @@ fn synchronous(core: &mut Core) {
 
 #[inline(never)]
 fn any(core: &mut Core) {
-    match decode() {
+    let exit = decode();
+    note(core, &exit);
+    match exit {
         Exit::DataAbort(fault) => mmio::refuse(core, &fault),
         Exit::SystemRegister(access) => system_register(core, &access),
         Exit::Wfi { deadline: None } => {
@@ -60,6 +63,19 @@ fn any(core: &mut Core) {
     }
 }
 
+/// Calls and aborts are noted by those who handle them.
+fn note(core: &Core, exit: &Exit) {
+    match exit {
+        Exit::SystemRegister(_) => exits::note(core.exits, Reason::Register, ESR_EL2.get()),
+        Exit::Wfi { .. } | Exit::Wfe { .. } => exits::note(core.exits, Reason::Wait, core.frame.elr),
+        Exit::InstructionAbort(fault) => {
+            exits::note(core.exits, Reason::Abort, fault.ipa.map_or(fault.far.unwrap_or(0), |ipa| ipa.0));
+        }
+        Exit::Smc { .. } | Exit::Hvc { .. } | Exit::DataAbort(_) => {}
+        _ => exits::note(core.exits, Reason::Exception, ESR_EL2.get()),
+    }
+}
+
 /// Goes on behind a trapped instruction of two (T32) or four bytes.
 fn step_over(core: &mut Core) {
     core.frame.advance(instruction_bytes(ESR_EL2.get()));
@@ -75,6 +91,8 @@ fn system_register(core: &mut Core, access: &SystemAccess) {
             let kicks = core.system.vgic.dir(core.index, value, &mut core.interrupts);
             core.kick(kicks);
         }
+        Action::LockDebug(closed) => context::lock_debug(closed),
+        Action::ReadOsLock => core.frame.write(access.rt, context::os_lock()),
         Action::Undefined => return inject(core, Exception::Undefined),
     }
     core.frame.advance(4);
@@ -97,7 +115,7 @@ pub fn idle(core: &mut Core) {
         return;
     }
     if secure::wanted(core) {
-        secure::serve(core);
+        secure::serve_idle(core);
     } else {
         firmware::wait_for_interrupt();
     }

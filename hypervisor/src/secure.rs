@@ -30,7 +30,8 @@ use el2::context::Confinement;
 use el2::gic::Acknowledged;
 use el2::guest::{self, Trap};
 use el2::memory::DomainMemory;
-use el2::{context, firmware, timer};
+use el2::{context, firmware, pages, timer};
+use trace::Reason;
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
 use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
@@ -39,7 +40,7 @@ use crate::irq::{self, Claim};
 use crate::log::log;
 use crate::restart::{self, Lives, Restart};
 use crate::system::Core;
-use crate::{boot, cpu, devices, hypercall};
+use crate::{boot, cpu, devices, exits, hypercall};
 
 /// The secure domain's vCPU.
 pub struct SecureDomain {
@@ -150,6 +151,19 @@ pub enum Leave {
     Stopped,
 }
 
+impl Leave {
+    /// As the trace tells it ([`Reason::Leave`]).
+    fn number(self) -> u64 {
+        match self {
+            Leave::Idle => 0,
+            Leave::Slice => 1,
+            Leave::Crashed => 2,
+            Leave::Interrupt(_) => 3,
+            Leave::Stopped => 4,
+        }
+    }
+}
+
 /// Longest time that a shutdown waits for the domain to save everything, in microseconds.
 const QUIESCE_US: u64 = 5_000_000;
 /// Longest time that the domain may run without ever having nothing to do, in microseconds: beyond it, it hangs. The longest
@@ -193,7 +207,20 @@ impl SecureDomain {
 /// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent, at most
 /// a slice in all: however often the domain says that it waits while events wait for it, the general domain gets its core back.
 pub fn serve(core: &mut Core) {
+    let begin = time::counter();
     serve_for(core, core.system.slice_ticks);
+    steal(core, time::counter() - begin);
+}
+
+/// As [`serve`], in time that the vCPU has no use for.
+pub fn serve_idle(core: &mut Core) {
+    serve_for(core, core.system.slice_ticks);
+}
+
+/// Tells the vCPU that its core was another's for `ticks`.
+fn steal(core: &mut Core, ticks: u64) {
+    let nanoseconds = core.stolen.add(ticks);
+    pages::tell_stolen_time(core.index, nanoseconds);
 }
 
 /// As [`serve`], when an interrupt of the domain asks for it: only as long as it has not had more than its share of this core. If
@@ -203,7 +230,9 @@ pub fn serve_interrupt(core: &mut Core) {
     match core.allowance.grant(begin) {
         Some(ticks) => {
             serve_for(core, ticks);
-            core.allowance.charge(begin, time::counter());
+            let end = time::counter();
+            core.allowance.charge(begin, end);
+            steal(core, end - begin);
         }
         None => wake_later(core),
     }
@@ -316,6 +345,7 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
         firmware::ask(function, 0);
     }
     system.secure_state.preempted.store(false, Ordering::Relaxed);
+    exits::note(core.exits, Reason::Visit, system.shared.events.load(Ordering::Relaxed));
     timer::start(ticks);
 
     let began = time::counter();
@@ -323,6 +353,7 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let leave = watch(core, domain, leave, time::counter() - began);
 
     timer::stop();
+    exits::note(core.exits, Reason::Leave, leave.number());
     if !matches!(leave, Leave::Idle) {
         system.secure_state.preempted.store(true, Ordering::Release);
     }

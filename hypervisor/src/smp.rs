@@ -10,7 +10,8 @@ use crate::log::log;
 use crate::system::{self, Core};
 use crate::{boot, irq, run, secure};
 
-/// How long a core may take from leaving the guest to being off for the firmware, in microseconds.
+/// How long a core may take from leaving the guest to being off for the firmware, or from being claimed to its first
+/// instruction, in microseconds.
 const TURN_OFF_US: u64 = 100_000;
 /// Slices that a core which goes off first gives to the secure domain's unfinished work.
 const LAST_SLICES: usize = 100;
@@ -30,6 +31,12 @@ pub fn start(core: &Core, index: usize) {
             return;
         }
     }
+}
+
+/// Waits until core `index`, which another core is starting, has begun. It needs no domain for that, and no longer than this.
+pub fn await_start(core: &Core, index: usize) {
+    let deadline = time::counter() + time::ticks(TURN_OFF_US);
+    while core.system.psci.power(index) == Power::OnPending && time::counter() < deadline {}
 }
 
 /// Turns this core off; a later [`start`] begins anew.

@@ -5,6 +5,7 @@ use core::fmt::Write;
 use console::{Command, Speaker};
 
 use crate::board::BOARD;
+use crate::exits;
 use crate::log::Console;
 use crate::secure::Drill;
 use crate::system::Core;
@@ -24,20 +25,34 @@ pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let mut out = Lines(console);
     // Writing to the console cannot fail.
     let _ = match command {
-        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, c and f crash and freeze the secure domain, Ctrl-] sends Ctrl-]"),
+        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, t trace, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"),
         Command::Status => status(core, dropped, &mut out),
         Command::Crash => demand(core, &mut out, Drill::Crash),
         Command::Freeze => demand(core, &mut out, Drill::Hang),
+        Command::Trace => exits::tell(&mut out),
+        Command::Panic => fail(&mut out),
     };
 }
 
 /// Breaks the secure domain on purpose, where the board file allows it.
 fn demand(core: &Core, out: &mut Lines<'_>, drill: Drill) -> core::fmt::Result {
     if !BOARD.crash_drills {
-        return writeln!(out, "this board allows no drills (`crash_drills` of its board file)");
+        return no_drills(out);
     }
     core.system.secure_state.demand(drill);
     Ok(())
+}
+
+/// Breaks the hypervisor on purpose, where the board file allows it.
+fn fail(out: &mut Lines<'_>) -> core::fmt::Result {
+    if BOARD.crash_drills {
+        panic!("a drill");
+    }
+    no_drills(out)
+}
+
+fn no_drills(out: &mut Lines<'_>) -> core::fmt::Result {
+    writeln!(out, "this board allows no drills (`crash_drills` of its board file)")
 }
 
 fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {

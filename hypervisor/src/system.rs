@@ -12,7 +12,7 @@ use psci::Psci;
 
 use spin::{Mutex, Once};
 use vcpu::control::Domain;
-use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, VectorState};
+use vcpu::{Allowance, El1State, Features, Frame, IdRegisters, StolenTime, VectorState};
 use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
@@ -69,6 +69,12 @@ pub fn get() -> &'static System {
     SYSTEM.get().expect("no domain runs before boot has published the system")
 }
 
+/// The index of the core with `affinity`, once there is a system.
+pub fn index_of(affinity: u64) -> Option<usize> {
+    let system = SYSTEM.get()?;
+    system.interrupts.affinities()[..system.cores].iter().position(|it| *it == affinity)
+}
+
 /// One physical core and the general domain's vCPU on it.
 pub struct Core {
     /// Index of the core and of its vCPU.
@@ -91,6 +97,10 @@ pub struct Core {
     pub firmware: psci::Firmware,
     /// What the secure domain may take of this core by interrupts of its own.
     pub allowance: Allowance,
+    /// What brought this core to EL2 lately.
+    pub exits: &'static trace::Ring,
+    /// What the secure domain has taken of this core while the vCPU wanted it.
+    pub stolen: StolenTime,
     /// When the secure domain is due a slice of its own on this core, in ticks of the counter, if it has unfinished work.
     pub slice_due: Option<u64>,
 }
@@ -110,6 +120,8 @@ impl Core {
             has_pmu: crate::cpu::has_pmu(),
             firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
             allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
+            exits: crate::exits::of(index),
+            stolen: StolenTime::new(aarch64::time::frequency_hz()),
             slice_due: None,
         }
     }

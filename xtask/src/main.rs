@@ -30,6 +30,8 @@ enum Verb {
     Check(verbs::check::Arguments),
     /// Measure, with the deterministic rig
     Bench(verbs::bench::Arguments),
+    /// Tell what brought each core to the hypervisor, out of a console log; or walk one write through its stages
+    Trace(verbs::trace::Arguments),
     /// Feed a fuzz target; without a target, list them
     Fuzz(verbs::fuzz::Arguments),
     /// Judge the volume engine in simulated worlds of power cuts, faults and an adversary
@@ -71,6 +73,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Test(arguments) => verbs::test::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Bench(arguments) => verbs::bench::run(arguments),
+        Verb::Trace(arguments) => verbs::trace::run(arguments),
         Verb::Fuzz(arguments) => verbs::fuzz::run(arguments),
         Verb::Sim(arguments) => verbs::sim::run(arguments),
         Verb::Sizes => verbs::sizes::run(),

@@ -2,7 +2,10 @@
 
 use core::arch::asm;
 
+use crate::access::{load, store};
+use crate::disk::Disk;
 use crate::exception::{Outcome, attempt};
+use crate::interrupts::{now, ticks};
 use crate::probe::Probe;
 
 /// PSCI `SYSTEM_OFF` (Arm DEN 0022).
@@ -15,6 +18,11 @@ const PSCI_VERSION: u64 = 0x8400_0000;
 const PSCI_FEATURES: u64 = 0x8400_000A;
 /// First call of the secure domain to EL2 (`abi::hypercall`).
 const HYPERCALLS: u64 = 0xC600_0000;
+
+const PV_TIME_FEATURES: u64 = 0xC500_0020;
+const PV_TIME_ST: u64 = 0xC500_0021;
+/// Requests during which stolen time is watched.
+const READS: u32 = 20;
 
 const NOT_SUPPORTED: u32 = -1_i32 as u32;
 const INVALID_PARAMETERS: i32 = -2;
@@ -96,6 +104,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     );
     let features = call(conduit, [PSCI_FEATURES, 0x8400_00FF, 0, 0]).outcome.value() as u32;
     probe.report.equal("psci_features_of_unknown_function", NOT_SUPPORTED.into(), features.into());
+    stolen_time(probe, conduit);
     // An entry that is fine: the core is what is wrong.
     let entry = (run as *const ()).addr() as u64;
     let own = probe.machine.cores.first().copied().unwrap_or(0);
@@ -105,6 +114,30 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
         let got = call(conduit, [CPU_ON, target, entry, 0]).code();
         probe.report.case(name, expected, got, got == expected);
     }
+}
+
+/// Stolen time (Arm DEN 0057): a record that only the hypervisor writes and that grows while the disk works.
+fn stolen_time(probe: &mut Probe<'_>, conduit: Conduit) {
+    for (name, function, expected) in
+        [("pv_time_features", PV_TIME_ST, 0), ("pv_time_features_of_unknown_function", PV_TIME_ST + 1, NOT_SUPPORTED)]
+    {
+        let got = call(conduit, [PV_TIME_FEATURES, function, 0, 0]).outcome.value() as u32;
+        probe.report.equal(name, expected.into(), got.into());
+    }
+    let record = call(conduit, [PV_TIME_ST, 0, 0, 0]).outcome.value() as usize;
+    probe.report.equal("stolen_time_is_aligned", 0, record as u64 % 64);
+    probe.report.equal("stolen_time_has_revision_0", 0, load(record, 8).value());
+    probe.report.abort("stolen_time_is_not_written", store(record + 8, 8, 0));
+    let Some(mut disk) = Disk::find(&probe.machine) else { return };
+    let before = (load(record + 8, 8).value(), now());
+    disk.start();
+    for _ in 0..READS {
+        disk.read_well();
+    }
+    let (stolen, passed) = (load(record + 8, 8).value() - before.0, now() - before.1);
+    let nanoseconds = passed * 1000 / (ticks(1000) / 1_000_000).max(1);
+    let got = format_args!("{stolen}_of_{nanoseconds}_ns");
+    probe.report.case("stolen_time_is_the_secure_domains", "some", got, stolen > 0 && stolen <= nanoseconds);
 }
 
 /// Whether `id` may mean something to firmware: Arm architecture calls and standard service calls (owners 0 and 4).

@@ -205,6 +205,15 @@ impl Controller {
         }
     }
 
+    /// Has the emulator look at the line of `intid` again. QEMU's GICv2 does not do so when a virtual end of interrupt deactivates
+    /// a physical one (hw/intc/gic_internal.h, `gic_clear_active`), but at the next write to its distributor.
+    pub(crate) fn nudge(&self, intid: u32) {
+        if let Controller::V2(_) = self {
+            self.write_bit(bits::CLEAR_ENABLE, intid);
+            self.write_bit(bits::SET_ENABLE, intid);
+        }
+    }
+
     /// `DIR`.
     pub(crate) fn deactivate(&self, acknowledged: u32) {
         match self {

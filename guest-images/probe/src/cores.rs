@@ -8,17 +8,45 @@ use crate::disk::barrier;
 use crate::interrupts::{now, ticks};
 use crate::probe::Probe;
 
-/// What a core does that comes on: counts, and goes off by the conduit it is told.
+/// What a core does that comes on: counts, stays while it is held, and goes off by the conduit it is told.
 #[repr(C)]
 struct Visit {
     count: AtomicU64,
     by_hvc: AtomicU64,
+    held: AtomicU64,
 }
 
-static VISIT: Visit = Visit { count: AtomicU64::new(0), by_hvc: AtomicU64::new(0) };
+static VISIT: Visit = Visit { count: AtomicU64::new(0), by_hvc: AtomicU64::new(0), held: AtomicU64::new(0) };
+
+/// A core that waits for the start and then asks for the target of the race, as all the others do.
+#[repr(C)]
+struct Racer {
+    answer: AtomicU64,
+    started: AtomicU64,
+    target: AtomicU64,
+    entry: AtomicU64,
+    context: AtomicU64,
+    by_hvc: AtomicU64,
+}
+
+impl Racer {
+    const fn new() -> Racer {
+        let [answer, started, target, entry, context, by_hvc] = [const { AtomicU64::new(0) }; 6];
+        Racer { answer, started, target, entry, context, by_hvc }
+    }
+}
+
+/// Racers besides this core.
+const RACERS: usize = 6;
+
+static RACE: [Racer; RACERS] = [const { Racer::new() }; RACERS];
+
+/// No answer yet.
+const UNANSWERED: u64 = 0x5eed;
 
 unsafe extern "C" {
     fn probe_visitor();
+    fn probe_racer();
 }
 
 global_asm!(
@@ -29,7 +57,31 @@ global_asm!(
     "add  x1, x1, #1",
     "str  x1, [x0]",
     "dsb  sy",
+    "0:",
+    "ldr  x1, [x0, #16]",
+    "cbnz x1, 0b",
     "ldr  x1, [x0, #8]",
+    "b    3f",
+    ".global probe_racer",
+    "probe_racer:", // x0 = address of the racer
+    "mov  x19, x0",
+    "4:",
+    "ldr  x1, [x19, #8]",
+    "cbz  x1, 4b",
+    "ldp  x1, x2, [x19, #16]",
+    "ldp  x3, x4, [x19, #32]",
+    "mov  w0, #0x0003", // CPU_ON, 64 bit
+    "movk w0, #0xc400, lsl #16",
+    "cbnz x4, 5f",
+    "smc  #0",
+    "b    6f",
+    "5:",
+    "hvc  #0",
+    "6:",
+    "str  x0, [x19]",
+    "dsb  sy",
+    "ldr  x1, [x19, #40]",
+    "3:",
     "mov  w0, #0x0002", // CPU_OFF
     "movk w0, #0x8400, lsl #16",
     "cbnz x1, 1f",
@@ -56,7 +108,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     if others.clone().next().is_none() {
         return probe.report.note("one core: class cores is left out");
     }
-    for target in others {
+    for target in others.clone() {
         let (mut bad, mut visits) = (0_u64, 0_u64);
         for _ in 0..ROUNDS {
             let before = VISIT.count.load(Ordering::SeqCst);
@@ -71,6 +123,44 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
         probe.report.equal(format_args!("on_and_off_of_{target:#x}"), 0, bad);
         probe.report.equal(format_args!("visits_of_{target:#x}"), ROUNDS, visits);
     }
+    let others: arrayvec::ArrayVec<u64, 16> = others.collect();
+    if let [target, racers @ ..] = others.as_slice() {
+        race(probe, conduit, *target, racers);
+    }
+}
+
+/// All cores ask for one core at once: one turns it on, and the others hear that it is on, or about to be.
+fn race(probe: &mut Probe<'_>, conduit: Conduit, target: u64, racers: &[u64]) {
+    let (mut winners, mut losers) = (0_u64, 0_u64);
+    for _ in 0..ROUNDS {
+        VISIT.held.store(1, Ordering::SeqCst);
+        let running = &RACE[..racers.len().min(RACERS)];
+        for (racer, core) in running.iter().zip(racers) {
+            prepare(racer, target);
+            barrier();
+            let entry = (probe_racer as *const ()).addr() as u64;
+            call(conduit, [CPU_ON, *core, entry, core::ptr::from_ref(racer).addr() as u64]);
+        }
+        running.iter().for_each(|racer| racer.started.store(1, Ordering::SeqCst));
+        let own = turn_on(conduit, target);
+        wait(|| running.iter().all(|racer| racer.answer.load(Ordering::SeqCst) != UNANSWERED));
+        let answers = running.iter().map(|racer| racer.answer.load(Ordering::SeqCst) as i32).chain([own]);
+        winners += answers.clone().filter(|answer| *answer == SUCCESS).count() as u64;
+        losers += answers.filter(|answer| matches!(*answer, ALREADY_ON | ON_PENDING)).count() as u64;
+        VISIT.held.store(0, Ordering::SeqCst);
+        wait(|| racers.iter().chain([&target]).all(|core| call(conduit, [AFFINITY_INFO, *core, 0, 0]).code() == OFF));
+    }
+    probe.report.equal("one_wins_a_race", ROUNDS, winners);
+    probe.report.equal("the_others_are_refused", ROUNDS * racers.len().min(RACERS) as u64, losers);
+}
+
+fn prepare(racer: &Racer, target: u64) {
+    racer.answer.store(UNANSWERED, Ordering::SeqCst);
+    racer.started.store(0, Ordering::SeqCst);
+    racer.target.store(target, Ordering::SeqCst);
+    racer.entry.store((probe_visitor as *const ()).addr() as u64, Ordering::SeqCst);
+    racer.context.store((&raw const VISIT).addr() as u64, Ordering::SeqCst);
+    racer.by_hvc.store(VISIT.by_hvc.load(Ordering::SeqCst), Ordering::SeqCst);
 }
 
 fn turn_on(conduit: Conduit, target: u64) -> i32 {

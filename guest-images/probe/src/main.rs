@@ -7,7 +7,7 @@
 //! probe: N passed, M failed
 //! ```
 //!
-//! Then it turns the machine off. Words never hold spaces. Words on its command line: `probe.only=CLASS` runs one class,
+//! Then it turns the machine off. Words never hold spaces. Words on its command line: `probe.only=CLASS,CLASS` runs these classes only,
 //! `probe.skip=CLASS` leaves one out, `probe.seed=HEX` seeds the random cases, `probe.ram=HEX` is the machine's memory in bytes
 //! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79). `probe.only=bench`
 //! measures instead.
@@ -38,11 +38,17 @@ mod controller;
 #[cfg(target_os = "none")]
 mod cores;
 #[cfg(target_os = "none")]
+mod debug;
+#[cfg(target_os = "none")]
 mod disk;
 #[cfg(target_os = "none")]
 mod dma;
 #[cfg(target_os = "none")]
 mod exception;
+#[cfg(target_os = "none")]
+mod excursion;
+#[cfg(target_os = "none")]
+mod features;
 #[cfg(target_os = "none")]
 mod frames;
 #[cfg(target_os = "none")]
@@ -51,6 +57,8 @@ mod gic;
 mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
+mod pmu;
 #[cfg(target_os = "none")]
 mod power;
 #[cfg(target_os = "none")]
@@ -65,6 +73,8 @@ mod report;
 mod rings;
 #[cfg(target_os = "none")]
 mod sysregs;
+#[cfg(target_os = "none")]
+mod timer;
 #[cfg(target_os = "none")]
 mod tree;
 #[cfg(target_os = "none")]

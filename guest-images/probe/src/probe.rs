@@ -6,8 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, cores, disk, dma, frames, interrupts, memory, power, registers, rings, sysregs,
-    vectors,
+    bench, calls, conformance, console, cores, debug, disk, dma, features, frames, interrupts, memory, pmu, power,
+    registers, rings, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -26,12 +26,16 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 12] = [
+const CLASSES: [Class; 16] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
     ("interrupts", interrupts::run),
     ("gic", conformance::run),
+    ("timer", timer::run),
+    ("pmu", pmu::run),
+    ("debug", debug::run),
+    ("features", features::run),
     ("registers", registers::run),
     ("rings", rings::run),
     ("dma", dma::run),
@@ -69,6 +73,6 @@ pub(crate) fn run(device_tree: usize) {
 }
 
 fn wanted(bootargs: &str, name: &str) -> bool {
-    tree::word(bootargs, "probe.only").is_none_or(|only| only == name)
+    tree::word(bootargs, "probe.only").is_none_or(|only| only.split(',').any(|only| only == name))
         && bootargs.split_whitespace().all(|word| word.strip_prefix("probe.skip=") != Some(name))
 }

@@ -101,7 +101,7 @@ macro_rules! image_header {
 }
 
 /// Assembly that an image runs first, with the MMU off: applies its own relative relocations, clears its bss, and drops
-/// every cached line of the image, which were all written uncached. Uses `x9..x14`; needs no stack.
+/// every cached line of the image, which were all written uncached (what is kept over a reset was cleaned to memory before it). Uses `x9..x14`; needs no stack.
 ///
 /// Only `R_AARCH64_RELATIVE` (1027) exists in a self-contained position-independent image; the linker is told to make no other.
 #[macro_export]
@@ -124,7 +124,7 @@ macro_rules! relocate_and_clear {
         str  x14, [x9, x12]
         b    1b
     2:  adrp x10, _bss_start
-        adrp x11, _image_end
+        adrp x11, _bss_end
     3:  cmp  x10, x11
         b.hs 4f
         stp  xzr, xzr, [x10], #16
@@ -134,6 +134,7 @@ macro_rules! relocate_and_clear {
         mov  x13, #4
         lsl  x13, x13, x12
         mov  x10, x9
+        adrp x11, _image_end
     5:  dc   ivac, x10
         add  x10, x10, x13
         cmp  x10, x11

@@ -10,6 +10,12 @@ pub fn counter() -> u64 {
     CNTPCT_EL0.get()
 }
 
+/// Ticks of the system counter about now: earlier or later instructions may be done before it is read.
+#[inline(always)]
+pub fn counter_about_now() -> u64 {
+    CNTPCT_EL0.get()
+}
+
 /// Ticks of the counter per second.
 pub fn frequency_hz() -> u64 {
     CNTFRQ_EL0.get()

@@ -14,6 +14,10 @@ pub enum Command {
     Crash,
     /// Make the secure domain hang.
     Freeze,
+    /// Tell what brought each core to EL2 lately.
+    Trace,
+    /// Make the hypervisor itself fail.
+    Panic,
 }
 
 /// What a key means.
@@ -28,7 +32,7 @@ pub enum Input {
     Command(Command),
 }
 
-/// Recognises the escape key: Ctrl-] then `h` for help, `s` for the status, `c` and `f` for drills, Ctrl-] for a literal Ctrl-].
+/// Recognises the escape key: Ctrl-] then `h` for help, `s` for the status, `t` for the last exits, `c`, `f` and `p` for drills, Ctrl-] for a literal Ctrl-].
 #[derive(Clone, Debug, Default)]
 pub struct Keyboard {
     escaped: bool,
@@ -51,6 +55,8 @@ impl Keyboard {
             b's' => Input::Command(Command::Status),
             b'c' => Input::Command(Command::Crash),
             b'f' => Input::Command(Command::Freeze),
+            b't' => Input::Command(Command::Trace),
+            b'p' => Input::Command(Command::Panic),
             _ => Input::Command(Command::Help),
         }
     }

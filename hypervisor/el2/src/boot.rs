@@ -32,7 +32,7 @@ static mut EL2_STACKS: Stacks = Stacks([[0; STACK_BYTES]; MAX_CORES]);
 /// Where an exception of EL2 itself is reported from, since the stack may be what broke. One for all cores: the first report
 /// stops the machine.
 #[unsafe(no_mangle)]
-static mut EL2_EMERGENCY_STACK: [u128; 512] = [0; 512];
+static mut EL2_EMERGENCY_STACK: [u128; 1024] = [0; 1024];
 
 /// The guard pages of all stacks.
 pub fn guard_pages() -> impl Iterator<Item = Range<usize>> {

@@ -90,7 +90,7 @@ global_asm!(
     "mrs  x3, far_el2",
     "adrp x4, EL2_EMERGENCY_STACK",
     "add  x4, x4, :lo12:EL2_EMERGENCY_STACK",
-    "add  sp, x4, #2, lsl #12", // its end, 8 KiB up
+    "add  sp, x4, #4, lsl #12", // its end, 16 KiB up
     "b    el2_unexpected_exception",
     ".endm",
     "",

@@ -14,6 +14,7 @@ pub mod gic;
 pub mod gic_v2;
 pub mod gic_v3;
 pub mod guest;
+pub mod last;
 pub mod memory;
 pub mod pages;
 pub mod smmu;

@@ -10,6 +10,10 @@ pub(crate) mod id {
     pub(crate) const SMCCC_ARCH_WORKAROUND_1: u32 = 0x8000_8000;
     pub(crate) const SMCCC_ARCH_WORKAROUND_2: u32 = 0x8000_7FFF;
     pub(crate) const SMCCC_ARCH_WORKAROUND_3: u32 = 0x8000_3FFF;
+    /// Exists as SMC64 and HVC64 only (Arm DEN 0057).
+    pub(crate) const PV_TIME_FEATURES: u32 = 0xC500_0020;
+    /// As [`PV_TIME_FEATURES`].
+    pub(crate) const PV_TIME_ST: u32 = 0xC500_0021;
     pub(crate) const PSCI_VERSION: u32 = 0x8400_0000;
     pub(crate) const CPU_SUSPEND: u32 = 0x8400_0001;
     pub(crate) const CPU_OFF: u32 = 0x8400_0002;
@@ -103,6 +107,10 @@ pub enum Call {
     SmcccArchFeatures(u32),
     /// One of `SMCCC_ARCH_WORKAROUND_1` to `_3`.
     SmcccArchWorkaround(Workaround),
+    /// `PV_TIME_FEATURES` of this function identifier.
+    PvTimeFeatures(u32),
+    /// `PV_TIME_ST`: where the record of this core's stolen time is.
+    PvTimeStolen,
     /// A call to the true random number generator of Arm DEN 0098: the identifier and its first argument.
     Random(u32, u64),
     /// Anything else.
@@ -139,11 +147,11 @@ pub(crate) fn normalise(function: u32) -> Option<(u32, bool)> {
     has_smc64(smc32).then_some((smc32, true))
 }
 
-/// Whether the identifier is a fast call of a range that has calls here: Arm architecture or standard service, 32 or 64 bits (DEN 0028,
-/// SMC Function Identifier and its ranges).
+/// Whether the identifier is a fast call of a range that has calls here: Arm architecture, standard service or standard hypervisor service
+/// (DEN 0028, SMC Function Identifier and its ranges).
 #[inline]
 const fn has_owner(function: u32) -> bool {
-    matches!(function >> 24, 0x80 | 0x84 | 0xC4)
+    matches!(function >> 24, 0x80 | 0x84 | 0xC4 | 0xC5)
 }
 
 /// Reads a call from `w0` and `x1..x3`.
@@ -157,6 +165,11 @@ pub fn decode(function: u32, arguments: [u64; 3]) -> Call {
 fn decode_known(function: u32, arguments: [u64; 3]) -> Call {
     if is_random(function) {
         return Call::Random(function, arguments[0]);
+    }
+    match function {
+        id::PV_TIME_FEATURES => return Call::PvTimeFeatures(arguments[0] as u32),
+        id::PV_TIME_ST => return Call::PvTimeStolen,
+        _ => {}
     }
     let Some((smc32, wide)) = normalise(function) else { return Call::Unknown(function) };
     let [a, b, c] = arguments.map(|argument| if wide { argument } else { argument & 0xFFFF_FFFF });
@@ -187,7 +200,9 @@ mod tests {
 
     #[test]
     fn functions_that_do_not_exist_are_unknown() {
-        for function in [0, 0x8400_0005, 0x8400_000B, 0x8400_0013, 0xC400_0000, 0xC400_0008, 0xC000_0000, 0x0400_0000] {
+        for function in
+            [0, 0x8400_0005, 0x8400_000B, 0x8400_0013, 0xC400_0000, 0xC400_0008, 0xC000_0000, 0x0400_0000, 0xC500_0022]
+        {
             assert_eq!(decode(function, [0; 3]), Call::Unknown(function));
         }
     }

@@ -10,7 +10,8 @@
 //!   +------------------ stopped() by itself <-- CPU_OFF ----+
 //! ```
 //!
-//! `CPU_ON` claims the core with one compare-and-swap, so of two callers one wins and the other hears `ON_PENDING`; the entry point is
+//! `CPU_ON` claims the core with one compare-and-swap, so of two callers one wins and the other hears `ALREADY_ON`, or `ON_PENDING` if the
+//! core takes its time; the entry point is
 //! published with the state after it. `CPU_OFF` leaves the state alone: the core itself reports [`Psci::stopped`] once nothing of the
 //! guest is left on it, and only then `AFFINITY_INFO` says OFF and another `CPU_ON` may succeed (DEN 0022, `CPU_OFF`).
 #![no_std]
@@ -66,6 +67,11 @@ pub enum Decision {
         /// Index of the core.
         cpu: usize,
     },
+    /// Core `cpu` has been claimed by another `CPU_ON` and is on its way: give it a moment, then return [`Psci::after_wait`].
+    Await {
+        /// Index of the core.
+        cpu: usize,
+    },
     /// Take the guest off this core, call [`Psci::stopped`], wait for [`Psci::begin`]. Does not return to the caller.
     Off,
     /// Wait for an interrupt as `WFI` does, then return 0.
@@ -113,6 +119,8 @@ pub struct Config {
     pub affinities: [u64; MAX_CORES],
     /// `SYSTEM_SUSPEND` works.
     pub system_suspend: bool,
+    /// Where the records of stolen time are, 64 bytes for each core in their order (Arm DEN 0057).
+    pub stolen_time: u64,
     /// `SYSTEM_RESET2` with `SYSTEM_WARM_RESET` works.
     pub warm_reset: bool,
 }
@@ -216,6 +224,9 @@ impl Psci {
             Call::SmcccVersion => Decision::ok(SMCCC_VERSION),
             Call::PsciFeatures(function) => self.psci_features(function),
             Call::SmcccArchFeatures(function) => Decision::Return(i64::from(arch_features(function, firmware)) as u64),
+            Call::PvTimeFeatures(id::PV_TIME_FEATURES | id::PV_TIME_ST) => Decision::ok(0),
+            Call::PvTimeFeatures(_) => Error::NotSupported.into(),
+            Call::PvTimeStolen => Decision::Return(self.config.stolen_time + 64 * cpu as u64),
             Call::MigrateInfoType => Decision::ok(MIGRATION_NOT_REQUIRED),
             Call::CpuSuspend { power_state } => cpu_suspend(power_state),
             Call::CpuOff => Decision::Off,
@@ -243,8 +254,16 @@ impl Psci {
         }
         match self.claim(cpu, start) {
             Ok(()) => Decision::Wake { cpu },
+            Err(Error::OnPending) => Decision::Await { cpu },
             Err(error) => error.into(),
         }
+    }
+
+    /// The answer to a `CPU_ON` that found core `cpu` on its way ([`Decision::Await`]), once it has arrived or has had its moment.
+    /// Callers that race for a core may so hear of one that is on, as from firmware that serves them one after the other.
+    pub fn after_wait(&self, cpu: usize) -> u64 {
+        let answer = if self.power(cpu) == Power::On { Error::AlreadyOn } else { Error::OnPending };
+        answer as i64 as u64
     }
 
     /// On if any core below the affinity is on, pending if any is about to be, else off (DEN 0022, `AFFINITY_INFO`).
@@ -306,7 +325,7 @@ impl Psci {
 /// What there is on this core. The calls of DEN 0098 have their own `TRNG_FEATURES`, but their existence may be asked for here too.
 fn arch_features(function: u32, firmware: &Firmware) -> i32 {
     match function {
-        id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES => 0,
+        id::SMCCC_VERSION | id::SMCCC_ARCH_FEATURES | id::PV_TIME_FEATURES => 0,
         _ if is_random(function) && firmware.has_random() => 0,
         _ => workaround(function).map_or(-1, |it| firmware.answer(it)),
     }

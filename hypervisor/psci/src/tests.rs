@@ -12,7 +12,7 @@ const AFFINITIES: [u64; MAX_CORES] = [0, 1, 0x100, 0x101, 0x1_0000_0000, 0, 0, 0
 const CORES: usize = 5;
 
 fn config() -> Config {
-    Config { cores: CORES, affinities: AFFINITIES, system_suspend: true, warm_reset: true }
+    Config { cores: CORES, affinities: AFFINITIES, stolen_time: 0x4000, system_suspend: true, warm_reset: true }
 }
 
 /// Workarounds 1 needed, 2 switched on for good, 3 unknown; random numbers.
@@ -67,7 +67,8 @@ fn a_core_goes_on_once_and_off_when_it_has_stopped() {
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(1));
     assert_eq!(call(&psci, CPU_ON, [0x101, 0x1000, 7]), Decision::Wake { cpu: 3 });
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(2));
-    assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), refused(Error::OnPending));
+    assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), Decision::Await { cpu: 3 });
+    assert_eq!(psci.after_wait(3) as i64, Error::OnPending as i64);
     assert_eq!(psci.begin(3), Some(Start { entry: 0x1000, context: 7 }));
     assert_eq!(psci.begin(3), None);
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(0));
@@ -110,6 +111,21 @@ fn system_suspend_needs_every_other_core_off() {
     let without = Psci::new(Config { system_suspend: false, warm_reset: false, ..config() });
     assert_eq!(call(&without, 0xC400_000E, [0x1000, 5, 0]), refused(Error::NotSupported));
     assert_eq!(call(&without, 0x8400_0012, [0; 3]), refused(Error::NotSupported));
+}
+
+#[test]
+fn each_core_has_a_record_of_its_stolen_time() {
+    let psci = psci();
+    assert_eq!(call(&psci, 0x8000_0001, [0xC500_0020, 0, 0]), Decision::Return(0));
+    for function in [0xC500_0020, 0xC500_0021] {
+        assert_eq!(call(&psci, 0xC500_0020, [function, 0, 0]), Decision::Return(0));
+    }
+    assert_eq!(call(&psci, 0xC500_0020, [0xC500_0022, 0, 0]), refused(Error::NotSupported));
+    assert_eq!(call(&psci, 0x8500_0021, [0; 3]), refused(Error::NotSupported));
+    for cpu in 0..CORES {
+        let decision = psci.decide(cpu, Call::PvTimeStolen, &FIRMWARE, |_| true);
+        assert_eq!(decision, Decision::Return(0x4000 + 64 * cpu as u64));
+    }
 }
 
 #[test]
@@ -208,7 +224,7 @@ proptest! {
                     let expected = match model[cpu].0 {
                         Power::Off => Decision::Wake { cpu },
                         Power::On => refused(Error::AlreadyOn),
-                        Power::OnPending => refused(Error::OnPending),
+                        Power::OnPending => Decision::Await { cpu },
                     };
                     if model[cpu].0 == Power::Off {
                         model[cpu] = (Power::OnPending, entry);

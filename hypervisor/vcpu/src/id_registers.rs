@@ -79,9 +79,11 @@ enum Field {
     Pmu(u32, u64),
     /// Capped to [`Filter::pa_range`].
     PaRange(u32),
+    /// Shown as 15, which is how this field says "not implemented".
+    Absent(u32),
 }
 
-use Field::{Cap, Gic, Keep, PaRange, Pmu, PointerAuthentication};
+use Field::{Absent, Cap, Gic, Keep, PaRange, Pmu, PointerAuthentication};
 
 impl Field {
     /// The field's bits as shown, in place.
@@ -113,6 +115,7 @@ impl Field {
                 }
             }
             PaRange(low) => at(low).min(u64::from(filter.pa_range)) << low,
+            Absent(low) => 0xf << low,
         }
     }
 }
@@ -180,10 +183,10 @@ static RULES: &[Rule] = &[
     // ID_AA64PFR1_EL1: BT, SSBS, CSV2_frac (2: SCXTNUM). Not: MTE, MTE_frac, MTEX (HCR.ATA, state, tag memory has no owner);
     // RAS_frac; MPAM_frac; SME (CPTR.TSM, state); RNDR_trap (EL3); NMI (HCRX, GIC); GCS (HCRX); THE (HCRX); DF2, PFAR (HCRX).
     rule(4, 1, &[Keep(0), Keep(4), Cap(32, 1)]),
-    // ID_AA64DFR0_EL1: DebugVer up to Debugv8p2, PMUVer up to PMUv3p5 (later ones: MDCR), BRPs, WRPs, CTX_CMPs, DoubleLock (15: not
-    // implemented). Not: TraceVer (CPTR.TTA); PMSS, SEBEP (MDCR); PMSVer (SPE: MDCR.TPMS, writes memory); TraceFilt (MDCR.TTRF); TraceBuffer
+    // ID_AA64DFR0_EL1: DebugVer up to Debugv8p2, PMUVer up to PMUv3p5 (later ones: MDCR), BRPs, WRPs, CTX_CMPs. Not: DoubleLock (15: not
+    // implemented; MDCR.TDOSA), TraceVer (CPTR.TTA); PMSS, SEBEP (MDCR); PMSVer (SPE: MDCR.TPMS, writes memory); TraceFilt (MDCR.TTRF); TraceBuffer
     // (TRBE: MDCR.E2TB, writes memory); MTPMU (MDCR); BRBE (HFGRTR); ExtTrcBuff; HPMN0 (EL2).
-    rule(5, 0, &[Cap(0, 8), Pmu(8, 6), Keep(12), Keep(20), Keep(28), Keep(36)]),
+    rule(5, 0, &[Cap(0, 8), Pmu(8, 6), Keep(12), Keep(20), Keep(28), Absent(36)]),
     // ID_AA64ISAR0_EL1: AES, SHA1, SHA2, CRC32, Atomic, RDM, SHA3, SM3, SM4, DP, FHM, TS, TLB, RNDR. Not: TME (HCR.TME).
     rule(
         6,
@@ -316,6 +319,9 @@ mod tests {
         (7, 4),
     ];
 
+    /// `ID_AA64DFR0_EL1.DoubleLock`, in which 15 says that there is none.
+    const DOUBLE_LOCK: (u8, u8, u32) = (5, 0, 36);
+
     fn field(ids: &IdRegisters, crm: u8, op2: u8, low: u32) -> u64 {
         ids.read(crm, op2) >> low & 0xf
     }
@@ -343,7 +349,8 @@ mod tests {
             let ids = IdRegisters::new(raw, GENERAL);
             for (crm, op2) in (1..=7).flat_map(|crm| (0..8).map(move |op2| (crm, op2))) {
                 let there = raw[position(crm, op2).expect("inside the space")];
-                assert!((0..64).step_by(4).all(|low| field(&ids, crm, op2, low) <= there >> low & 0xf));
+                let lows = (0..64).step_by(4).filter(|low| (crm, op2, *low) != DOUBLE_LOCK);
+                assert!(lows.into_iter().all(|low| field(&ids, crm, op2, low) <= there >> low & 0xf));
             }
         }
     }
@@ -353,7 +360,8 @@ mod tests {
         let ids = IdRegisters::new(&CORTEX_A53, GENERAL);
         // ID_AA64PFR0_EL1: EL0 both, EL1 AArch64 only, GIC.
         assert_eq!(ids.read(4, 0), 0x0100_0012);
-        for (crm, op2) in [(5, 0), (6, 0), (2, 5), (3, 0), (3, 1)] {
+        assert_eq!(ids.read(5, 0), CORTEX_A53[position(5, 0).expect("inside the space")] | 0xf << 36);
+        for (crm, op2) in [(6, 0), (2, 5), (3, 0), (3, 1)] {
             assert_eq!(ids.read(crm, op2), CORTEX_A53[position(crm, op2).expect("inside the space")]);
         }
         // Without SNSMem.
@@ -367,8 +375,8 @@ mod tests {
         assert_eq!(ids.read(4, 0), 0x1101_0000_0111_0012);
         // SSBS, BT.
         assert_eq!(ids.read(4, 1), 0x21);
-        // PMUv3p5, Debugv8p2, breakpoints and watchpoints.
-        assert_eq!(ids.read(5, 0), 0x1030_5608);
+        // PMUv3p5, Debugv8p2, breakpoints and watchpoints, no double lock.
+        assert_eq!(ids.read(5, 0), 0xf0_1030_5608);
         // All of ISAR0 and ISAR1 that QEMU has: LSE, crypto, RNDR, PAuth.
         assert_eq!(ids.read(6, 0), MAX[40]);
         assert_eq!(ids.read(6, 1), MAX[41] & !(0xf << 60));

@@ -60,6 +60,10 @@ pub enum Action {
     },
     /// The write deactivates the interrupt that this value of `ICC_DIR_EL1` names.
     Deactivate(u64),
+    /// The write closes the core's OS lock, or opens it.
+    LockDebug(bool),
+    /// The read gives the core's own `OSLSR_EL1`.
+    ReadOsLock,
     /// The domain takes an undefined instruction exception.
     Undefined,
 }
@@ -86,18 +90,16 @@ pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
         (3, 0, 10, 4, 7) => read_only(access, 0),
         // MDCR_EL2.TDRA: MDRAR_EL1, no debug ROM table.
         (2, 0, 1, 0, 0) => read_only(access, 0),
-        // MDCR_EL2.TDOSA: the OS lock is the core's; EL2 holds it open. OSLAR_EL1, OSLSR_EL1, OSDLR_EL1, DBGPRCR_EL1.
-        (2, 0, 1, 0, 4) => write_ignored(access),
-        (2, 0, 1, 1, 4) => read_only(access, OSLSR_UNLOCKED),
+        // MDCR_EL2.TDOSA: OSLAR_EL1 and OSLSR_EL1 are the general domain's, which alone has debug exceptions. OSDLR_EL1 and DBGPRCR_EL1
+        // reach the core's power domain: no double lock (ID_AA64DFR0_EL1.DoubleLock says so), no request to keep power.
+        (2, 0, 1, 0, 4) if !access.read => Action::LockDebug(value & 1 != 0),
+        (2, 0, 1, 1, 4) if access.read => Action::ReadOsLock,
         (2, 0, 1, 3 | 4, 4) => read_zero_write_ignored(access),
         // HCR_EL2.TIDCP (IMPLEMENTATION DEFINED, op0 1 or 3 with CRn 11 or 15), registers of hidden extensions, and any other:
         // undefined, which is what arm64 Linux expects where an extension is not advertised.
         _ => Action::Undefined,
     }
 }
-
-/// `OSLSR_EL1`: `OSLM = 0b10` (the lock exists), `OSLK = 0` (open).
-const OSLSR_UNLOCKED: u64 = 1 << 3;
 
 fn read_only(access: &SystemAccess, value: u64) -> Action {
     if access.read { Action::Read(value) } else { Action::Undefined }
@@ -209,9 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn the_os_lock_looks_open_and_stays_so() {
-        assert_eq!(decide(&access(2, 0, 1, 0, 4, false), 1, &ids()), Action::Ignore);
-        assert_eq!(decide(&access(2, 0, 1, 1, 4, true), 0, &ids()), Action::Read(8));
+    fn the_os_lock_can_be_used_and_the_double_lock_is_not_there() {
+        assert_eq!(decide(&access(2, 0, 1, 0, 4, false), 3, &ids()), Action::LockDebug(true));
+        assert_eq!(decide(&access(2, 0, 1, 0, 4, false), 2, &ids()), Action::LockDebug(false));
+        assert_eq!(decide(&access(2, 0, 1, 0, 4, true), 0, &ids()), Action::Undefined);
+        assert_eq!(decide(&access(2, 0, 1, 1, 4, true), 0, &ids()), Action::ReadOsLock);
+        assert_eq!(decide(&access(2, 0, 1, 1, 4, false), 0, &ids()), Action::Undefined);
+        assert_eq!(decide(&access(2, 0, 1, 3, 4, true), 0, &ids()), Action::Read(0));
+        assert_eq!(ids().read(5, 0) >> 36 & 0xf, 15);
     }
 
     proptest! {
@@ -220,9 +227,9 @@ mod tests {
             op0 in 0..4_u8, op1 in 0..8_u8, crn in 0..16_u8, crm in 0..16_u8, op2 in 0..8_u8, value: u64,
         ) {
             let read = decide(&access(op0, op1, crn, crm, op2, true), value, &ids());
-            prop_assert!(matches!(read, Action::Read(_) | Action::Undefined));
+            prop_assert!(matches!(read, Action::Read(_) | Action::ReadOsLock | Action::Undefined));
             let write = decide(&access(op0, op1, crn, crm, op2, false), value, &ids());
-            prop_assert!(!matches!(write, Action::Read(_)));
+            prop_assert!(!matches!(write, Action::Read(_) | Action::ReadOsLock));
         }
     }
 }

@@ -18,7 +18,8 @@ pub(crate) enum Fact {
     Line,
     /// Pending here and not in a list register: an edge, a write of `ISPENDR`, or a physical interrupt that EL2 acknowledged.
     Latch,
-    /// The list register that holds it pending took the latch of a level-sensitive interrupt: its line may fall.
+    /// The list register that holds it pending took the latch of a level-sensitive interrupt: its line may fall. Of a physical one,
+    /// that the guest has made it pending by hand.
     LatchHeld,
     /// Active, without a list register.
     Spilled,

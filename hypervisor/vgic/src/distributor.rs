@@ -248,11 +248,12 @@ impl Vgic {
     where
         H: ListRegisters + Physical,
     {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
         // Answers to an earlier load, which the guest never came back to, are none to this one.
         let name = word.index as u32 + 1;
         let asked = self.cpus[cpu].asking.swap(0, Ordering::Relaxed) == name;
-        let (mut held, mut unknown, mut kicks) = (Held::default(), false, Kicks::NONE);
+        let mut kicks = self.look_at_levels(cpu, word, &mut shared, hw);
+        let (mut held, mut unknown) = (Held::default(), false);
         let others = if word.index == 0 { 1 << word.owner } else { shared.homes(word.index) };
         for holder in bits(others | 1 << cpu).map(|holder| holder as usize) {
             if word.index == 0 && holder != word.owner {
@@ -268,10 +269,25 @@ impl Vgic {
         }
         if unknown {
             self.cpus[cpu].asking.store(name, Ordering::Relaxed);
+        }
+        if unknown || !kicks.is_empty() {
             return (Read::Again(kicks), Read::Again(kicks));
         }
         let (pending, active) = self.compose_state(&shared, word, held, hw);
         (Read::from(pending), Read::from(active))
+    }
+
+    /// A physical level that this core's list registers hold pending may have fallen meanwhile: then it is taken back.
+    fn look_at_levels<H>(&self, cpu: usize, word: Word, shared: &mut Shared, hw: &mut H) -> Kicks
+    where
+        H: ListRegisters + Physical,
+    {
+        let held = self.cpus[cpu].state.lock().lists.held;
+        let waits = (0..hw.count().min(held.len())).any(|slot| {
+            let value = hw.read(slot);
+            (u32::from(held[slot]) / 32) as usize == word.index && value.is_hardware() && value.is_pending()
+        });
+        if waits { self.refill_locked(cpu, shared, hw) } else { Kicks::NONE }
     }
 
     /// What the list registers of `holder` have of `word`; none if only that core knows, which is asked. `asked`: it has been before.
@@ -556,6 +572,7 @@ impl Target<'_> {
         for bit in bits(hardware) {
             hw.apply(self.cpu, self.intid(bit), Change::Pending(true));
         }
+        *self.bank.word_mut(Fact::LatchHeld, self.index) |= named & self.bank.linked_word(self.index);
         *self.bank.word_mut(Fact::Latch, self.index) |= named & !hardware;
         self.reconsider(named & !hardware)
     }
@@ -570,6 +587,7 @@ impl Target<'_> {
             }
         }
         *self.bank.word_mut(Fact::Latch, self.index) &= !named;
+        *self.bank.word_mut(Fact::LatchHeld, self.index) &= !(named & self.bank.linked_word(self.index));
         *self.bank.word_mut(Fact::DropPending, self.index) |= held;
         Effect { raise: 0, revise: held }
     }

@@ -287,21 +287,32 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         if !value.is_pending() {
             return value;
         }
+        let level_fell = self.level_fell(intid, value);
         let (ctlr, here) = (self.ctlr, self.is_here(intid));
         let bank = self.bank(intid);
-        let level_fell = !value.is_hardware()
-            && !bank.is(Fact::Edge, intid)
-            && !bank.is(Fact::Line, intid)
-            && !bank.is(Fact::LatchHeld, intid);
         if here && bank.forwarded(intid, ctlr) && !level_fell {
             return value;
         }
-        if value.is_hardware() && (!here || !bank.is(Fact::Enabled, intid)) {
+        if value.is_hardware() && (!here || !bank.is(Fact::Enabled, intid) || level_fell) {
             self.give_back(intid);
         } else {
             self.unlatch(intid, value);
         }
         value.with_state(false, value.is_active())
+    }
+
+    /// Whether the pending level that a list register holds is over before the guest has seen it. Of a physical one that EL2 has
+    /// acknowledged, what is pending beside the active state is its line.
+    fn level_fell(&mut self, intid: u32, value: ListRegister) -> bool {
+        let bank = self.bank(intid);
+        if bank.is(Fact::Edge, intid) || bank.is(Fact::LatchHeld, intid) {
+            return false;
+        }
+        if value.is_hardware() {
+            self.hw.pending(self.cpu, (intid / 32) as usize) >> (intid % 32) & 1 == 0
+        } else {
+            !bank.is(Fact::Line, intid)
+        }
     }
 
     /// Returns an acknowledged but undelivered interrupt to the physical GIC.

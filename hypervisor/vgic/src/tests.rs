@@ -96,6 +96,45 @@ fn a_hardware_level_that_stays_high_comes_again() {
 }
 
 #[test]
+fn a_hardware_level_that_falls_unseen_is_taken_back_when_it_is_looked_at() {
+    for (intid, owner) in [(TIMER, 0), (UART, 0)] {
+        let mut world = world(1, 4);
+        world.machine.line(owner, intid).high = true;
+        world.settle();
+        assert!(world.bit(0, owner, ISPENDR, intid));
+        world.machine.line(owner, intid).high = false;
+        assert!(!world.bit(0, owner, ISPENDR, intid));
+        assert_eq!(world.machine.acknowledge(0), None);
+        world.machine.line(owner, intid).high = true;
+        world.settle();
+        assert_eq!(world.machine.acknowledge(0), Some(intid), "it can fire again");
+    }
+}
+
+#[test]
+fn another_core_sees_a_hardware_level_fall() {
+    let mut world = world(2, 4);
+    world.machine.line(1, TIMER).high = true;
+    world.settle();
+    assert!(world.bit(0, 1, ISPENDR, TIMER));
+    world.machine.line(1, TIMER).high = false;
+    assert!(!world.bit(0, 1, ISPENDR, TIMER));
+    assert_eq!(world.machine.acknowledge(1), None);
+}
+
+#[test]
+fn a_hardware_level_that_was_made_pending_by_hand_stays_so() {
+    let mut world = world(1, 4);
+    world.write_bit(0, 0, ISPENDR, UART);
+    world.settle();
+    assert!(world.bit(0, 0, ISPENDR, UART));
+    assert_eq!(world.machine.acknowledge(0), Some(UART));
+    assert!(!world.bit(0, 0, ISPENDR, UART));
+    world.machine.end(0);
+    assert!(!world.bit(0, 0, ISPENDR, UART));
+}
+
+#[test]
 fn a_masked_hardware_interrupt_goes_back_to_the_physical_gic() {
     for is_edge in [false, true] {
         let mut world = world(1, 4);

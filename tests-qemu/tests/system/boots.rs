@@ -67,6 +67,9 @@ fn group(row: Row) -> Group {
             ensure!(said, "the secure domain does not name its anchor");
             Ok(())
         }),
+        check("linux_has_performance_monitors", |_, guest| linux_has_performance_monitors(guest)),
+        check("linux_accounts_for_the_time_of_the_secure_domain", |_, guest| linux_knows_stolen_time(guest)),
+        check("a_pci_device_works_behind_the_system_mmu", |_, guest| pci_device(guest)),
         check("linux_is_the_stock_kernel", move |_, guest| linux_is_the_stock_kernel(guest, row.linux)),
     ];
     Group::shared(row.name, boot, checks)
@@ -79,6 +82,8 @@ impl Row {
         machine.gic = self.gic;
         machine.mem_bytes = self.mem_mib << 20;
         machine.initrd = Some(images.bundle(self.linux));
+        machine.smmu = true;
+        machine.extra = ["-device", "virtio-rng-pci"].map(String::from).into();
     }
 }
 
@@ -87,6 +92,13 @@ fn root_is_the_virtual_disk(guest: &mut Guest) -> Result<()> {
     ensure!(mounts.contains("/dev/vda / ext4 rw"), "the root is {mounts}");
     let driver = guest.run("readlink /sys/block/vda/device/driver")?;
     ensure!(driver.ends_with("/virtio_blk"), "its driver is {driver}");
+    Ok(())
+}
+
+/// Linux counts with the core's own monitors, and has every one of them.
+fn linux_has_performance_monitors(guest: &mut Guest) -> Result<()> {
+    let said = guest.run("dmesg | grep perfevents")?;
+    ensure!(said.contains("enabled with armv8_") && said.contains("PMU driver, 7 "), "Linux says: {said}");
     Ok(())
 }
 
@@ -122,6 +134,31 @@ fn linux_sees_the_interrupt_controller(guest: &mut Guest, gic: Gic) -> Result<()
     };
     let lines = guest.run("grep -o 'GIC[v-][0-9]' /proc/interrupts | sort -u")?;
     ensure!(lines == name, "its interrupts come from {lines}, not {name}");
+    Ok(())
+}
+
+/// It writes random bytes to Linux' memory, and says so by a wired interrupt. The kernel is told of no system MMU.
+fn pci_device(guest: &mut Guest) -> Result<()> {
+    let current = guest.run("modprobe virtio_rng; cat /sys/class/misc/hw_random/rng_current")?;
+    ensure!(current.starts_with("virtio_rng"), "the random number generator is {current}");
+    let bytes = guest.run("dd if=/dev/hwrng bs=64 count=1 iflag=fullblock 2>/dev/null | wc -c")?;
+    ensure!(bytes == "64", "it gave {bytes} bytes");
+    let bus = guest.run("readlink /sys/bus/virtio/drivers/virtio_rng/virtio*")?;
+    ensure!(bus.contains("/pci"), "it is on {bus}");
+    let nodes = guest.run("ls /proc/device-tree")?;
+    ensure!(!nodes.contains("smmu"), "Linux is told of a system MMU");
+    let console = guest.transcript();
+    ensure!(console.contains("not behind the system MMU at 0x9050000"), "EL2 does not drive the system MMU");
+    ensure!(!console.contains("DMA stopped"), "a transfer to Linux' own memory was stopped");
+    Ok(())
+}
+
+/// Booting from a sealed disk takes more than the hundredth of a second in which Linux counts.
+fn linux_knows_stolen_time(guest: &mut Guest) -> Result<()> {
+    let said = guest.run("dmesg | grep -c 'arm-pv: using stolen time PV'")?;
+    ensure!(said == "1", "the kernel has found no stolen time");
+    let stolen = guest.run("awk '$1 == \"cpu\" { print $9 }' /proc/stat")?;
+    ensure!(stolen.parse::<u64>().is_ok_and(|ticks| ticks > 0), "it has counted {stolen} ticks of stolen time");
     Ok(())
 }
 

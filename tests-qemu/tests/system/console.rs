@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests_qemu::console::is_ours;
-use tests_qemu::guest::{COMMAND, Guest, PROMPT};
+use tests_qemu::guest::{BOOT, COMMAND, Guest, PROMPT};
 use tests_qemu::runner::{Group, check};
 
 /// The escape key, Ctrl-].
@@ -14,9 +14,11 @@ pub(crate) fn groups() -> Vec<Group> {
         check("paste_longer_than_the_fifo_arrives_whole", |_, guest| paste(guest)),
         check("escape_key_h_prints_the_help_of_el2", |_, guest| help(guest)),
         check("escape_key_s_prints_the_status", |_, guest| status(guest)),
+        check("escape_key_t_tells_the_last_exits", |_, guest| exits(guest)),
         check("escape_key_twice_is_one_for_linux", |_, guest| literal(guest)),
         check("lines_of_el2_tear_no_line_of_linux", |_, guest| untorn(guest)),
         check("lines_of_el2_and_the_secure_domain_begin_at_a_lines_start", |_, guest| prefix_at_line_start(guest)),
+        check("a_defect_of_el2_is_told_by_the_next_boot", |_, guest| defect(guest)),
     ];
     vec![Group::shared("console", |images, place| images.boot(place, |_| ()), checks)]
 }
@@ -49,6 +51,38 @@ fn status(guest: &mut Guest) -> Result<()> {
     guest.expect("[haechi] virtual device 0: status 0xf", COMMAND).map(drop)
 }
 
+/// What `./x trace` reads: the last records are in order, and the key itself came by an interrupt.
+fn exits(guest: &mut Guest) -> Result<()> {
+    let before = guest.transcript().len();
+    guest.send(&format!("{ESCAPE}t"))?;
+    guest.expect("[haechi] trace 0 ", COMMAND)?;
+    ensure!(guest.run("echo here")? == "here", "the shell got the escape key");
+    let text = guest.transcript()[before..].to_owned();
+    let told: Vec<_> = text.lines().filter_map(trace::Told::parse).collect();
+    let records: Vec<_> = told.iter().flat_map(|told| told.records()).collect();
+    ensure!(records.len() == 64 && records.is_sorted_by_key(|record| record.ticks), "the records are {records:?}");
+    ensure!(
+        records.last().is_some_and(|last| last.reason() == trace::Reason::Interrupt),
+        "the last is {:?}",
+        records.last()
+    );
+    let counted: u64 = told.iter().flat_map(|told| told.counts()).map(|(_, count)| count).sum();
+    ensure!(counted > 1000, "Linux has booted with {counted} exits");
+    Ok(())
+}
+
+/// The next boot tells why the one before it ended, and what its core did last; then Linux is there again.
+fn defect(guest: &mut Guest) -> Result<()> {
+    guest.send(&format!("{ESCAPE}p"))?;
+    guest.expect("[haechi] stopped: defect in the hypervisor: ", COMMAND)?;
+    guest.expect("[haechi] last stop, 1 in a row: defect in the hypervisor: ", BOOT)?;
+    guest.expect("[haechi] it was preceded by", COMMAND)?;
+    let told = guest.expect("[haechi] 1 core(s)", COMMAND)?;
+    let records: Vec<_> = told.lines().filter_map(trace::Told::parse).flat_map(|told| told.records()).collect();
+    ensure!(records.len() == 16, "the next boot tells {} records", records.len());
+    guest.login()
+}
+
 fn literal(guest: &mut Guest) -> Result<()> {
     guest.send("head -c 2 | hexdump -C\n")?;
     guest.expect("hexdump -C", COMMAND)?;
@@ -70,8 +104,7 @@ fn untorn(guest: &mut Guest) -> Result<()> {
     guest.expect(PROMPT, COMMAND)?;
     let text = guest.transcript()[before..].to_owned();
     let helps = text.lines().filter(|line| is_ours(line));
-    let whole =
-        "[haechi] Ctrl-] then: h this help, s status, c and f crash and freeze the secure domain, Ctrl-] sends Ctrl-]";
+    let whole = "[haechi] Ctrl-] then: h this help, s status, t trace, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]";
     let mut count = 0;
     for line in helps {
         ensure!(line == whole, "a torn line: {line}");

@@ -120,6 +120,15 @@ windows() {
     done
 }
 
+# One block, written while the host keeps a log.
+one_write() {
+    run warm-up write 128k 8 32M >/dev/null
+    say open
+    read -r _
+    run one randwrite 4k 1 4k >/dev/null
+    say close
+}
+
 # Crashes of the secure domain, which the host causes while fio writes.
 crashes() {
     run warm-up write 128k 8 32M >/dev/null
@@ -141,6 +150,7 @@ case $job in
     aead-journal) authenticate J && rounds 32M 8M ;;
     sealed) rounds 16M 8M ;;
     requests) windows ;;
+    walk) one_write ;;
     restart) crashes ;;
     *) die "no job $job" ;;
 esac

@@ -20,6 +20,7 @@ mod restart;
 mod rig;
 mod trace;
 mod volume;
+mod walk;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,6 +85,16 @@ pub fn run(tables: &[Table]) -> Result<()> {
         guests.into_iter().try_for_each(|table| print_from_guests(table, &bench))?;
     }
     others.into_iter().try_for_each(print_alone)
+}
+
+/// Prints one write through its stages (`./x trace --walk`).
+///
+/// # Errors
+/// As for [`run`].
+pub fn walk() -> Result<()> {
+    let bench = Bench::prepare()?;
+    let _lock = files::lock()?;
+    walk::print(&bench)
 }
 
 fn print_from_guests(table: Table, bench: &Bench) -> Result<()> {

@@ -85,14 +85,14 @@ fn measure(bench: &Bench) -> Result<Vec<Window>> {
 }
 
 /// The firmware's places in memory.
-struct Ranges {
+pub(super) struct Ranges {
     /// As QEMU's `-dfilter` takes them.
-    filter: String,
-    images: Vec<Image>,
+    pub(super) filter: String,
+    pub(super) images: Vec<Image>,
 }
 
 /// Boots once as far as the hypervisor's line about memory.
-fn filter(bench: &Bench, machine: &crate::qemu::Machine) -> Result<Ranges> {
+pub(super) fn filter(bench: &Bench, machine: &crate::qemu::Machine) -> Result<Ranges> {
     let disk = guest::sealed_disk(bench, "requests-first", sealed::DEFAULT_SUITE)?;
     let mut guest = Guest::start(bench, "requests-first", &rig::with_disk(machine.clone(), &disk))?;
     let line = loop {

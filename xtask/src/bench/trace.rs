@@ -55,12 +55,26 @@ impl Image {
         Ok(Self { begin, end, is_hypervisor, functions })
     }
 
-    fn function(&self, address: u64) -> &str {
+    /// Whether `address` is in it.
+    pub(super) fn contains(&self, address: u64) -> bool {
+        (self.begin..self.end).contains(&address)
+    }
+
+    /// Whether the instruction at `address` is the first of an exception from a lower exception level (Arm ARM DDI 0487, D1.3.1.5).
+    pub(super) fn is_exit_of_guest(&self, address: u64) -> bool {
+        self.is_hypervisor
+            && self.function(address) == "el2_vectors"
+            && matches!(address & 0x7ff, 0x400 | 0x480 | 0x500)
+    }
+
+    /// The function at `address`, which is in it.
+    pub(super) fn function(&self, address: u64) -> &str {
         let at = self.functions.partition_point(|(begin, _)| *begin <= address - self.begin);
         at.checked_sub(1).map_or("?", |at| &self.functions[at].1)
     }
 
-    fn part(&self, function: &str) -> Part {
+    /// What a function belongs to.
+    pub(super) fn part(&self, function: &str) -> Part {
         match function {
             _ if self.is_hypervisor => Part::Hypervisor,
             "memcpy" | "memmove" | "memset" | "memcmp" | "bcmp" => Part::Copies,
@@ -87,7 +101,7 @@ impl Profile {
         for line in BufReader::with_capacity(1 << 20, file).split(b'\n') {
             let Some((address, executed)) = executed(&line?) else { continue };
             *counts.entry(address).or_default() += if executed { 1 } else { -1 };
-            if let Some(image) = images.iter().find(|image| (image.begin..image.end).contains(&address)) {
+            if let Some(image) = images.iter().find(|image| image.contains(address)) {
                 kick.step(image, address, executed);
             }
         }
@@ -149,7 +163,7 @@ impl Kick {
 
 /// The address of a line `Trace CPU: HOST [BASE/ADDRESS/...]`, and true; or of `Stopped execution of TB chain before HOST
 /// [ADDRESS]`, which takes back an instruction, and false.
-fn executed(line: &[u8]) -> Option<(u64, bool)> {
+pub(super) fn executed(line: &[u8]) -> Option<(u64, bool)> {
     let line = std::str::from_utf8(line).ok()?;
     let inside = line.split('[').nth(1)?;
     let (digits, executed) = match line.starts_with("Trace") {

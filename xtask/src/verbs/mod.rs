@@ -10,6 +10,7 @@ pub mod run;
 pub mod sim;
 pub mod sizes;
 pub mod test;
+pub mod trace;
 
 use anyhow::Result;
 

@@ -16,6 +16,7 @@ pub mod rpmb;
 pub mod service;
 pub mod smmu_events;
 pub mod superblock;
+pub mod trace_told;
 pub mod tree_leaf;
 pub mod vgic_mmio;
 pub mod virtio_blk;
@@ -43,6 +44,7 @@ pub const ALL: &[Target] = &[
     ("service", service::run),
     ("smmu_events", smmu_events::run),
     ("superblock", superblock::run),
+    ("trace_told", trace_told::run),
     ("tree_leaf", tree_leaf::run),
     ("vgic_mmio", vgic_mmio::run),
     ("virtio_blk", virtio_blk::run),

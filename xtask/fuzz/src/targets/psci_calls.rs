@@ -11,6 +11,7 @@ pub fn run(data: &[u8]) {
     let config = Config {
         cores: CORES,
         affinities,
+        stolen_time: 0x1000,
         system_suspend: data.first().is_some_and(|byte| byte & 1 != 0),
         warm_reset: data.first().is_some_and(|byte| byte & 2 != 0),
     };
@@ -50,6 +51,7 @@ fn one(psci: &Psci, cpu: usize, firmware: &Firmware, step: &[u8]) {
             assert!(woken < CORES && woken != cpu, "a core that runs was woken");
             assert_eq!(psci.power(woken), Power::OnPending);
         }
+        Decision::Await { cpu: awaited } => assert_ne!(awaited, cpu, "a core that runs waits for itself"),
         Decision::Off => psci.stopped(cpu),
         Decision::SystemSuspend(start) => assert!(MEMORY.contains(&start.entry)),
         Decision::Return(value) => {
