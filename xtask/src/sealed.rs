@@ -1,7 +1,7 @@
 //! Sealed disks on the host: made, looked at and checked with the same engine that the secure domain runs.
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -90,6 +90,11 @@ pub fn seal(
     board: &Board,
 ) -> Result<Summary> {
     let image = Plain::open(plain)?;
+    ensure!(
+        ![disk, &anchor::beside(disk)].iter().any(|file| same(plain, file)),
+        "{} cannot be sealed into itself",
+        plain.display()
+    );
     let (disk_blocks, volume_blocks) = layout(image.blocks, disk_bytes)?;
     let bar = progress::bytes_bar("Sealing", image.blocks * BLOCK_BYTES as u64);
     let mut summary = Summary { sealed: 0, zero: 0 };
@@ -121,10 +126,27 @@ impl<'a> New<'a> {
     }
 }
 
-/// Makes disks beside those that are there, lets `fill` write the volume [`VOLUME`] on them, and puts all files in place.
+/// Makes disks beside those that are there, lets `fill` write the volume [`VOLUME`] on them, and puts all files in place. Of what could not
+/// be made nothing is left.
 fn make(new: &New<'_>, board: &Board, fill: impl FnOnce(&mut HostPool, u32) -> Result<()>) -> Result<()> {
-    let root = root_key(board)?;
+    for disk in new.disks {
+        ensure!(!disk.is_dir(), "{} is a directory", disk.display());
+    }
     let beside: Vec<_> = new.disks.iter().map(|disk| disk.with_extension("new")).collect();
+    make_beside(new, &beside, board, fill).inspect_err(|_| {
+        // What is not there was not made.
+        let files = beside.iter().cloned().chain([anchor::beside(&beside[0])]);
+        files.for_each(|file| drop(fs::remove_file(file)));
+    })
+}
+
+fn make_beside(
+    new: &New<'_>,
+    beside: &[PathBuf],
+    board: &Board,
+    fill: impl FnOnce(&mut HostPool, u32) -> Result<()>,
+) -> Result<()> {
+    let root = root_key(board)?;
     let flash = anchor::create(&beside[0])?;
     let mut members = Vec::with_capacity(beside.len());
     for (file, storage) in beside.iter().zip(&board.storage) {
@@ -233,13 +255,14 @@ pub fn mount_all(disks: &[PathBuf], board: &Board, access: Access) -> Result<(Ho
         let mut members = Vec::with_capacity(disks.len());
         for (disk, storage) in disks.iter().zip(&board.storage) {
             let partition = storage.partition.as_ref();
-            ensure!(partition.is_some() || claims_to_be_ours(disk)?, "it is not a Haechi disk: no superblock");
+            let ours = partition.is_some() || claims_to_be_ours(disk)?;
+            ensure!(ours, "{} is not a Haechi disk: no superblock", disk.display());
             members.push(member(FileDisk::open(disk, access == Access::ReadWrite)?, partition)?);
         }
         ensure!(flash.is_file(), "its anchor {} is missing", flash.display());
         HostPool::mount(members, &flash, &root, access)
     };
-    mount().with_context(|| format!("{} is not a disk that board {} can serve", names(), board.name))
+    mount().with_context(|| format!("board {} cannot serve {}", board.name, names()))
 }
 
 /// The block of the disk that holds a block of the volume [`VOLUME`].
@@ -252,11 +275,25 @@ pub fn locate(disk: &Path, block: u64, board: &Board) -> Result<u64> {
     place.map(|(_, block)| block).with_context(|| format!("block {block} of the volume was never written"))
 }
 
+/// Whether both names are of one file.
+fn same(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
 /// Writes the plain contents of a volume into a file, without writing to the disk.
 ///
 /// # Errors
 /// When the disk cannot be served, has no such volume, or a block of it is not what was sealed.
 pub fn unseal(disks: &[PathBuf], plain: &Path, volume: &str, board: &Board) -> Result<()> {
+    let own = disks.iter().cloned().chain(disks.first().map(|disk| anchor::beside(disk)));
+    for file in own {
+        ensure!(
+            !same(plain, &file),
+            "{} belongs to the pool, so a volume of it cannot be written there",
+            plain.display()
+        );
+    }
     let (mut pool, _) = mount_all(disks, board, Access::ReadOnly)?;
     let volume = pool.volume(volume)?;
     let file = File::create(plain).with_context(|| format!("{} cannot be written", plain.display()))?;
@@ -413,6 +450,39 @@ mod tests {
             .to_string();
         assert!(error.contains("too small"), "{error}");
         assert!(!sealed.exists());
+    }
+
+    #[test]
+    fn no_file_is_read_and_written_at_once() {
+        let (plain, disk) = (scratch("own-plain"), scratch("own"));
+        fs::write(&plain, [1; 1 << 16]).unwrap();
+        let sealed = |plain, disk| seal(plain, disk, None, DEFAULT_SUITE, &FormatOptions::default(), &board());
+        assert!(format!("{:#}", sealed(&plain, &plain).unwrap_err()).contains("sealed into itself"));
+        assert_eq!(fs::read(&plain).unwrap(), [1; 1 << 16]);
+        sealed(&plain, &disk).unwrap();
+        let link = scratch("own-link");
+        fs::hard_link(&disk, &link).unwrap();
+        for target in [&disk, &link, &anchor::beside(&disk)] {
+            let error = unseal(slice::from_ref(&disk), target, VOLUME, &board()).unwrap_err();
+            assert!(format!("{error:#}").contains("belongs to the pool"), "{error:#}");
+        }
+        assert_eq!(check(&disk, &board()).unwrap().bad, 0);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_made_leaves_nothing() {
+        let (disk, directory) = (scratch("vast"), scratch("directory"));
+        fs::create_dir_all(&directory).unwrap();
+        let created = |disk: &Path, bytes| create(disk, bytes, DEFAULT_SUITE, &FormatOptions::default(), &board());
+        let error = format!("{:#}", created(&disk, u64::MAX >> 1).unwrap_err());
+        assert!(error.contains("vast.new") && error.contains("bytes long"), "{error}");
+        let error = format!("{:#}", created(&directory, 8 << 20).unwrap_err());
+        assert!(error.contains("is a directory"), "{error}");
+        for left in
+            [disk.with_extension("new"), anchor::beside(&disk.with_extension("new")), directory.with_extension("new")]
+        {
+            assert!(!left.exists(), "{} is left", left.display());
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ const LOG_BLOCKS: u64 = 16_384;
 const DEPTH: u32 = 32;
 /// Blocks of a sequential request: 128 KiB.
 const LONG: u32 = 32;
+/// Parts of a load that the ways take in turns.
+const SLICES: u32 = 16;
 
 /// A disk in memory that completes at once and counts.
 struct Memory {
@@ -58,6 +60,11 @@ impl Memory {
     }
 }
 
+/// Copies block by block, as all ways do: a processor may copy long stretches in another manner.
+fn copy(from: &[u8], to: &mut [u8]) {
+    from.as_chunks::<BLOCK_BYTES>().0.iter().zip(to.as_chunks_mut().0).for_each(|(from, to)| *to = *from);
+}
+
 impl BlockDevice for Memory {
     fn blocks(&self) -> u64 {
         DISK_BLOCKS as u64
@@ -80,10 +87,15 @@ impl BlockDevice for Memory {
         &mut self.buffers[range]
     }
 
+    fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
+        let start = buffer.first() * BLOCK_BYTES;
+        Some(&mut self.buffers[start..start + blocks * BLOCK_BYTES])
+    }
+
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
         let (range, at) = (self.range(&buffer), block as usize * BLOCK_BYTES);
         let len = range.len();
-        self.buffers[range].copy_from_slice(&self.bytes[at..at + len]);
+        copy(&self.bytes[at..at + len], &mut self.buffers[range]);
         self.finish(tag, Some(buffer))
     }
 
@@ -91,7 +103,7 @@ impl BlockDevice for Memory {
         let (range, at) = (self.range(&buffer), block as usize * BLOCK_BYTES);
         let len = range.len();
         self.written += len as u64;
-        self.bytes[at..at + len].copy_from_slice(&self.buffers[range]);
+        copy(&self.buffers[range], &mut self.bytes[at..at + len]);
         self.finish(tag, Some(buffer))
     }
 
@@ -202,25 +214,37 @@ fn payload(operation: &Operation) -> u64 {
 
 /// One way from the guest to the disk.
 trait Way {
-    const NAME: &'static str;
+    /// As the output has it.
+    fn name(&self) -> &'static str;
     /// Serves this many requests of a load.
     fn serve(&mut self, load: &Load, requests: u32, state: &mut u64);
     /// Bytes written to the disk so far.
     fn written(&self) -> u64;
 }
 
-fn measure<W: Way>(way: &mut W, load: &Load) {
+/// Measures all ways on a load: slice by slice in turns, so that what else the machine does meets them alike.
+fn measure(ways: &mut [&mut dyn Way], load: &Load) {
     // Every load begins alike for every way.
-    let mut state = 0x4841_4543_4849;
-    way.serve(load, load.requests / 4, &mut state);
-    let mut replay = state;
-    let bytes: u64 = (0..load.requests).map(|_| payload(&(load.next)(&mut replay))).sum();
-    let (clock, written) = (Instant::now(), way.written());
-    let begin = processor_time(clock);
-    way.serve(load, load.requests, &mut state);
-    let seconds = (processor_time(clock) - begin).as_secs_f64();
-    let written = (way.written() - written) as f64 / bytes as f64;
-    println!("{} {} {:.1} {written:.4}", load.name, W::NAME, bytes as f64 / seconds / 1e6);
+    let mut states = vec![0x4841_4543_4849; ways.len()];
+    for (way, state) in ways.iter_mut().zip(&mut states) {
+        way.serve(load, load.requests / 4, state);
+    }
+    let mut replay = states[0];
+    let bytes: u64 = (0..load.requests / SLICES * SLICES).map(|_| payload(&(load.next)(&mut replay))).sum();
+    let before: Vec<u64> = ways.iter().map(|way| way.written()).collect();
+    let mut spent = vec![Duration::ZERO; ways.len()];
+    for _ in 0..SLICES {
+        for ((way, state), spent) in ways.iter_mut().zip(&mut states).zip(&mut spent) {
+            let clock = Instant::now();
+            let begin = processor_time(clock);
+            way.serve(load, load.requests / SLICES, state);
+            *spent += processor_time(clock) - begin;
+        }
+    }
+    for ((way, before), spent) in ways.iter().zip(before).zip(spent) {
+        let written = (way.written() - before) as f64 / bytes as f64;
+        println!("{} {} {:.1} {written:.4}", load.name, way.name(), bytes as f64 / spent.as_secs_f64() / 1e6);
+    }
 }
 
 /// Copies alone: each payload once.
@@ -237,7 +261,9 @@ impl Raw {
 }
 
 impl Way for Raw {
-    const NAME: &'static str = "raw";
+    fn name(&self) -> &'static str {
+        "raw"
+    }
 
     fn serve(&mut self, load: &Load, requests: u32, state: &mut u64) {
         for _ in 0..requests {
@@ -332,7 +358,9 @@ impl Sealed {
 }
 
 impl Way for Sealed {
-    const NAME: &'static str = "sealed";
+    fn name(&self) -> &'static str {
+        "sealed"
+    }
 
     fn serve(&mut self, load: &Load, requests: u32, state: &mut u64) {
         for _ in 0..requests {
@@ -406,7 +434,9 @@ fn root() -> RootKey {
 }
 
 impl Way for Engine {
-    const NAME: &'static str = "engine";
+    fn name(&self) -> &'static str {
+        "engine"
+    }
 
     fn serve(&mut self, load: &Load, requests: u32, state: &mut u64) {
         let (mut posted, mut done) = (0, 0);
@@ -434,9 +464,7 @@ fn main() {
     let mut engine = Engine::new(suite);
     let (mut sealed, mut raw) = (Sealed::new(suite), Raw::new());
     for load in &LOADS {
-        measure(&mut raw, load);
-        measure(&mut sealed, load);
-        measure(&mut engine, load);
+        measure(&mut [&mut raw, &mut sealed, &mut engine], load);
     }
     let (found, seconds) = engine.recover();
     println!("recovery {} {} {seconds:.3}", found.records, found.statements);

@@ -1,11 +1,14 @@
-//! Two disks, two volumes: made as the board wants them, served under load, discarded, and whole though one disk is damaged.
-use std::fs::OpenOptions;
+//! Two disks, two volumes: made as the board wants them, served under load, discarded, and whole though one disk is damaged. Then another
+//! board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a partition.
+use std::fs::{self, File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests_qemu::guest::Guest;
+use tests_qemu::gpt;
+use tests_qemu::guest::{Guest, STOP};
 use tests_qemu::images::{BLOCK_BYTES, Images, VICTIM, VICTIM_BLOCKS};
 use tests_qemu::pair::Pair;
 use tests_qemu::place::Place;
@@ -19,13 +22,13 @@ pub(crate) fn groups() -> Vec<Group> {
     vec![Group::each("pool", vec![alone("volumes_are_as_the_board_wants_them_whatever_happens_to_one_disk", story)])]
 }
 
-/// One boot of two disks, and what the host finds on them afterwards.
+/// One life of two disks. It is one test, because every boot begins with what the one before left.
 fn story(images: &Images, place: &Place) -> Result<()> {
     let pair = Pair::make(images)?;
     let disks = pair.copy(place)?;
     let victim = victim(images, &pair, &disks)?;
 
-    let mut guest = pair.first.boot(images, place.inside("first")?, &disks, |_| ())?;
+    let mut guest = pair.first.boot(images, place.inside("first")?, &disks)?;
     created(&mut guest)?;
     both_under_load(&mut guest)?;
     discarded(&mut guest)?;
@@ -35,6 +38,69 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     let found = sealed::check_all(&disks, &pair.first.board)?;
     ensure!(found.bad == 0, "{} blocks are not what was sealed, first {:?}", found.bad, found.first_bad);
 
+    let [first, second] = disks;
+    let parted = Parted::around(&second, place)?;
+    lying_table(images, &pair, place, &first, &parted)?;
+
+    let disks = [first, parted.disk.clone()];
+    let mut guest = pair.changed.boot(images, place.inside("changed")?, &disks)?;
+    resealed_under_load(&mut guest)?;
+    grown(&mut guest)?;
+    reads_whole(&mut guest)?;
+    guest.power_off()?;
+    parted.untouched_beside()?;
+    victim.iter().try_for_each(|copies| flip(&disks, parted.inside(copies[1])))?;
+    clean_for_the_host(&pair, &disks)
+}
+
+/// A disk with a member in one of its partitions.
+struct Parted {
+    disk: PathBuf,
+    /// As it was at first.
+    before: PathBuf,
+    /// Bytes of the member.
+    member: Range<u64>,
+}
+
+impl Parted {
+    fn around(disk: &Path, place: &Place) -> Result<Self> {
+        let parted = place.file("parted.img");
+        let member = gpt::around(disk, &parted)?;
+        Ok(Self { before: place.copy(&parted, "parted-before.img")?, disk: parted, member })
+    }
+
+    /// Where a block is now that lay on the second of two whole disks.
+    fn inside(&self, (disk, at): Spot) -> Spot {
+        (disk, if disk == 1 { self.member.start + at } else { at })
+    }
+
+    /// Table and neighbours are byte for byte what they were.
+    fn untouched_beside(&self) -> Result<()> {
+        let (before, now) = (File::open(&self.before)?, File::open(&self.disk)?);
+        let len = before.metadata()?.len();
+        ensure!(now.metadata()?.len() == len, "the disk has another length");
+        for beside in [0..self.member.start, self.member.end..len] {
+            let read = |file: &File| -> Result<Vec<u8>> {
+                let mut bytes = vec![0; (beside.end - beside.start) as usize];
+                file.read_exact_at(&mut bytes, beside.start)?;
+                Ok(bytes)
+            };
+            ensure!(read(&before)? == read(&now)?, "bytes beside the member were written to, in {beside:?}");
+        }
+        Ok(())
+    }
+}
+
+/// The disk whose table contradicts itself is left out with the reason, and not written to.
+fn lying_table(images: &Images, pair: &Pair, place: &Place, first: &Path, parted: &Parted) -> Result<()> {
+    let lying = place.copy(&parted.disk, "lying.img")?;
+    gpt::overlap(&lying)?;
+    let disks = [place.copy(first, "beside-lying.img")?, lying.clone()];
+    let before = fs::read(&lying)?;
+    let mut guest = Guest::start(&pair.changed.machine(images, &disks), place.inside("lying")?)?;
+    guest.expect("[secure] disk 1 at 0xa003c00: partition entry 2 overlaps another", STOP)?;
+    drop(guest);
+    ensure!(fs::read(&lying)? == before, "the disk with the lying table was written to");
     Ok(())
 }
 
@@ -134,6 +200,53 @@ fn reads_whole(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// What fio writes into `data`, to be verified in another boot.
+const FILLING: &str = "--size=32M --rw=randwrite";
+
 fn fill(guest: &mut Guest) -> Result<()> {
-    fio(guest, "/dev/vdb", "--size=32M --rw=randwrite")
+    fio(guest, "/dev/vdb", FILLING)
+}
+
+/// Another key for one volume and another suite for the other, beneath fio, which finds what the last boot wrote before, during and after it.
+fn resealed_under_load(guest: &mut Guest) -> Result<()> {
+    says(guest, "volume \"system\" has a new key, epoch 2, ARIA-256-GCM: it is being resealed")?;
+    says(guest, "volume \"data\" has a new key, epoch 2, ARIA-256-CCM: it is being resealed")?;
+    let resealed = |guest: &Guest| guest.transcript().matches("its old key is destroyed").count();
+    ensure!(resealed(guest) == 0, "a resealing was over before the load began");
+    fio(guest, "/dev/vdb", &format!("{FILLING} --verify_only"))?;
+    fio(guest, "/root/fio", "--size=3M --rw=randrw")?;
+    fio(guest, "/dev/vdb", "--offset=40M --size=4M --rw=randrw")?;
+    while resealed(guest) < 2 {
+        guest.expect("its old key is destroyed", LONG)?;
+    }
+    fio(guest, "/dev/vdb", &format!("{FILLING} --verify_only"))?;
+    guest.run("rm /root/fio").map(drop)
+}
+
+fn grown(guest: &mut Guest) -> Result<()> {
+    says(guest, "volume \"data\" is grown to 80 MiB")?;
+    let size = guest.run("cat /sys/block/vdb/size; dmesg | grep -c 'vdb.* new size: '")?;
+    ensure!(size == format!("{}\n1", 80 << 11), "Linux sees sectors and notices of a new size: {size}");
+    fio(guest, "/dev/vdb", "--offset=76M --size=4M --rw=randrw")
+}
+
+/// Mounted by the host tool: the volumes are as wanted, what was discarded takes no space, and a scrub heals the copies that nobody
+/// has read.
+fn clean_for_the_host(pair: &Pair, disks: &[PathBuf]) -> Result<()> {
+    let board = &pair.changed.board;
+    let (mut pool, _) = sealed::mount_all(disks, board, Access::ReadWrite)?;
+    let data = pool.volume("data")?;
+    ensure!((data.epoch, data.suite.name(), data.resealing) == (2, "ARIA-256-CCM", None), "it is {data:?}");
+    // 32 MiB from the beginning, 4 at 40, 4 at 76, in extents of 4 MiB, twice.
+    ensure!(data.extents == 20, "the volume takes {} extents", data.extents);
+    pool.command(volume::Command::Scrub)?;
+    let events = pool.events();
+    pool.close()?;
+    let healed = events.iter().filter(|event| matches!(event, volume::Event::Healed { .. })).count();
+    ensure!(healed as u64 == VICTIM_BLOCKS, "of the second copies of the victim a scrub healed {healed}: {events:?}");
+    let (mut pool, _) = sealed::mount_all(disks, board, Access::ReadWrite)?;
+    pool.command(volume::Command::Scrub)?;
+    let events = pool.events();
+    ensure!(events.is_empty(), "a second scrub says {events:?}");
+    pool.close()
 }

@@ -15,6 +15,9 @@ use crate::{anchor, files, sealed};
 const ROOT_OFFSET: u64 = 1 << 20;
 /// The partition that fio works on.
 const DATA_BYTES: u64 = 64 << 20;
+/// The disk that the sealed ones are: a pool's log is a share of its disk, and on one that is no larger than what is measured the log would be
+/// a hundredth of a phone's, with a checkpoint after every 32 records.
+const DISK_BYTES: u64 = 1 << 30;
 /// Sectors of the partition table: both kinds of disk have logical blocks of this size.
 const SECTOR_BYTES: u64 = 4096;
 
@@ -84,11 +87,11 @@ pub(super) fn plain_disk(bench: &Bench, name: &str) -> Result<PathBuf> {
     Ok(disk)
 }
 
-/// The same disk, sealed.
+/// The same, sealed at the beginning of a disk of [`DISK_BYTES`].
 pub(super) fn sealed_disk(bench: &Bench, name: &str, suite: Suite) -> Result<PathBuf> {
     let plain = plain_disk(bench, name)?;
     let disk = bench.directory.join(format!("{name}.sealed"));
-    sealed::seal(&plain, &disk, None, suite, &FormatOptions::default(), &bench.board)?;
+    sealed::seal(&plain, &disk, Some(DISK_BYTES), suite, &FormatOptions::default(), &bench.board)?;
     fs::remove_file(&plain)?;
     touch(&disk)?;
     Ok(disk)

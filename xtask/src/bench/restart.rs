@@ -17,14 +17,14 @@ pub(super) fn print(bench: &Bench) -> Result<()> {
     let disk = guest::sealed_disk(bench, "restart", sealed::DEFAULT_SUITE)?;
     let mut machine = rig::haechi(bench, "restart", bench.images.default_kernel(), Some(&initrd), rig::SEED)?;
     machine.append = guest::arguments("restart");
-    let mut guest = Guest::start(bench, "restart", &rig::with_disk(machine, &disk))?;
+    let mut linux = Guest::start(bench, "restart", &rig::with_disk(machine, &disk))?;
     let mut times = Vec::new();
-    while guest.word()? != "end" {
-        guest.press(CRASH)?;
-        times.push(back(&mut guest)? as f64 / 1e3);
-        guest.nod()?;
+    while linux.word()? != "end" {
+        linux.press(CRASH)?;
+        times.push(back(&mut linux)? as f64 / 1e3);
+        linux.nod()?;
     }
-    std::fs::remove_file(&disk)?;
+    guest::remove(&disk)?;
     let count = times.len();
     let spread = Spread::of(times).context("the guest asked for no crash")?;
     println!("the secure domain serves again after {spread:.1} ms, {count} crashes under fio");

@@ -17,7 +17,7 @@ use crate::qemu::Machine;
 use crate::{boot, process};
 
 /// What a guest may take of the host's time, at most.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// The seed of a run that is not repeated with others.
 pub(super) const SEED: u32 = 42;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use keystore::{PoolKeys, RootKey};
 use volume::BLOCK_BYTES;
 use volume::record::anchored::Anchored;
@@ -106,7 +106,9 @@ struct Disk {
 impl Disk {
     fn open(path: &Path) -> Result<Disk> {
         let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-        let blocks = file.metadata()?.len() / BLOCK_BYTES as u64;
+        let meta = file.metadata()?;
+        ensure!(meta.is_file(), "{} is not a file", path.display());
+        let blocks = meta.len() / BLOCK_BYTES as u64;
         Ok(Disk { path: path.to_owned(), file, blocks })
     }
 

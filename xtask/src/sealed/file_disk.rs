@@ -46,7 +46,8 @@ impl FileDisk {
     pub fn create(path: &Path, len_bytes: u64) -> Result<Self> {
         let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
         let file = made.with_context(|| format!("{} cannot be written", path.display()))?;
-        file.set_len(len_bytes)?;
+        let sized = file.set_len(len_bytes);
+        sized.with_context(|| format!("{} cannot be made {len_bytes} bytes long", path.display()))?;
         Self::new(file)
     }
 

@@ -76,9 +76,10 @@ impl Geometry {
         None
     }
 
-    /// The blocks of log that a pool whose smallest metadata member has `blocks` blocks gets.
+    /// The blocks of log that a pool whose smallest metadata member has `blocks` blocks gets: so many that all metadata of a member
+    /// of 256 MiB is less than 2 % of it.
     pub fn default_log_blocks(blocks: u64) -> u64 {
-        (blocks / 256).clamp(MIN_LOG_BLOCKS, MAX_LOG_BLOCKS)
+        (blocks / 320).clamp(MIN_LOG_BLOCKS, MAX_LOG_BLOCKS)
     }
 
     fn with(extents: u64, log_blocks: u64, catalog_leaves: u64) -> Option<Geometry> {
@@ -183,11 +184,11 @@ mod tests {
 
     #[test]
     fn metadata_takes_less_than_two_percent() {
-        for gib in [1u64, 4, 16, 64, 256, 1024] {
-            let blocks = gib << 18;
+        for mib in (256u64..2048).step_by(4).chain([4, 16, 64, 256, 1024, 16_384].map(|gib| gib << 10)) {
+            let blocks = mib << 8;
             let geometry = Geometry::for_member(0, blocks, Geometry::default_log_blocks(blocks)).unwrap();
             let metadata = geometry.data_start;
-            assert!(metadata * 50 <= blocks, "{gib} GiB: {metadata} of {blocks}");
+            assert!(metadata * 50 <= geometry.end(), "{mib} MiB: {metadata} of {}", geometry.end());
             assert!(geometry.depth <= MAX_LEVELS);
         }
     }
