@@ -72,6 +72,8 @@ mod report;
 #[cfg(target_os = "none")]
 mod rings;
 #[cfg(target_os = "none")]
+mod siege;
+#[cfg(target_os = "none")]
 mod sysregs;
 #[cfg(target_os = "none")]
 mod timer;
