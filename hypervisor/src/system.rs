@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use abi::{DEVICES, IRQ_LINES, SharedPage};
 use el2::boot::MAX_CORES;
 use el2::context::Confinement;
-use el2::firmware;
+use el2::{firmware, pages};
 use el2::gic::Interrupts;
 use machine::Region;
 use psci::Psci;
@@ -124,7 +124,7 @@ impl Core {
             firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
             allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
             exits: crate::exits::of(index),
-            stolen: StolenTime::new(aarch64::time::frequency_hz()),
+            stolen: StolenTime::resume(aarch64::time::frequency_hz(), pages::stolen_time(index)),
             slice_due: None,
         }
     }

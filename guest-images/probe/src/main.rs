@@ -74,6 +74,8 @@ mod report;
 #[cfg(target_os = "none")]
 mod rings;
 #[cfg(target_os = "none")]
+mod siege;
+#[cfg(target_os = "none")]
 mod stage1;
 #[cfg(target_os = "none")]
 mod sysregs;
