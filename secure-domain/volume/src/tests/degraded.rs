@@ -529,13 +529,12 @@ fn a_disk_that_is_lost_while_a_superblock_is_on_its_way_keeps_the_tree_that_it_h
 }
 
 #[test]
-fn where_no_member_may_miss_anything_a_failing_one_stops_writes() {
+fn where_no_member_may_miss_anything_what_one_would_miss_fails() {
     for dead in [0, 1] {
         let (both, anchor) = images(two_disks());
         let (mut world, _) = World::mount(both, anchor).unwrap();
         kill(&mut world, dead);
         assert_eq!(world.write(MIRROR, 4, filled(9)), Status::IoError);
-        assert!(world.pool.is_read_only());
         assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(1).repeat(8)));
         assert_eq!(world.pool.superblock().stale, 0);
     }
