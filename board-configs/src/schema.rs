@@ -233,7 +233,7 @@ pub struct Crypto {
 pub enum Profile {
     /// All of them.
     Open,
-    /// Only what the Korean validation programme lists: a pool with a volume in AES is refused.
+    /// Only what the Korean validation programme lists: a volume in AES is refused, here and on a disk.
     Kcmvp,
 }
 
@@ -244,6 +244,15 @@ impl Profile {
         match self {
             Profile::Open => "open",
             Profile::Kcmvp => "kcmvp",
+        }
+    }
+
+    /// Whether the profile has the suite with this name, as [`crate::SUITES`] spells it.
+    #[must_use]
+    pub fn lists(self, suite: &str) -> bool {
+        match self {
+            Profile::Open => true,
+            Profile::Kcmvp => !suite.starts_with("aes-"),
         }
     }
 }

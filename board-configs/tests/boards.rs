@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use board_configs::{Error, Layout, Partition, directory, emit, load, named, parse};
+use board_configs::{Board, Error, Layout, Partition, Profile, SUITES, directory, emit, load, named, parse};
 
 /// What the firmware gets for QEMU `virt`: the text is checked below, the compiler checks the rest.
 mod emitted {
@@ -202,6 +202,40 @@ fn refuses_volumes_that_cannot_be() {
     refuses("size_mib = 64", "size_mib = 64\nlayout = \"mirrored\"", "volume[0].layout needs two disks or more");
     refuses("[[volume]]", &format!("{VOLUME}\n[[volume]]"), "volume[0].name and volume[1].name are both \"data\"");
     refuses("[[volume]]", "[[volume]]\ndelete = true", "unknown field `delete`");
+}
+
+/// QEMU's board file in the approved profile, with a volume in `suite`.
+fn in_kcmvp(suite: &str) -> Result<Board, Error> {
+    let volume = VOLUME.replacen("seed-128-gcm", suite, 1);
+    let text = qemu_virt().replacen("[anchor]", &format!("{volume}\n[anchor]"), 1);
+    parse(Path::new("qemu-virt.toml"), &text.replacen("profile = \"open\"", "profile = \"kcmvp\"", 1))
+}
+
+#[test]
+fn refuses_volumes_outside_the_approved_profile() {
+    for suite in SUITES.into_iter().filter(|suite| suite.starts_with("aes-")) {
+        let sentence = in_kcmvp(suite).unwrap_err().to_string();
+        let says = format!("volume[0].suite is \"{suite}\", which crypto.profile \"kcmvp\" does not list");
+        assert_eq!(sentence, format!("board file qemu-virt.toml: {says}"));
+    }
+    // XTS and short tags have no name in a board file, whatever the profile.
+    for suite in ["aria-256-xts", "aes-256-xts", "aria-256-gcm-96", "aria-256-ccm-8"] {
+        let sentence = in_kcmvp(suite).unwrap_err().to_string();
+        assert!(sentence.contains(&format!("volume[0].suite is \"{suite}\"; there are: ")), "{sentence}");
+    }
+    assert_eq!(in_kcmvp("aria-256-ccm").unwrap().crypto.profile, Profile::Kcmvp);
+}
+
+#[test]
+fn suites_and_profiles_are_those_of_the_crypto_engine() {
+    let theirs = crypto::Suite::ALL.map(|suite| suite.name().to_lowercase());
+    assert_eq!(SUITES.map(str::to_owned), theirs);
+    for profile in [Profile::Open, Profile::Kcmvp] {
+        let module = crypto::module::Profile::named(profile.name()).expect("the engine has the profile");
+        for (name, suite) in SUITES.into_iter().zip(crypto::Suite::ALL) {
+            assert_eq!(profile.lists(name), module.lists(suite.algorithm()), "{name} {module}");
+        }
+    }
 }
 
 #[test]

@@ -368,6 +368,13 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
     Domains { general: confine(&general, Domain::General), secure: confine(&secure, Domain::Secure) }
 }
 
+/// Stops the devices behind the system MMU, which an earlier stage of boot may have left at work.
+pub fn stop_devices(found: &Found, memory: &BootMemory) {
+    if let Some(mmu) = &found.system_mmu {
+        dma::stop_devices(mmu, memory.device(&range(&mmu.registers)));
+    }
+}
+
 /// Confines the devices of the general domain as its cores are, and says which are not.
 pub fn confine_devices(found: &Found, tree: &[u8], memory: &BootMemory, domains: &Domains) -> Option<Dma> {
     let mmu = found.system_mmu.as_ref();
@@ -560,8 +567,7 @@ impl Found {
 /// The interrupts that EL2 and the secure domain have, routed to this core.
 pub fn claim_interrupts(core: &Core, found: &Found) {
     let disks = found.storage.iter().map(|(_, device)| device.interrupt);
-    let dma = found.system_mmu.iter().flat_map(|mmu| mmu.interrupts.iter().copied());
-    for interrupt in disks.chain(dma).chain([found.console.interrupt]) {
+    for interrupt in disks.chain([found.console.interrupt]) {
         core.interrupts.set_edge(core.index, interrupt.intid, interrupt.trigger == Trigger::Edge);
         core.interrupts.claim(interrupt.intid, core.index);
     }
@@ -616,6 +622,7 @@ pub fn load_vcpu(core: &mut Core, entry: u64, argument: u64) {
     context::load(&core.el1, &core.system.general);
     context::load_timers(&core.el1);
     context::reset_monitors(core.has_pmu);
+    core.os_lock = true;
     let kicks = core.system.vgic.cpu_on(core.index, &mut core.interrupts);
     core.kick(kicks);
 }

@@ -1,5 +1,6 @@
 //! What the general domain asks of its firmware, which is EL2: PSCI and the SMC Calling Convention.
 
+use abi::Event;
 use el2::firmware;
 use psci::{Call, Decision, Start, decode};
 use trace::Reason;
@@ -57,12 +58,14 @@ fn known(core: &mut Core, call: Call) {
 }
 
 /// The machine sleeps, all other cores being off: this core idles until an interrupt waits for its vCPU, which then starts anew.
-/// Memory keeps its contents and the secure domain goes on with what it has begun, so nothing has to be saved first.
+/// A sleeping machine may lose its power, so everything is saved first.
 fn suspend(core: &mut Core, start: Start) {
+    save_everything(core);
     while !core.system.vgic.has_pending(core.index, &core.interrupts) {
         run::idle(core);
         irq::serve(core);
     }
+    core.system.shared.raise(Event::AWAKE);
     let kicks = core.system.vgic.cpu_off(core.index, &mut core.interrupts);
     core.kick(kicks);
     boot::load_vcpu(core, start.entry, start.context);

@@ -9,8 +9,8 @@ use trace::{Reason, Ring, Telling};
 /// The rings, by core.
 static RINGS: [Ring; MAX_CORES] = [const { Ring::new() }; MAX_CORES];
 
-/// Records of each core that are told.
-const TOLD: usize = 64;
+/// Records of each core that are told: the console is slow, and interrupts wait for it.
+const TOLD: usize = 16;
 
 /// The ring of core `index`.
 pub fn of(index: usize) -> &'static Ring {

@@ -78,6 +78,7 @@ firmware! {
         let mapped = unsafe { BootMemory::map(&boot::memory_ranges(&found), boot::device_ranges(&found)) };
         let mut memory = boot::own_memory(mapped);
         boot::console(&found, &memory);
+        boot::stop_devices(&found, &memory);
         let modules = boot::modules(&found, &memory);
 
         // Who gets what.
@@ -93,6 +94,7 @@ firmware! {
         let mut core = Core::new(system, found.boot_index());
         smp::init_core(&core);
         boot::claim_interrupts(&core, &found);
+        dma::enable(&core);
         secure::start(&mut core);
 
         // Then the general domain, which from here on is all that EL2 serves.

@@ -1,7 +1,7 @@
 //! Stops: for a machine that cannot be served, and for a broken invariant of our own.
 //!
-//! A defect leaves a record in a page that a reset keeps, and resets the machine, whose next boot tells of it ([`trace::Last`]). If that
-//! happens again and again, the machine is turned off instead.
+//! A defect leaves a record in a page that the image does not clear, and resets the machine, whose next boot tells of it ([`trace::Last`]) where
+//! the reset has kept memory. If that happens again and again, the machine is turned off instead.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -45,7 +45,7 @@ pub fn tell_last_stop() {
     STOPS[0].store(told.map_or(0, |stop| stop.in_a_row()), Ordering::Relaxed);
     STOPS[1].store(time::counter(), Ordering::Relaxed);
     if let Some(stop) = told {
-        log!("last stop, {} in a row: {}", stop.in_a_row(), stop.text());
+        log!("last stop, {} in a row: {}", stop.in_a_row(), stop.text().escape_debug());
         let telling = Telling { ring: &stop.ring(), core: 0, hertz: time::frequency_hz(), most: TOLD };
         log!("it was preceded by\n{telling}");
         last::write(&[0; LAST_BYTES]);
@@ -57,7 +57,7 @@ fn defect(reason: fmt::Arguments<'_>) -> ! {
     log::last_line(format_args!("stopped: {reason}"));
     let now = time::counter();
     let [before, booted] = [&STOPS[0], &STOPS[1]].map(|stop| stop.load(Ordering::Relaxed));
-    let in_a_row = if now - booted > time::ticks(SOON_US) { 1 } else { before + 1 };
+    let in_a_row = if now - booted > time::ticks(SOON_US) { 1 } else { before.saturating_add(1) };
     let mut text = Text { bytes: [0; TEXT_BYTES], len: 0 };
     // What is too long is cut.
     let _ = write!(text, "{reason}");
@@ -65,6 +65,9 @@ fn defect(reason: fmt::Arguments<'_>) -> ! {
     Stop { in_a_row, ticks: now, text: text.as_str() }.write(system::index_of(cpu::affinity()).map(exits::of), &mut page);
     last::write(&page);
     if in_a_row < MOST_IN_A_ROW {
+        if firmware::has_warm_reset() {
+            let _ = firmware::system_warm_reset();
+        }
         let _ = firmware::system_reset();
     }
     off()

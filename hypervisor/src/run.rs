@@ -7,7 +7,7 @@ use el2::guest::{self, Trap};
 use el2::{context, firmware};
 use trace::Reason;
 use vcpu::exit::{class, class_of, instruction_bytes};
-use vcpu::sysreg::{Action, SgiRegister, decide};
+use vcpu::sysreg::{Action, SgiRegister, decide, os_lock_status};
 use vcpu::{Entry, Exception, Exit, SystemAccess};
 
 use crate::system::Core;
@@ -91,8 +91,8 @@ fn system_register(core: &mut Core, access: &SystemAccess) {
             let kicks = core.system.vgic.dir(core.index, value, &mut core.interrupts);
             core.kick(kicks);
         }
-        Action::LockDebug(closed) => context::lock_debug(closed),
-        Action::ReadOsLock => core.frame.write(access.rt, context::os_lock()),
+        Action::LockDebug(closed) => core.os_lock = closed,
+        Action::ReadOsLock => core.frame.write(access.rt, os_lock_status(core.os_lock)),
         Action::Undefined => return inject(core, Exception::Undefined),
     }
     core.frame.advance(4);

@@ -469,17 +469,20 @@ pub fn start(core: &mut Core) {
     wake_later(core);
 }
 
-/// Before power goes: has the domain bring everything it has acknowledged to stable storage, with a deadline. True if it did.
+/// Before power goes or the machine sleeps: has the domain bring everything it has acknowledged to stable storage, with a deadline.
+/// True if it did.
 pub fn quiesce(core: &mut Core) -> bool {
     let system = core.system;
     let quiesced = |core: &Core| core.system.secure_state.quiesced.load(Ordering::Acquire);
     let deadline = time::counter() + time::ticks(QUIESCE_US);
+    system.secure_state.quiesced.store(false, Ordering::Relaxed);
     system.secure_state.quiescing.store(true, Ordering::Relaxed);
     system.shared.raise(Event::SHUTDOWN);
     while !quiesced(core) && !system.secure_state.is_stopped() && time::counter() < deadline {
         serve_guaranteed(core);
         idle_unless(core, quiesced);
     }
+    system.secure_state.quiescing.store(false, Ordering::Relaxed);
     quiesced(core)
 }
 

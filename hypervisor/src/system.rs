@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use abi::{DEVICES, IRQ_LINES, SharedPage};
 use el2::boot::MAX_CORES;
 use el2::context::Confinement;
-use el2::firmware;
+use el2::{firmware, pages};
 use el2::gic::Interrupts;
 use machine::Region;
 use psci::Psci;
@@ -93,6 +93,8 @@ pub struct Core {
     pub identification: IdRegisters,
     /// Whether the core has performance monitors, which are the general domain's.
     pub has_pmu: bool,
+    /// The vCPU's OS lock is closed, as after a reset.
+    pub os_lock: bool,
     /// What firmware does for this core.
     pub firmware: psci::Firmware,
     /// What the secure domain may take of this core by interrupts of its own.
@@ -118,10 +120,11 @@ impl Core {
             vectors: VectorState::default(),
             identification: crate::cpu::identification(Domain::General),
             has_pmu: crate::cpu::has_pmu(),
+            os_lock: true,
             firmware: psci::Firmware::learn(|function, argument| firmware::ask(function, argument)[0] as i64),
             allowance: Allowance::new(system.slice_ticks, aarch64::time::counter()),
             exits: crate::exits::of(index),
-            stolen: StolenTime::new(aarch64::time::frequency_hz()),
+            stolen: StolenTime::resume(aarch64::time::frequency_hz(), pages::stolen_time(index)),
             slice_due: None,
         }
     }

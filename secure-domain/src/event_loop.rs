@@ -1,7 +1,8 @@
 //! What the domain does: sleep until something happens, then serve it.
 //!
 //! Everything that happens is a bit in the shared page. Order within one round: resets before work, so that nothing is done
-//! for a driver that is gone; completions and new requests together, so that one pass of the pool serves both; the shutdown last.
+//! for a driver that is gone; completions and new requests together, so that one pass of the pool serves both; the shutdown last,
+//! but for waking up after it.
 
 use core::sync::atomic::Ordering;
 
@@ -61,6 +62,10 @@ pub fn run(
         if events.contains(Event::SHUTDOWN) {
             reconciler.stop();
             round.add(server.quiesce(now_ms(), memory));
+        }
+        if events.contains(Event::AWAKE) {
+            reconciler.go_on();
+            round.add(server.wake(now_ms(), memory));
         }
         again = round.finish(&mut server);
         again |= reconciler.step(&mut server);

@@ -96,6 +96,12 @@ impl Reconciler {
         (self.look_at_ms, self.stopped) = (None, true);
     }
 
+    /// The machine has slept, and is awake.
+    pub fn go_on(&mut self) {
+        self.stopped = false;
+        self.look_soon();
+    }
+
     fn tell(&mut self) {
         while let Some(note) = self.plan.next_note() {
             log!("{note}");

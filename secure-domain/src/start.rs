@@ -142,7 +142,8 @@ pub fn crypto_module(tree: &SecureTree<'static>) -> &'static Module {
         Some(false) => "PSTATE.DIT is clear",
         None => "no PSTATE.DIT on this core",
     };
-    log!("{} {}: self-tests passed, profile {}, {timing}", status.name, status.version, status.profile);
+    let state = status.state;
+    log!("{} {}: self-tests passed, state {state}, profile {}, {timing}", status.name, status.version, status.profile);
     module
 }
 
@@ -163,10 +164,10 @@ pub fn anchor(tree: &SecureTree<'static>, root: &RootKey) -> Prompt<Anchor> {
     // SAFETY: mapped as Device memory; EL2 gives the bank to no one else.
     let registers = unsafe { DeviceRegisters::new(&range(bank)) };
     let opened = Anchor::new(registers, served(root.anchor_key()));
-    match opened.and_then(|mut anchor| anchor.read().map(|snapshot| (anchor, snapshot.counter))) {
-        Ok((anchor, counter)) => {
+    match opened.and_then(|mut store| store.read().map(|snapshot| (store, snapshot.counter))) {
+        Ok((store, counter)) => {
             log!("anchor: development flash, counter {counter}");
-            Prompt(anchor)
+            Prompt { store, counter }
         }
         Err(error) => {
             log!("anchor at {:#x}: {error}", bank.base());
@@ -185,8 +186,14 @@ pub fn root_key(tree: &SecureTree<'static>, module: &'static Module) -> RootKey 
 }
 
 /// Random bytes for keys: HMAC-DRBG on the seed that the boot loader gave. Without a seed no key can be made.
-fn random(tree: &SecureTree<'static>, module: &'static Module) -> Random {
-    let seeded = |seed: [u8; 32]| module.random_from_seed(&seed, &tree.measurement[..16], b"secure domain").ok();
+///
+/// The nonce is the anchor's counter at this start, and the measurement. No generator that gives anything has the nonce of another one: the
+/// mount takes no random bytes, and has advanced the anchor when it is done (SP 800-90A section 8.6.7: a sequence number).
+fn random(tree: &SecureTree<'static>, module: &'static Module, counter: u64) -> Random {
+    let mut nonce = [0; 40];
+    nonce[..8].copy_from_slice(&counter.to_be_bytes());
+    nonce[8..].copy_from_slice(&tree.measurement);
+    let seeded = |seed: [u8; 32]| module.random_from_seed(&seed, &nonce, b"secure domain").ok();
     let mut generator = tree.rng_seed.and_then(seeded);
     Box::new(move |out| {
         let generator = generator.as_mut().ok_or(RandomFailed)?;
@@ -213,7 +220,8 @@ pub fn pool(
     shared: &SharedPage,
 ) -> (Served, Lines) {
     let Disks { members, lines } = disks;
-    match mount(members, anchor, root, random(tree, root.module()), &options(&tree.pool), lines.patience(shared)) {
+    let random = random(tree, root.module(), anchor.counter);
+    match mount(members, anchor, root, random, &options(&tree.pool), lines.patience(shared)) {
         Ok((pool, recovery)) => {
             log!("{recovery}");
             (Server::new(pool), lines)
@@ -242,21 +250,25 @@ pub fn offer(server: &mut Served, order: &[u32], ledgers: &'static [Ledger; abi:
 }
 
 /// An anchor that is asked until it has answered. The flash of an emulator answers at once, and raises no interrupt.
-pub struct Prompt<A>(A);
+pub struct Prompt<A> {
+    store: A,
+    /// Its counter at the start of this domain.
+    counter: u64,
+}
 
 impl<A: MonotonicStore> MonotonicStore for Prompt<A> {
     fn read(&mut self) -> Result<Snapshot, anchor::Error> {
-        self.0.read()
+        self.store.read()
     }
 
     fn start(&mut self, expected_counter: u64, record: &Record) -> Result<(), anchor::Error> {
-        self.0.start(expected_counter, record)
+        self.store.start(expected_counter, record)
     }
 
     fn poll(&mut self) -> Option<Result<u64, anchor::Error>> {
         // Bounded: the driver gives the flash up after a number of questions.
         loop {
-            if let Some(answer) = self.0.poll() {
+            if let Some(answer) = self.store.poll() {
                 return Some(answer);
             }
         }

@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::check_text;
-use crate::{Board, Layout, Volume};
+use crate::{Board, Layout, Profile, Volume};
 
-/// Names of the suites as a board file has them.
+/// Names of the suites as a board file has them: the crypto engine's, in small letters.
 pub const SUITES: [&str; 12] = [
     "aria-128-gcm",
     "aria-192-gcm",
@@ -33,9 +33,19 @@ pub(super) fn check(board: &Board) -> Result<(), String> {
     }
     for (index, volume) in board.volumes.iter().enumerate() {
         check_volume(index, volume, board.storage.len())?;
+        check_listed(index, volume, board.crypto.profile)?;
         if let Some(earlier) = board.volumes[..index].iter().position(|earlier| earlier.name == volume.name) {
             return Err(format!("volume[{earlier}].name and volume[{index}].name are both \"{}\"", volume.name));
         }
+    }
+    Ok(())
+}
+
+/// A suite that the crypto module would refuse is refused here: at the start it would leave a device without its volume.
+fn check_listed(index: usize, volume: &Volume, profile: Profile) -> Result<(), String> {
+    if !profile.lists(&volume.suite) {
+        let (suite, profile) = (&volume.suite, profile.name());
+        return Err(format!("volume[{index}].suite is \"{suite}\", which crypto.profile \"{profile}\" does not list"));
     }
     Ok(())
 }

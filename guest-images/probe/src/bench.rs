@@ -26,6 +26,11 @@ const REPETITIONS: u64 = 1000;
 const BYTES: u64 = 64;
 /// An SGI that nobody else uses.
 const SGI: u32 = 5;
+/// An SPI without a device on QEMU's `virt`, the first of its word (hw/arm/virt.c, `a15irqmap`).
+const SPI: u32 = 160;
+const GICD_ICFGR: usize = 0x0c00;
+/// The INTID that says that there is none.
+const NO_INTERRUPT: u64 = 1023;
 /// The virtual timer's PPI (BSA, Arm DEN 0094).
 const VIRTUAL_TIMER: u32 = 27;
 /// A fast call to a vendor's hypervisor (Arm DEN 0028, section 6) that nobody defines.
@@ -142,14 +147,24 @@ fn tell(probe: &mut Probe<'_>, name: &str, repetitions: u64, batch: impl FnMut()
 
 fn interrupts(probe: &mut Probe<'_>) {
     let sgi = u64::from(SGI) << 24 | crate::interrupts::own_target();
+    let pending = spi(probe);
     let mut seed = || probe.random.next() | 1;
     // `msr s3_0_c12_c11_5` is ICC_SGI1R_EL1.
     let zero = Batches::run(|| latency!(["mrs x9, cntvct_el0"], 0_u64, seed()));
     let to_handler = Batches::run(|| latency!(["msr s3_0_c12_c11_5, x12", "3:", "cbz x11, 3b"], sgi, seed()));
     let of_timer = Batches::run(|| latency!(["msr cntv_ctl_el0, x13", "3:", "cbz x11, 3b"], 0_u64, seed()));
+    let of_spi =
+        pending.map(|pending| Batches::run(|| latency!(["str w13, [x12]", "3:", "cbz x11, 3b"], pending, seed())));
     for (name, batches) in [("zero", zero), ("sgi", to_handler), ("timer", of_timer)] {
         probe.report.note(format_args!("bench first_latency_{name} {REPETITIONS}{batches}"));
     }
+    if let Some(batches) = of_spi {
+        probe.report.note(format_args!("bench first_latency_spi {REPETITIONS}{batches}"));
+    }
+    // Of an interrupt that is none: what the instruction itself costs.
+    tell(probe, "end_of_interrupt", REPETITIONS, || {
+        batch!(REPETITIONS, ["msr s3_0_c12_c12_1, x12"], NO_INTERRUPT, 0_u64)
+    });
     tell(probe, "loop_of_interrupt", REPETITIONS, || {
         batch!(REPETITIONS, ["mov x11, #1", "3:", "cbz x11, 3b"], 0_u64, 0_u64)
     });
@@ -157,6 +172,15 @@ fn interrupts(probe: &mut Probe<'_>) {
     tell(probe, "sgi_round", REPETITIONS, send);
     let fire = || batch!(REPETITIONS, ["mov x11, xzr", "msr cntv_ctl_el0, x13", "3:", "cbz x11, 3b"], 0_u64, 1_u64);
     tell(probe, "timer_round", REPETITIONS, fire);
+}
+
+/// Prepares [`SPI`] as an edge of this core; the register whose bit 0 makes it pending.
+fn spi(probe: &Probe<'_>) -> Option<usize> {
+    let base = probe.machine.gic?.distributor.base;
+    let word = 4 * (SPI as usize / 32);
+    crate::access::write32(base + GICD_ICFGR + 4 * (SPI as usize / 16), 0b10);
+    crate::access::write32(base + gic::GICD_ISENABLER + word, 1);
+    Some(base + gic::GICD_ISPENDR + word)
 }
 
 /// Runs `work` with the handler in place, IRQs unmasked and a virtual timer that has long expired.

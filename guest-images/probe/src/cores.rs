@@ -163,6 +163,17 @@ fn prepare(racer: &Racer, target: u64) {
     racer.by_hvc.store(VISIT.by_hvc.load(Ordering::SeqCst), Ordering::SeqCst);
 }
 
+/// Has a core come on, count, and go off again.
+pub(crate) fn visit(conduit: Conduit, target: u64) -> i32 {
+    VISIT.by_hvc.store((conduit == Conduit::Hvc).into(), Ordering::SeqCst);
+    turn_on(conduit, target)
+}
+
+/// Time for other cores to go off.
+pub(crate) fn pause() {
+    wait(|| false);
+}
+
 fn turn_on(conduit: Conduit, target: u64) -> i32 {
     let entry = (probe_visitor as *const ()).addr() as u64;
     barrier();

@@ -249,6 +249,11 @@ impl Disk {
         self.read(register::STATUS) & 15 == 15
     }
 
+    /// Whether the device asks for a reset.
+    pub(crate) fn needs_reset(&self) -> bool {
+        self.read(register::STATUS) & NEEDS_RESET != 0
+    }
+
     /// Writes a request header.
     pub(crate) fn set_header(&self, kind: u32, sector: u64) {
         let _ = store(header(), 4, kind.into());

@@ -4,8 +4,9 @@
 use crate::access::{load, read32, store, write32};
 use crate::disk::{self, Disk};
 use crate::interrupts::{now, ticks};
+use crate::memory;
 use crate::probe::Probe;
-use crate::tree::{Machine, PciHost};
+use crate::tree::PciHost;
 
 /// Vendor and device of `edu`.
 const EDU: u32 = 0x11e8_1234;
@@ -32,10 +33,8 @@ const BYTES: usize = 64;
 /// A transfer takes a tenth of a second.
 const PATIENCE_MS: u64 = 2_000;
 
-/// Memory is shared out in blocks of this size.
-const BLOCK: usize = 2 << 20;
 /// Blocks of others' memory that are tried: each costs a second.
-const TRIED: usize = 6;
+const TRIED: usize = 7;
 
 const PATTERN: u64 = 0x5a5a_1234_abcd_0f0f;
 const OTHER_PATTERN: u64 = 0x6b6b_4321_dcba_f0f0;
@@ -50,7 +49,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     let got = if carried { load(target + BYTES - 8, 8).value() } else { 0 };
     probe.report.equal("carries_own_memory", PATTERN, got);
 
-    let foreign = foreign(&probe.machine);
+    let foreign = foreign(probe);
     let mut seen = 0;
     for address in &foreign {
         seen |= edu.peek(*address as u64, source, target);
@@ -70,13 +69,10 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     }
 }
 
-/// First bytes of some blocks that are not the probe's, from the first to the last.
-fn foreign(machine: &Machine) -> arrayvec::ArrayVec<usize, TRIED> {
-    let bounds = machine.memory.iter().map(|bank| (bank.base, bank.base + bank.size));
-    let (first, last) = bounds.fold((usize::MAX, 0), |(first, last), (base, end)| (first.min(base), last.max(end)));
-    let blocks = || (first & !(BLOCK - 1)..last).step_by(BLOCK).filter(|block| !machine.owns(*block));
-    let step = blocks().count().div_ceil(TRIED).max(1);
-    blocks().step_by(step).take(TRIED).collect()
+/// First bytes of some blocks that are not the probe's, from the first to the last: EL2's, the copy that it keeps, the secure domain's.
+fn foreign(probe: &Probe<'_>) -> arrayvec::ArrayVec<usize, TRIED> {
+    let others = || memory::blocks(probe).filter(|block| !probe.machine.owns(*block));
+    others().step_by(others().count().div_ceil(TRIED).max(1)).collect()
 }
 
 fn fill(address: usize, pattern: u64) {

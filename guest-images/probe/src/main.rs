@@ -9,7 +9,7 @@
 //!
 //! Then it turns the machine off. Words never hold spaces. Words on its command line: `probe.only=CLASS,CLASS` runs these classes only,
 //! `probe.skip=CLASS` leaves one out, `probe.seed=HEX` seeds the random cases, `probe.ram=HEX` is the machine's memory in bytes
-//! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79). `probe.only=bench`
+//! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79). `probe.cases=DECIMAL` is the length of class `hostile`. `probe.only=bench`
 //! measures instead.
 //!
 //! It runs with the MMU off: every address is physical as far as this guest can tell, so that every address can be tried.
@@ -56,6 +56,8 @@ mod frames;
 #[cfg(target_os = "none")]
 mod gic;
 #[cfg(target_os = "none")]
+mod hostile;
+#[cfg(target_os = "none")]
 mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
@@ -73,6 +75,10 @@ mod registers;
 mod report;
 #[cfg(target_os = "none")]
 mod rings;
+#[cfg(target_os = "none")]
+mod siege;
+#[cfg(target_os = "none")]
+mod stage1;
 #[cfg(target_os = "none")]
 mod sysregs;
 #[cfg(target_os = "none")]

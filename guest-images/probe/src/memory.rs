@@ -63,13 +63,18 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     }
 }
 
-/// The first and last page of every block of memory that is not the probe's. EL2 and the secure domain lie there.
-fn sweep(probe: &mut Probe<'_>, (verb, deed): Deed) {
+/// Where the machine's memory is cut, from its first block to its last.
+pub(crate) fn blocks(probe: &Probe<'_>) -> impl Iterator<Item = usize> + use<> {
     let bytes = tree::word(probe.bootargs, "probe.ram").and_then(tree::hexadecimal);
     let bytes = bytes.map_or(MEMORY_BYTES, |bytes| bytes as usize);
     let first = probe.machine.memory.iter().map(|bank| bank.base).min().unwrap_or(0) & !(MEMORY_BYTES - 1);
+    (first..first.saturating_add(bytes)).step_by(BLOCK)
+}
+
+/// The first and last page of every block of memory that is not the probe's. EL2 and the secure domain lie there.
+fn sweep(probe: &mut Probe<'_>, (verb, deed): Deed) {
     let mut tally = Tally::default();
-    for block in (first..first.saturating_add(bytes)).step_by(BLOCK) {
+    for block in blocks(probe) {
         for address in [block, block + BLOCK - 4096, block + BLOCK - 4] {
             if !probe.machine.owns(address) {
                 tally.add(address, deed(address));

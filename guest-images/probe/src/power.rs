@@ -4,6 +4,7 @@ use core::arch::global_asm;
 
 use crate::calls::{AFFINITY_INFO, CPU_ON, Conduit, call, psci};
 use crate::controller::{Controller, bits};
+use crate::disk::{Answer, Disk};
 use crate::interrupts::{now, ticks};
 use crate::probe::Probe;
 
@@ -148,12 +149,20 @@ fn sleeps(probe: &mut Probe<'_>, conduit: Conduit, gic: Controller) {
     stop_timer();
     gic.reset();
     gic.write_bit(bits::SET_ENABLE, TIMER);
+    let mut disk = Disk::find(&probe.machine).filter(Disk::is_haechis);
+    if let Some(disk) = &mut disk {
+        disk.start();
+    }
     let deadline = set_timer(20);
     let entry = (probe_resumed as *const ()).addr() as u64;
     // SAFETY: the assembly keeps what the procedure call standard asks for, whichever way it comes back.
     let got = unsafe { probe_suspend(SYSTEM_SUSPEND, entry, CONTEXT) };
     probe.report.equal("system_resumes_at_its_entry", CONTEXT, got);
     probe.report.equal("system_slept_until_the_timer", 1, (now() >= deadline).into());
+    if let Some(disk) = &mut disk {
+        let got = disk.read_well();
+        probe.report.case("disk_serves_after_sleep", "status_0", got, got == Answer::Status(0));
+    }
     gic.reset();
     gic.write_bit(bits::SET_ENABLE, TIMER);
     // Timers are off after a reset, so the one that woke the system may be gone with its interrupt.

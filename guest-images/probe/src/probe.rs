@@ -6,8 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, interrupts, memory, pmu,
-    power, registers, rings, sysregs, timer, vectors,
+    bench, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts, memory,
+    pmu, power, registers, rings, siege, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -26,7 +26,7 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 17] = [
+const CLASSES: [Class; 19] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
@@ -43,7 +43,9 @@ const CLASSES: [Class; 17] = [
     ("vectors", vectors::run),
     ("power", power::run),
     ("cores", cores::run),
+    ("siege", siege::run),
     ("frames", frames::run),
+    ("hostile", hostile::run),
 ];
 
 const DEFAULT_SEED: u64 = 0x4841_4543_4849;

@@ -100,7 +100,7 @@ fn sweep(
 }
 
 /// Writes `instruction` and a return into the code area and calls it with `x0` = 0.
-fn run_instruction(instruction: u32) -> Outcome {
+pub(crate) fn run_instruction(instruction: u32) -> Outcome {
     let code = (&raw const CODE).addr();
     access::write32(code, instruction);
     access::write32(code + 4, RET);

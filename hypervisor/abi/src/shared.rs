@@ -13,11 +13,14 @@ use crate::{DEVICES, QUEUES};
 pub struct Event(pub u64);
 
 impl Event {
-    /// Save everything and answer with `Quiesced`: the machine is about to go off or reset.
+    /// Save everything and answer with `Quiesced`: the machine is about to go off, reset or sleep.
     pub const SHUTDOWN: Event = Event(1 << 32);
 
     /// The time that the last `Wait` named has come.
     pub const TIME: Event = Event(1 << 33);
+
+    /// The machine sleeps no more: serve again, whether or not everything was saved.
+    pub const AWAKE: Event = Event(1 << 34);
 
     /// A queue of device `index` was notified: see [`DeviceView::doorbells`].
     pub const fn doorbell(index: usize) -> Event {
@@ -153,8 +156,8 @@ mod tests {
 
     #[test]
     fn events_do_not_overlap() {
-        let mut seen = Event::SHUTDOWN.0 | Event::TIME.0;
-        assert_ne!(Event::SHUTDOWN, Event::TIME);
+        let mut seen = Event::SHUTDOWN.0 | Event::TIME.0 | Event::AWAKE.0;
+        assert_eq!(seen.count_ones(), 3);
         for index in 0..8 {
             for event in [Event::doorbell(index), Event::status(index), Event::irq(index)] {
                 assert_eq!(seen & event.0, 0);

@@ -133,22 +133,9 @@ pub fn restore_counters(has_pmu: bool, running: u64) {
     }
 }
 
-/// Closes the core's OS lock, or opens it (DDI 0487, H5): under it the general domain takes no breakpoints, watchpoints or steps.
-pub fn lock_debug(closed: bool) {
-    // SAFETY: EL2 takes no debug exceptions, and the secure domain has them off by MDSCR_EL1.
-    unsafe { write_sysreg!("oslar_el1", closed.into()) };
-}
-
-/// `OSLSR_EL1`.
-pub fn os_lock() -> u64 {
-    read_sysreg!("oslsr_el1")
-}
-
-/// Monitors and OS lock as a core has them that has just been turned on: nothing counts, nothing interrupts, EL0 reads nothing, and the
-/// lock is closed (DDI 0487, the reset values of `PMCR_EL0.E` and `OSLSR_EL1.OSLK`; what is UNKNOWN there is cleared, since it may
-/// be another life's of the domain).
+/// Monitors as a core has them that has just been turned on: nothing counts, nothing interrupts, EL0 reads nothing (DDI 0487, the
+/// reset value of `PMCR_EL0.E`; what is UNKNOWN there is cleared, since it may be another life's of the domain).
 pub fn reset_monitors(has_pmu: bool) {
-    lock_debug(true);
     if has_pmu {
         // SAFETY: the general domain's monitors, which does not run now.
         unsafe {
@@ -184,6 +171,7 @@ pub fn init_core(mpidr: u64, confinement: &Confinement) {
     // SAFETY: these only choose what EL1 reads and what traps; registers of an extension are touched where it exists.
     unsafe {
         confine(confinement);
+        write_sysreg!("oslar_el1", 0);
         write_sysreg!("osdlr_el1", 0);
         if read_sysreg!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
             write_sysreg!("s3_4_c1_c2_2", 0); // HCRX_EL2 (FEAT_HCX)

@@ -205,7 +205,12 @@ impl Interrupts {
         self.write_bit(core, GICD_ISENABLER, intid);
     }
 
-    /// Turns a private interrupt of this core on, with the priority of the general domain's.
+    /// Makes SPI `intid` pending.
+    pub fn pend(&self, intid: u32) {
+        self.write_bit(self.core, GICD_ISPENDR, intid);
+    }
+
+    /// Turns an SPI, or a private interrupt of this core, on, with the priority of the general domain's.
     pub fn enable(&self, intid: u32) {
         self.write_bit(self.core, GICD_ISENABLER, intid);
     }

@@ -55,6 +55,11 @@ pub fn tell_stolen_time(index: usize, nanoseconds: u64) {
     STOLEN_TIMES.0[index][1].store(nanoseconds, Ordering::Relaxed);
 }
 
+/// What [`tell_stolen_time`] has told last.
+pub fn stolen_time(index: usize) -> u64 {
+    STOLEN_TIMES.0[index][1].load(Ordering::Relaxed)
+}
+
 /// Where the register pages lie, one behind the other; to be mapped as Device memory before [`RegisterPage::of`] is used.
 pub fn register_pages() -> Range<usize> {
     let start = (&raw const REGISTER_PAGES).addr();

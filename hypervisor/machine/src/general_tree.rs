@@ -9,6 +9,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use dtoolkit::{
     Node as _, Property as _,
+    fdt::Fdt,
     model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty},
 };
 
@@ -61,7 +62,8 @@ pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec
     tree.root = editor.copy(&root)?;
     let cells = root.as_bus()?;
     editor.add_memory(&mut tree.root, cells.address_cells, cells.size_cells);
-    let window = editor.add_window(&mut tree.root, cells.address_cells, cells.size_cells);
+    let phandle = free_phandle(fdt)?;
+    let window = editor.add_window(&mut tree.root, cells.address_cells, cells.size_cells, phandle)?;
     editor.add_devices(&mut tree.root, cells.address_cells, cells.size_cells, window);
     editor.edit_chosen(&mut tree.root);
     drop_dangling_aliases(&mut tree);
@@ -151,11 +153,16 @@ impl Editor<'_> {
         root.add_child(memory);
     }
 
-    /// The window as a restricted DMA pool (Linux, bindings/reserved-memory/shared-dma-pool.yaml), and its phandle. Linux wants the
-    /// cells of `/reserved-memory` to be the root's.
-    fn add_window(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32) -> Option<u32> {
-        let window = self.general.plan.window?;
-        let phandle = free_phandle(root);
+    /// The window as a restricted DMA pool (Linux, bindings/reserved-memory/shared-dma-pool.yaml) with the phandle `phandle`, if there is one.
+    /// Linux wants the cells of `/reserved-memory` to be the root's.
+    fn add_window(
+        &self,
+        root: &mut DeviceTreeNode,
+        address_cells: u32,
+        size_cells: u32,
+        phandle: u32,
+    ) -> Result<Option<u32>, Error> {
+        let Some(window) = self.general.plan.window else { return Ok(None) };
         let mut pool = DeviceTreeNode::new_unchecked(format!("restricted-dma-pool@{:x}", window.base()));
         let mut reg = Vec::new();
         push_region(&mut reg, &window, address_cells, size_cells);
@@ -165,12 +172,22 @@ impl Editor<'_> {
         if root.child("reserved-memory").is_none() {
             root.add_child(DeviceTreeNode::new_unchecked("reserved-memory"));
         }
-        let reserved = root.child_mut("reserved-memory")?;
-        set(reserved, "#address-cells", address_cells);
-        set(reserved, "#size-cells", size_cells);
+        let Some(reserved) = root.child_mut("reserved-memory") else { return Ok(None) };
+        for (property, cells) in [("#address-cells", address_cells), ("#size-cells", size_cells)] {
+            let there = reserved.property(property).and_then(|there| there.value_as::<u32>().ok());
+            if there.is_some_and(|there| there != cells) {
+                let node = String::from("/reserved-memory");
+                return Err(Error::Property {
+                    node,
+                    property,
+                    wrong: "is not the root's, so that no window can be told",
+                });
+            }
+            set(reserved, property, cells);
+        }
         set(reserved, "ranges", [0_u8; 0]);
         reserved.add_child(pool);
-        Some(phandle)
+        Ok(Some(phandle))
     }
 
     fn add_devices(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32, window: Option<u32>) {
@@ -213,10 +230,15 @@ impl Editor<'_> {
     }
 }
 
-/// A phandle that no node has.
-fn free_phandle(root: &DeviceTreeNode) -> u32 {
-    let own = root.property("phandle").and_then(|property| property.value_as::<u32>().ok()).unwrap_or(0);
-    root.children().map(free_phandle).fold(own.saturating_add(1), u32::max)
+/// A phandle that no node of the machine has: also none that has left the tree, to which something may still refer.
+fn free_phandle(fdt: Fdt<'_>) -> Result<u32, Error> {
+    let mut last = 0;
+    tree::walk(fdt, &mut |place| {
+        let own = place.node.property("phandle").and_then(|property| property.value_as::<u32>().ok());
+        last = last.max(own.unwrap_or(0));
+        Ok(())
+    })?;
+    Ok(last.saturating_add(1))
 }
 
 fn is_gic(place: &Place<'_, '_>) -> bool {

@@ -38,10 +38,7 @@ pub struct Masters {
 pub fn bus_masters(dtb: &[u8], denied: &Denied, driven: Option<&SystemMmu>) -> Result<Vec<Masters>, Error> {
     let mut masters = Vec::new();
     tree::walk(tree::open(dtb)?, &mut |place| {
-        let confined = match driven {
-            Some(driven) => driven.confines(place)?,
-            None => false,
-        };
+        let confined = driven.is_some_and(|driven| driven.confines(place));
         if place.is_enabled() && is_master(place) && !confined && denied.leaves(&place.registers()?) {
             count(&mut masters, place.node.name_without_address());
         }

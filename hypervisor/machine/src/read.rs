@@ -20,9 +20,10 @@ const MAX_RESERVED: usize = 64;
 /// More register windows than any machine has.
 const MAX_WINDOWS: usize = 4096;
 
-/// `compatible` strings of system MMUs (Linux, bindings/iommu/arm,smmu.yaml and arm,smmu-v3.yaml).
-pub(crate) const SMMU: [&str; 6] =
-    ["arm,smmu-v3", "arm,smmu-v2", "arm,smmu-v1", "arm,mmu-400", "arm,mmu-401", "arm,mmu-500"];
+/// `compatible` strings of system MMUs (Linux, bindings/iommu/arm,smmu.yaml and arm,smmu-v3.yaml) and of their counters, which write to memory
+/// wherever their user says (bindings/perf/arm,smmu-v3-pmcg.yaml; Arm IHI 0070, `SMMU_PMCG_IRQ_CFG0`).
+pub(crate) const SMMU: [&str; 7] =
+    ["arm,smmu-v3", "arm,smmu-v2", "arm,smmu-v1", "arm,mmu-400", "arm,mmu-401", "arm,mmu-500", "arm,smmu-v3-pmcg"];
 /// QEMU's firmware configuration device: its DMA interface writes wherever its user says.
 pub(crate) const FIRMWARE_CONFIGURATION: &str = "qemu,fw-cfg-mmio";
 const PL011: &str = "arm,pl011";

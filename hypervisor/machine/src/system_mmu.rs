@@ -33,6 +33,8 @@ pub struct SystemMmu {
     pub streams: Vec<Range<u32>>,
     /// By which the devices behind it name it.
     phandle: u32,
+    /// Every node that streams can be named of, with its `#iommu-cells`.
+    named: Vec<(u32, u32)>,
 }
 
 impl SystemMmu {
@@ -40,21 +42,26 @@ impl SystemMmu {
     /// general domain; none if there is no such node.
     ///
     /// # Errors
-    /// Those of [`Machine::read`], and references to the system MMU that cannot be.
+    /// Those of [`Machine::read`], a system MMU whose registers are too few, and more streams than any machine has.
     pub fn find(dtb: &[u8], machine: &Machine, denied: &Denied) -> Result<Option<SystemMmu>, Error> {
         let fdt = tree::open(dtb)?;
-        let mut found = None;
+        let (mut found, mut named) = (None, Vec::new());
         tree::walk(fdt, &mut |place| {
+            if let (Some(phandle), Some(cells)) = (phandle(place)?, place.number("#iommu-cells")?) {
+                named.push((phandle, u32::try_from(cells).unwrap_or(u32::MAX)));
+            }
             if found.is_none() && place.is_enabled() && place.is_any_of(&[SMMU_V3]) {
                 found = SystemMmu::read(place, machine)?;
             }
             Ok(())
         })?;
         let Some(mut found) = found else { return Ok(None) };
+        found.named = named;
         tree::walk(fdt, &mut |place| {
             if place.is_enabled() && denied.leaves(&place.registers()?) {
-                let behind = references(place)?.filter(|reference| reference.phandle == found.phandle);
-                found.streams.extend(behind.map(|reference| reference.streams));
+                let behind = found.references(place);
+                let own = behind.into_iter().flatten().filter(|reference| reference.phandle == found.phandle);
+                found.streams.extend(own.map(|reference| reference.streams));
             }
             match found.streams.len() {
                 0..=MAX_STREAMS => Ok(()),
@@ -65,25 +72,62 @@ impl SystemMmu {
     }
 
     fn read(place: &Place<'_, '_>, machine: &Machine) -> Result<Option<SystemMmu>, Error> {
-        let phandle = place.number("phandle")?.and_then(|phandle| u32::try_from(phandle).ok());
-        let (Some(phandle), Some(registers)) = (phandle, place.registers()?.first().copied()) else { return Ok(None) };
+        let (Some(phandle), Some(registers)) = (phandle(place)?, place.registers()?.first().copied()) else {
+            return Ok(None);
+        };
         if registers.size() < FRAME_BYTES {
             return Err(place.wrong("reg", "is shorter than the frames of an SMMUv3"));
         }
-        Ok(Some(SystemMmu { registers, interrupts: interrupts(place, machine)?, streams: Vec::new(), phandle }))
+        let interrupts = interrupts(place, machine)?;
+        Ok(Some(SystemMmu { registers, interrupts, streams: Vec::new(), phandle, named: Vec::new() }))
     }
 
-    /// Whether every transfer of the device at `place` comes here.
-    pub(crate) fn confines(&self, place: &Place<'_, '_>) -> Result<bool, Error> {
-        let mut requesters = 0;
-        for reference in references(place)? {
-            if reference.phandle != self.phandle {
-                return Ok(false);
-            }
-            requesters += reference.requesters;
-        }
-        Ok(requesters >= if place.node_has("iommu-map") { REQUESTERS } else { 1 })
+    /// Whether every transfer of the device at `place` comes here, as far as its references make sense.
+    pub(crate) fn confines(&self, place: &Place<'_, '_>) -> bool {
+        let Some(references) = self.references(place) else { return false };
+        let mut requesters: Vec<Range<u32>> = references.iter().map(|it| it.requesters.clone()).collect();
+        requesters.sort_unstable_by_key(|range| range.start);
+        let all = if place.node_has("iommu-map") { REQUESTERS } else { 1 };
+        let reached = requesters.iter().fold(
+            0,
+            |reached, range| {
+                if range.start <= reached { range.end.max(reached) } else { reached }
+            },
+        );
+        reached >= all && references.iter().all(|reference| reference.phandle == self.phandle)
     }
+
+    /// What `iommus` (phandle, stream) and `iommu-map` (first requester, phandle, first stream, length) of the node at `place` say, where a
+    /// stream has as many cells as its system MMU's `#iommu-cells` says. None if they make no sense: such a device is taken for one that nothing
+    /// confines, and has no streams.
+    fn references(&self, place: &Place<'_, '_>) -> Option<Vec<Reference>> {
+        let mut references = Vec::new();
+        let device = cells(place, "iommus")?;
+        let mut rest = device.as_slice();
+        while let [phandle, after @ ..] = rest {
+            let (stream, after) = after.split_at_checked(self.stream_cells(*phandle)?)?;
+            rest = after;
+            references.push(Reference::new(*phandle, stream, 0, 1)?);
+        }
+        let map = cells(place, "iommu-map")?;
+        let mut rest = map.as_slice();
+        while let [requester, phandle, after @ ..] = rest {
+            let (stream, after) = after.split_at_checked(self.stream_cells(*phandle)?)?;
+            let (length, after) = after.split_first()?;
+            rest = after;
+            references.push(Reference::new(*phandle, stream, *requester, *length)?);
+        }
+        rest.is_empty().then_some(references)
+    }
+
+    fn stream_cells(&self, phandle: u32) -> Option<usize> {
+        let (_, cells) = self.named.iter().find(|(named, _)| *named == phandle)?;
+        usize::try_from(*cells).ok()
+    }
+}
+
+fn phandle(place: &Place<'_, '_>) -> Result<Option<u32>, Error> {
+    Ok(place.number("phandle")?.and_then(|phandle| u32::try_from(phandle).ok()))
 }
 
 /// In the order of `interrupt-names`; wired ones only.
@@ -101,32 +145,25 @@ fn interrupts(place: &Place<'_, '_>, machine: &Machine) -> Result<Vec<Interrupt>
 struct Reference {
     phandle: u32,
     streams: Range<u32>,
-    /// How many requesters of a bus it is for; 1 for a device.
-    requesters: u32,
+    /// The requesters of a bus that it is for; 0 alone for a device.
+    requesters: Range<u32>,
 }
 
-/// What `iommus` (phandle, stream) and `iommu-map` (first requester, phandle, first stream, length) say. An SMMUv3 has one cell for a
-/// stream; a system MMU with more is not driven, and what its cells are taken for names it or nobody.
-fn references(place: &Place<'_, '_>) -> Result<impl Iterator<Item = Reference>, Error> {
-    let device = cells(place, "iommus", 2)?.into_iter().map(|cells| (cells[0], cells[1], 1));
-    let bus = cells(place, "iommu-map", 4)?.into_iter().map(|cells| (cells[1], cells[2], cells[3]));
-    let mut references = Vec::new();
-    for (phandle, first, length) in device.chain(bus) {
-        let end = first.checked_add(length).ok_or_else(|| place.wrong("iommu-map", "ends beyond 32 bits"))?;
-        references.push(Reference { phandle, streams: first..end, requesters: length });
+impl Reference {
+    /// The first cell of a stream is its number. None for what ends beyond 32 bits.
+    fn new(phandle: u32, stream: &[u32], requester: u32, length: u32) -> Option<Reference> {
+        let first = stream.first().copied().unwrap_or(0);
+        Some(Reference {
+            phandle,
+            streams: first..first.checked_add(length)?,
+            requesters: requester..requester.checked_add(length)?,
+        })
     }
-    Ok(references.into_iter())
 }
 
-/// A property as entries of `count` (at most 4) cells.
-fn cells(place: &Place<'_, '_>, property: &'static str, count: usize) -> Result<Vec<[u32; 4]>, Error> {
-    let Some(found) = place.node.property(property) else { return Ok(Vec::new()) };
-    let entries = found.value().chunks_exact(4 * count);
-    if !entries.remainder().is_empty() {
-        return Err(place.wrong(property, "has a broken length"));
-    }
-    let word = |entry: &[u8], cell: usize| {
-        entry.get(4 * cell..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
-    };
-    Ok(entries.map(|entry| core::array::from_fn(|cell| word(entry, cell))).collect())
+/// The cells of a property; none of them if it is not there, nothing if it is not made of cells.
+fn cells(place: &Place<'_, '_>, property: &'static str) -> Option<Vec<u32>> {
+    let Some(found) = place.node.property(property) else { return Some(Vec::new()) };
+    let (cells, rest) = found.value().as_chunks::<4>();
+    rest.is_empty().then(|| cells.iter().map(|cell| u32::from_be_bytes(*cell)).collect())
 }

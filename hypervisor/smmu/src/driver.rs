@@ -22,12 +22,14 @@ pub(crate) mod offset {
     pub(crate) const IRQ_CTRLACK: usize = 0x54;
     pub(crate) const GERROR: usize = 0x60;
     pub(crate) const GERRORN: usize = 0x64;
+    pub(crate) const GERROR_IRQ_CFG0: usize = 0x68;
     pub(crate) const STRTAB_BASE: usize = 0x80;
     pub(crate) const STRTAB_BASE_CFG: usize = 0x88;
     pub(crate) const CMDQ_BASE: usize = 0x90;
     pub(crate) const CMDQ_PROD: usize = 0x98;
     pub(crate) const CMDQ_CONS: usize = 0x9c;
     pub(crate) const EVENTQ_BASE: usize = 0xa0;
+    pub(crate) const EVENTQ_IRQ_CFG0: usize = 0xb0;
     pub(crate) const EVENTQ_PROD: usize = 0x1_00a8;
     pub(crate) const EVENTQ_CONS: usize = 0x1_00ac;
 }
@@ -45,6 +47,8 @@ const COMMAND_WORDS: usize = 2;
 const SMMU_ENABLE: u32 = 1;
 const EVENT_QUEUE_ENABLE: u32 = 1 << 2;
 const COMMAND_QUEUE_ENABLE: u32 = 1 << 3;
+/// `CR0.ATSCHK`, where `IDR0.ATS`: transfers that a device says it has had translated are checked like any other.
+const CHECK_TRANSLATED: u32 = 1 << 4;
 /// `CR1`: tables and queues lie in no cache, outer shareable.
 const UNCACHED: u32 = 0b10 << 4 | 0b10 << 10;
 /// `CR2.RECINVSID`: a stream that is in no table is told.
@@ -65,6 +69,9 @@ const OVERFLOW: u32 = 1 << 31;
 /// Polls of a register before we give up: an SMMU that never answers must not hang the boot.
 const POLLS: u32 = 1_000_000;
 
+/// Times that the event queue is emptied at once, if events come as fast as they are dropped.
+const DISCARDS: u32 = 64;
+
 /// Why an SMMU cannot be driven. Nothing passes it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -72,8 +79,6 @@ pub enum Error {
     Lacks(&'static str),
     /// Its addresses have fewer bits than the domain's.
     AddressBits(u8),
-    /// A stream that it does not have.
-    Stream(u32),
     /// The streams are spread over too many second-level tables.
     TooManyTables,
     /// It does not answer in a register.
@@ -87,7 +92,6 @@ impl core::fmt::Display for Error {
         match self {
             Error::Lacks(what) => write!(f, "it has no {what}"),
             Error::AddressBits(bits) => write!(f, "it has addresses of {bits} bits only"),
-            Error::Stream(stream) => write!(f, "it has no stream {stream:#x}"),
             Error::TooManyTables => write!(f, "the streams of its devices are spread too far"),
             Error::Silent(register) => write!(f, "it does not answer in {register}"),
             Error::Command(reason) => write!(f, "it refused a command ({reason})"),
@@ -122,35 +126,29 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
     /// # Errors
     /// See [`Error`]. Nothing passes an SMMU that has failed in here, unless it does not answer in `SMMU_GBPA`.
     pub fn start(registers: R, memory: M, streams: &[Range<u32>], translation: Translation) -> Result<Self, Error> {
+        stop(&registers)?;
         let features = Features::read(&registers);
+        check(&features, translation)?;
         let mut smmu = Smmu {
             registers,
             memory,
             commands: Index::new(features.command_bits.min(COMMAND_BITS)),
             events: Index::new(features.event_bits.min(EVENT_BITS)),
         };
-        smmu.stop()?;
-        check(&features, translation)?;
         let bits = features.stream_bits.min(MAX_STREAM_BITS);
         stream::write(&mut smmu.memory, bits, streams, stream::entry(translation, features.coherent))?;
         smmu.place(bits);
-        smmu.memory.barrier();
-        smmu.enable(COMMAND_QUEUE_ENABLE)?;
-        smmu.forget(features.el2)?;
-        smmu.enable(COMMAND_QUEUE_ENABLE | EVENT_QUEUE_ENABLE)?;
+        // An error that an earlier stage of boot has left would stop the commands.
         smmu.registers.write32(GERRORN, smmu.registers.read32(GERROR));
-        smmu.update(IRQ_CTRL, IRQ_CTRLACK, INTERRUPTS, "SMMU_IRQ_CTRLACK")?;
-        smmu.enable(COMMAND_QUEUE_ENABLE | EVENT_QUEUE_ENABLE | SMMU_ENABLE)?;
+        smmu.memory.barrier();
+        let checked = if features.ats { CHECK_TRANSLATED } else { 0 };
+        enable(&smmu.registers, checked | COMMAND_QUEUE_ENABLE)?;
+        smmu.forget(features.el2)?;
+        let queues = checked | COMMAND_QUEUE_ENABLE | EVENT_QUEUE_ENABLE;
+        enable(&smmu.registers, queues)?;
+        update(&smmu.registers, IRQ_CTRL, IRQ_CTRLACK, INTERRUPTS, "SMMU_IRQ_CTRLACK")?;
+        enable(&smmu.registers, queues | SMMU_ENABLE)?;
         Ok(smmu)
-    }
-
-    /// Lets nothing through, whatever an earlier stage of boot has set.
-    fn stop(&self) -> Result<(), Error> {
-        let bypass = self.registers.read32(GBPA) & !UPDATE;
-        self.registers.write32(GBPA, bypass | ABORT | UPDATE);
-        self.poll("SMMU_GBPA", |registers| registers.read32(GBPA) & UPDATE == 0)?;
-        self.update(IRQ_CTRL, IRQ_CTRLACK, 0, "SMMU_IRQ_CTRLACK")?;
-        self.enable(0)
     }
 
     /// Tells it where tables and queues are.
@@ -166,6 +164,9 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         registers.write64(EVENTQ_BASE, memory.address(Part::Events) | u64::from(events.bits()));
         registers.write32(EVENTQ_PROD, events.register());
         registers.write32(EVENTQ_CONS, events.register());
+        // No interrupt is a message: an address that is left over would be written to.
+        registers.write64(GERROR_IRQ_CFG0, 0);
+        registers.write64(EVENTQ_IRQ_CFG0, 0);
     }
 
     /// Drops what it has cached.
@@ -191,7 +192,7 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
     fn carry_out(&self) -> Result<(), Error> {
         self.memory.barrier();
         self.registers.write32(CMDQ_PROD, self.commands.register());
-        self.poll("SMMU_CMDQ_CONS", |registers| {
+        poll(&self.registers, "SMMU_CMDQ_CONS", |registers| {
             self.commands.read(registers.read32(CMDQ_CONS)) == self.commands
                 || self.active_errors() & COMMAND_ERROR != 0
         })?;
@@ -199,20 +200,6 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
             0 => Ok(()),
             _ => Err(Error::Command((self.registers.read32(CMDQ_CONS) >> 24 & 0x7f) as u8)),
         }
-    }
-
-    fn enable(&self, bits: u32) -> Result<(), Error> {
-        self.update(CR0, CR0ACK, bits, "SMMU_CR0ACK")
-    }
-
-    /// Writes a register whose new value is in force when its acknowledgement shows it (section 6.3).
-    fn update(&self, register: usize, acknowledgement: usize, value: u32, name: &'static str) -> Result<(), Error> {
-        self.registers.write32(register, value);
-        self.poll(name, |registers| registers.read32(acknowledgement) == value)
-    }
-
-    fn poll(&self, name: &'static str, done: impl Fn(&R) -> bool) -> Result<(), Error> {
-        if (0..POLLS).any(|_| done(&self.registers)) { Ok(()) } else { Err(Error::Silent(name)) }
     }
 
     /// Bits of `GERROR` that have not been acknowledged.
@@ -242,6 +229,52 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         self.registers.write32(EVENTQ_CONS, self.events.register() | consumed & OVERFLOW);
         Some(Notice::Fault(Fault::decode(record)))
     }
+
+    /// Drops all events that wait. Whether that left the queue empty: only the step from empty to not empty makes an interrupt (section 3.18.2),
+    /// so whoever leaves events there has to come back without one.
+    #[must_use]
+    pub fn discard(&mut self) -> bool {
+        (0..DISCARDS).any(|_| {
+            let produced = self.registers.read32(EVENTQ_PROD);
+            self.events = self.events.read(produced);
+            self.registers.write32(EVENTQ_CONS, self.events.register() | produced & OVERFLOW);
+            self.events.read(self.registers.read32(EVENTQ_PROD)) == self.events
+        })
+    }
+}
+
+/// Lets nothing through, whatever an earlier stage of boot has set.
+///
+/// # Errors
+/// [`Error::Silent`]; what passes then is unknown.
+pub fn stop(registers: &impl Registers) -> Result<(), Error> {
+    // GBPA may be written only while no earlier update of it is under way (section 6.3.14).
+    let settled = |registers: &_| Registers::read32(registers, GBPA) & UPDATE == 0;
+    poll(registers, "SMMU_GBPA", settled)?;
+    registers.write32(GBPA, registers.read32(GBPA) | ABORT | UPDATE);
+    poll(registers, "SMMU_GBPA", settled)?;
+    enable(registers, 0)?;
+    update(registers, IRQ_CTRL, IRQ_CTRLACK, 0, "SMMU_IRQ_CTRLACK")
+}
+
+fn enable(registers: &impl Registers, bits: u32) -> Result<(), Error> {
+    update(registers, CR0, CR0ACK, bits, "SMMU_CR0ACK")
+}
+
+/// Writes a register whose new value is in force when its acknowledgement shows it (section 6.3).
+fn update(
+    registers: &impl Registers,
+    register: usize,
+    acknowledgement: usize,
+    value: u32,
+    name: &'static str,
+) -> Result<(), Error> {
+    registers.write32(register, value);
+    poll(registers, name, |registers| registers.read32(acknowledgement) == value)
+}
+
+fn poll<R: Registers>(registers: &R, name: &'static str, done: impl Fn(&R) -> bool) -> Result<(), Error> {
+    if (0..POLLS).any(|_| done(registers)) { Ok(()) } else { Err(Error::Silent(name)) }
 }
 
 fn check(features: &Features, translation: Translation) -> Result<(), Error> {
@@ -251,6 +284,8 @@ fn check(features: &Features, translation: Translation) -> Result<(), Error> {
         (features.granule_4k, "4 KiB granule"),
         (features.two_levels, "stream table of two levels"),
         (!features.preset, "tables of our choice"),
+        (features.little_endian, "little-endian tables"),
+        (features.terminates, "way to end a transfer without stalling it"),
     ];
     match lacking.into_iter().find(|(has, _)| !has) {
         Some((_, what)) => Err(Error::Lacks(what)),

@@ -14,6 +14,12 @@ pub struct Features {
     pub coherent: bool,
     /// `IDR0.ST_LEVEL`: stream tables of two levels.
     pub two_levels: bool,
+    /// `IDR0.ATS`: devices may have addresses translated beforehand.
+    pub ats: bool,
+    /// `IDR0.TTENDIAN`: its tables are not big-endian only.
+    pub little_endian: bool,
+    /// `IDR0.STALL_MODEL`: a faulting transfer can be ended.
+    pub terminates: bool,
     /// `IDR0.HYP`: its TLB has entries of EL2.
     pub el2: bool,
     /// `IDR1.TABLES_PRESET` or `QUEUES_PRESET`: the places of tables or queues are not ours to choose.
@@ -39,6 +45,9 @@ impl Features {
             aarch64_tables: bit(idr0, 3),
             coherent: bit(idr0, 4),
             two_levels: field(idr0, 27, 2) == 1,
+            ats: bit(idr0, 10),
+            little_endian: field(idr0, 21, 2) != 0b11,
+            terminates: field(idr0, 24, 2) != 0b10,
             el2: bit(idr0, 9),
             preset: bit(idr1, 29) || bit(idr1, 30),
             stream_bits: field(idr1, 0, 6),

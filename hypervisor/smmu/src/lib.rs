@@ -21,7 +21,7 @@ pub mod stream;
 #[cfg(test)]
 mod model;
 
-pub use driver::{Error, Notice, Smmu};
+pub use driver::{Error, Notice, Smmu, stop};
 pub use fault::{Cause, Fault};
 pub use features::Features;
 pub use stream::Translation;

@@ -77,19 +77,16 @@ pub const fn entry(translation: Translation, coherent: bool) -> [u64; ENTRY_WORD
 }
 
 /// Writes the table: `entry` for each stream of `streams`, nothing for every other one. Tables of which all streams are given are one.
-/// `bits` is the length of a stream.
+/// `bits` is the length of a stream; longer ones have no entry, and are stopped.
 ///
 /// # Errors
-/// [`Error::Stream`] for a stream beyond `bits`, [`Error::TooManyTables`] if more second-level tables are given in part than there are.
+/// [`Error::TooManyTables`] if more second-level tables are given in part than there are.
 pub(crate) fn write(
     memory: &mut impl Memory,
     bits: u8,
     streams: &[Range<u32>],
     entry: [u64; ENTRY_WORDS],
 ) -> Result<(), Error> {
-    if let Some(beyond) = streams.iter().find(|range| range.end > 1 << bits) {
-        return Err(Error::Stream(beyond.end - 1));
-    }
     fill(memory, COMMON, entry, |_| true);
     let mut next = COMMON + 1;
     for index in 0..1 << bits.saturating_sub(SPLIT) {

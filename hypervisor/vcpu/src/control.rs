@@ -4,8 +4,8 @@
 //!
 //! Once per core, at boot, EL2 itself must write 0 to what has no defined reset value and closes nothing that this file relies upon:
 //! `HSTR_EL2`; `HCRX_EL2` where `ID_AA64MMFR1_EL1.HCX` is not 0; the fine-grained traps `HFGRTR_EL2`, `HFGWTR_EL2`, `HFGITR_EL2`, `HDFGRTR_EL2`
-//! and `HDFGWTR_EL2` (and `HAFGRTR_EL2` with activity monitors) where `ID_AA64MMFR0_EL1.FGT` is not 0. It must also open the OS double lock
-//! (`OSDLR_EL1 = 0`), since the domain's own attempt is trapped and ignored. `VPIDR_EL2` and `VMPIDR_EL2` are what the domain
+//! and `HDFGWTR_EL2` (and `HAFGRTR_EL2` with activity monitors) where `ID_AA64MMFR0_EL1.FGT` is not 0. It must also open the core's OS lock and
+//! double lock (`OSLAR_EL1 = 0`, `OSDLR_EL1 = 0`), which the domain's own attempts do not reach. `VPIDR_EL2` and `VMPIDR_EL2` are what the domain
 //! reads as `MIDR_EL1` and `MPIDR_EL1`.
 
 /// Bits of `HCR_EL2`.

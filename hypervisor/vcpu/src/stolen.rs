@@ -14,9 +14,11 @@ pub struct StolenTime {
 }
 
 impl StolenTime {
-    /// Nothing stolen yet, of a counter with `hertz` ticks in a second.
-    pub const fn new(hertz: u64) -> StolenTime {
-        StolenTime { scale: (1_000_000_000 << 32) / if hertz == 0 { 1 } else { hertz }, total: 0 }
+    /// `nanoseconds` stolen so far, of a counter with `hertz` ticks in a second. A vCPU that comes on again goes on from where its record stands: the time
+    /// never goes back.
+    pub const fn resume(hertz: u64, nanoseconds: u64) -> StolenTime {
+        let scale = (1_000_000_000 << 32) / if hertz == 0 { 1 } else { hertz };
+        StolenTime { scale, total: (nanoseconds as u128) << 32 }
     }
 
     /// Adds `ticks`. The nanoseconds stolen so far.
@@ -34,7 +36,7 @@ mod tests {
     #[test]
     fn no_remainder_is_lost() {
         // 24 MHz: 41 2/3 nanoseconds a tick.
-        let mut time = StolenTime::new(24_000_000);
+        let mut time = StolenTime::resume(24_000_000, 0);
         assert_eq!(time.add(1), 41);
         let after: u64 = (1..24_000_000).map(|_| time.add(1)).last().unwrap_or(0);
         assert!((999_999_990..=1_000_000_000).contains(&after), "{after}");
@@ -42,13 +44,18 @@ mod tests {
 
     #[test]
     fn ticks_of_a_nanosecond_are_told_as_they_are() {
-        let mut time = StolenTime::new(1_000_000_000);
+        let mut time = StolenTime::resume(1_000_000_000, 0);
         assert_eq!(time.add(u64::MAX >> 1), u64::MAX >> 1);
         assert_eq!(time.add(0), u64::MAX >> 1);
     }
 
     #[test]
+    fn time_goes_on_from_its_record() {
+        assert_eq!(StolenTime::resume(62_500_000, 1_000).add(24), 1_384);
+    }
+
+    #[test]
     fn a_counter_without_a_frequency_is_no_defect() {
-        assert_eq!(StolenTime::new(0).add(1), 1_000_000_000);
+        assert_eq!(StolenTime::resume(0, 0).add(1), 1_000_000_000);
     }
 }

@@ -60,9 +60,9 @@ pub enum Action {
     },
     /// The write deactivates the interrupt that this value of `ICC_DIR_EL1` names.
     Deactivate(u64),
-    /// The write closes the core's OS lock, or opens it.
+    /// The write closes the vCPU's OS lock, or opens it.
     LockDebug(bool),
-    /// The read gives the core's own `OSLSR_EL1`.
+    /// The read gives the vCPU's `OSLSR_EL1` ([`os_lock_status`]).
     ReadOsLock,
     /// The domain takes an undefined instruction exception.
     Undefined,
@@ -90,7 +90,8 @@ pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
         (3, 0, 10, 4, 7) => read_only(access, 0),
         // MDCR_EL2.TDRA: MDRAR_EL1, no debug ROM table.
         (2, 0, 1, 0, 0) => read_only(access, 0),
-        // MDCR_EL2.TDOSA: OSLAR_EL1 and OSLSR_EL1 are the general domain's, which alone has debug exceptions. OSDLR_EL1 and DBGPRCR_EL1
+        // MDCR_EL2.TDOSA: the vCPU has an OS lock of its own, which reads as written and does nothing else. The core's stays open: under a
+        // closed one MDSCR_EL1, which does not trap, writes fields of EDSCR (INTdis, TDA, HDE) that reach beyond EL1. OSDLR_EL1 and DBGPRCR_EL1
         // reach the core's power domain: no double lock (ID_AA64DFR0_EL1.DoubleLock says so), no request to keep power.
         (2, 0, 1, 0, 4) if !access.read => Action::LockDebug(value & 1 != 0),
         (2, 0, 1, 1, 4) if access.read => Action::ReadOsLock,
@@ -99,6 +100,11 @@ pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
         // undefined, which is what arm64 Linux expects where an extension is not advertised.
         _ => Action::Undefined,
     }
+}
+
+/// `OSLSR_EL1` of an OS lock that is `closed`, or open: `OSLM = 0b10` (it exists), `OSLK`.
+pub const fn os_lock_status(closed: bool) -> u64 {
+    1 << 3 | (closed as u64) << 1
 }
 
 fn read_only(access: &SystemAccess, value: u64) -> Action {
@@ -219,6 +225,7 @@ mod tests {
         assert_eq!(decide(&access(2, 0, 1, 1, 4, false), 0, &ids()), Action::Undefined);
         assert_eq!(decide(&access(2, 0, 1, 3, 4, true), 0, &ids()), Action::Read(0));
         assert_eq!(ids().read(5, 0) >> 36 & 0xf, 15);
+        assert_eq!((os_lock_status(false), os_lock_status(true)), (0b1000, 0b1010));
     }
 
     proptest! {

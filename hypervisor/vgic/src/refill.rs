@@ -287,12 +287,13 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         if !value.is_pending() {
             return value;
         }
-        let level_fell = self.level_fell(intid, value);
         let (ctlr, here) = (self.ctlr, self.is_here(intid));
-        let bank = self.bank(intid);
-        if here && bank.forwarded(intid, ctlr) && !level_fell {
+        let forwarded = here && self.bank(intid).forwarded(intid, ctlr);
+        let level_fell = forwarded && self.level_fell(intid, value);
+        if forwarded && !level_fell {
             return value;
         }
+        let bank = self.bank(intid);
         if value.is_hardware() && (!here || !bank.is(Fact::Enabled, intid) || level_fell) {
             self.give_back(intid);
         } else {

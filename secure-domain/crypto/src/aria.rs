@@ -11,7 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::block::in_passes;
 use crate::error::Error;
-use crate::sbox::{Byte, aria_s1, aria_s1_inv, aria_s2, aria_s2_inv};
+use crate::sbox::{Byte, aria_s1, aria_s1_inv, aria_s2, aria_s2_inv, transpose};
 use crate::{Block, xor_block};
 
 mod one;
@@ -122,7 +122,8 @@ pub(crate) fn diffuse_block(block: &Block) -> Block {
 /// 16 blocks as planes: `state[c][i]` is bit `i` of the bytes `c` of all words.
 type State = [Byte<u64>; 4];
 
-/// Blocks up to which one after the other is cheaper than a pass.
+/// Blocks up to which one after the other is cheaper than a pass. (Four together in one circuit, their bytes turned into planes and back every
+/// round, take as long as a pass.)
 const FEW: usize = 3;
 
 /// Enciphers blocks in place with the round keys of either direction.
@@ -241,20 +242,6 @@ fn halves(block: &Block) -> [u64; 2] {
 
 fn put_halves(block: &mut Block, halves: [u64; 2]) {
     *block = (u128::from(halves[0]) | u128::from(halves[1]) << 64).to_le_bytes();
-}
-
-/// Swaps bit `i` of byte `b` in word `j` with bit `j` of byte `b` in word `i`, for all eight bytes.
-fn transpose(words: &mut Byte<u64>) {
-    const MASKS: [u64; 3] = [0x5555_5555_5555_5555, 0x3333_3333_3333_3333, 0x0f0f_0f0f_0f0f_0f0f];
-    for (stage, mask) in MASKS.into_iter().enumerate() {
-        let distance = 1 << stage;
-        for i in (0..8).filter(|i| i & distance == 0) {
-            let (low, high) = (words[i], words[i + distance]);
-            let swap = (low >> distance ^ high) & mask;
-            words[i + distance] = high ^ swap;
-            words[i] = low ^ swap << distance;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -221,11 +221,11 @@ pub(crate) fn in_passes<const N: usize>(blocks: &mut [Block], crypt: impl Fn(&mu
     let (passes, rest) = blocks.as_chunks_mut::<N>();
     passes.iter_mut().for_each(&crypt);
     if !rest.is_empty() {
-        let mut pass = [[0; 16]; N];
-        pass[..rest.len()].copy_from_slice(rest);
-        crypt(&mut pass);
-        rest.copy_from_slice(&pass[..rest.len()]);
-        pass.as_flattened_mut().zeroize();
+        let mut pass = simd::AlignedBlocks([[0; 16]; N]);
+        pass.0[..rest.len()].copy_from_slice(rest);
+        crypt(&mut pass.0);
+        rest.copy_from_slice(&pass.0[..rest.len()]);
+        pass.zeroize();
     }
 }
 

@@ -52,7 +52,7 @@ impl fmt::Display for Error {
             Self::TagMismatch => "the tag does not match",
             Self::ReseedRequired => "the random bit generator needs fresh entropy",
             Self::EntropySource => "the entropy source failed a health test",
-            Self::State(state) => return write!(f, "not in the state {state:?}"),
+            Self::State(state) => return write!(f, "not in the state \"{state}\""),
             Self::NotApproved => "the profile does not list this",
             Self::SelfTest(test) => return write!(f, "the self-test {test:?} failed"),
             Self::UnknownSuite(id) => return write!(f, "no suite has the number {id:#06x}"),

@@ -31,6 +31,9 @@ pub const NAME: &str = "Haechi Crypto Module";
 /// The module's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The security strength that the Korean programme asks of keys at least, in bytes: 112 bits.
+const MIN_STRENGTH: usize = 14;
+
 /// Which services exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -56,6 +59,12 @@ impl Profile {
     #[must_use]
     pub const fn takes_tag(self, len: usize) -> bool {
         matches!(self, Self::Open) || len == 14 || len == 16
+    }
+
+    /// Whether the profile has keys of `len` bytes for HMAC and for derivation: 112 bits at least (SP 800-131A section 8 and 10).
+    #[must_use]
+    pub const fn takes_mac_key(self, len: usize) -> bool {
+        matches!(self, Self::Open) || len >= MIN_STRENGTH
     }
 
     /// The word for it in board files and device trees.
@@ -214,18 +223,20 @@ impl Module {
     /// The HMAC-SHA-256 of `message`.
     ///
     /// # Errors
-    /// [`Error::State`].
+    /// [`Error::State`], [`Error::NotApproved`] for a key that is too short for the profile.
     pub fn hmac(&self, key: &[u8], message: &[u8]) -> Result<hash::Digest32, Error> {
         self.permit()?;
+        self.list(self.profile.takes_mac_key(key.len()))?;
         Ok(HmacSha256::mac(key, message))
     }
 
     /// The HMAC-SHA-512 of `message`.
     ///
     /// # Errors
-    /// [`Error::State`].
+    /// As [`Module::hmac`].
     pub fn hmac_sha512(&self, key: &[u8], message: &[u8]) -> Result<hash::Digest64, Error> {
         self.permit()?;
+        self.list(self.profile.takes_mac_key(key.len()))?;
         Ok(hash::hmac_sha512(key, message))
     }
 
@@ -250,29 +261,31 @@ impl Module {
     /// Derives key material; see [`hash::kbkdf`].
     ///
     /// # Errors
-    /// [`Error::State`], [`Error::InputLength`].
+    /// [`Error::State`], [`Error::NotApproved`] as in [`Module::hmac`], [`Error::InputLength`].
     pub fn kbkdf(&self, key: &[u8], label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), Error> {
         self.permit()?;
+        self.list(self.profile.takes_mac_key(key.len()))?;
         hash::kbkdf(key, label, context, out)
     }
 
-    /// Derives key material from a password; see [`hash::pbkdf2`]. The profile asks for 1,000 iterations and a salt of 16 bytes
-    /// (SP 800-132 section 5.1 and 5.2).
+    /// Derives key material from a password; see [`hash::pbkdf2`]. The profile asks for 1,000 iterations, a salt of 16 bytes and an output of
+    /// 112 bits (SP 800-132 section 5).
     ///
     /// # Errors
-    /// [`Error::State`], [`Error::NotApproved`] for fewer or a shorter one, [`Error::InputLength`].
+    /// [`Error::State`], [`Error::NotApproved`] for fewer, [`Error::InputLength`].
     pub fn pbkdf2(&self, password: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) -> Result<(), Error> {
         self.permit()?;
-        self.list(self.profile.is_open() || iterations >= 1000 && salt.len() >= 16)?;
+        self.list(self.profile.is_open() || iterations >= 1000 && salt.len() >= 16 && out.len() >= MIN_STRENGTH)?;
         hash::pbkdf2(password, salt, iterations, out)
     }
 
     /// An HMAC-SHA-256 key in service, for many MACs.
     ///
     /// # Errors
-    /// [`Error::State`].
+    /// As [`Module::hmac`].
     pub fn mac_key(&'static self, key: &[u8]) -> Result<MacKey, Error> {
         self.permit()?;
+        self.list(self.profile.takes_mac_key(key.len()))?;
         Ok(MacKey::new(self, key))
     }
 
@@ -473,6 +486,24 @@ mod tests {
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 999, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 15], 1000, &mut out), Err(Error::NotApproved));
         assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out), Ok(()));
+    }
+
+    #[test]
+    fn the_profile_refuses_short_mac_keys_and_short_derived_ones() {
+        let (module, open) = (host::fresh(Profile::Kcmvp), host::module());
+        let (mut out, refused) = ([0; 32], Error::NotApproved);
+        for len in 0..=20 {
+            let (key, verdict) = (&[7; 20][..len], (len < 14).then_some(refused));
+            assert_eq!(module.hmac(key, b"").err(), verdict);
+            assert_eq!(module.hmac_sha512(key, b"").err(), verdict);
+            assert_eq!(module.mac_key(key).err(), verdict);
+            assert_eq!(module.kbkdf(key, b"", b"", &mut out).err(), verdict);
+            assert_eq!(open.hmac(key, b"").and(open.hmac_sha512(key, b"")).err(), None);
+            assert_eq!(open.mac_key(key).err(), None);
+            assert_eq!(open.kbkdf(key, b"", b"", &mut out), Ok(()));
+        }
+        assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out[..13]), Err(refused));
+        assert_eq!(module.pbkdf2(b"pin", &[0; 16], 1000, &mut out[..14]), Ok(()));
     }
 
     #[test]

@@ -16,6 +16,27 @@ impl<W: Copy + BitAnd<Output = W> + BitXor<Output = W> + Not<Output = W>> Plane 
 /// Eight bit planes: one byte (or many side by side), least significant bit first.
 pub(crate) type Byte<W> = [W; 8];
 
+/// Swaps bit `i` of byte `b` in word `j` with bit `j` of byte `b` in word `i`, for all eight bytes: from words to bit planes and back.
+#[inline(always)]
+pub(crate) fn transpose(words: &mut Byte<u64>) {
+    swap_bits::<1>(words, 0x5555_5555_5555_5555);
+    swap_bits::<2>(words, 0x3333_3333_3333_3333);
+    swap_bits::<4>(words, 0x0f0f_0f0f_0f0f_0f0f);
+}
+
+/// One step: of every two words that lie `DISTANCE` apart, what `mask` has no ones for in the lower one, and ones for in the upper one.
+#[inline(always)]
+pub(crate) fn swap_bits<const DISTANCE: usize>(words: &mut [u64], mask: u64) {
+    // The compiler unrolls a plain count; what it makes of a filter over eight numbers is a loop with branches.
+    for pair in 0..words.len() / 2 {
+        let i = pair / DISTANCE * 2 * DISTANCE + pair % DISTANCE;
+        let (low, high) = (words[i], words[i + DISTANCE]);
+        let swap = (low >> DISTANCE ^ high) & mask;
+        words[i + DISTANCE] = high ^ swap;
+        words[i] = low ^ swap << DISTANCE;
+    }
+}
+
 /// ARIA S-box S1 (RFC 5794 section 2.4.2), the AES S-box.
 #[inline(always)]
 pub(crate) fn aria_s1<W: Plane>(x: Byte<W>) -> Byte<W> {

@@ -1,15 +1,16 @@
 //! SEED (TTAS.KO-12.0004, RFC 4269): the key schedule and the portable backend.
 //!
 //! The portable backend enciphers 64 blocks at once, fully bit-sliced: bit `j` of a 32-bit word of all blocks is one `u64`. The
-//! S-boxes are circuits, the additions modulo 2^32 ripple through the 32 planes. A few blocks go one by one (`one.rs`), and from
-//! there to 64 blocks the cost is the same, so callers should bring many.
+//! S-boxes are circuits, the additions modulo 2^32 ripple through the 32 planes. Fewer blocks go in groups of 16 (`group.rs`) and one by
+//! one (`one.rs`): a block takes a seventh of a pass, a group a third.
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::Block;
 use crate::block::in_passes;
 use crate::error::Error;
-use crate::sbox::{Byte, seed_s1, seed_s2};
+use crate::sbox::{Byte, seed_s1, seed_s2, swap_bits};
 
+mod group;
 mod one;
 
 /// Blocks in one portable pass.
@@ -70,17 +71,24 @@ fn expand(key: &Block) -> RoundKeys {
 /// One 32-bit word of all blocks: `planes[j]` is bit `j`.
 type Word = [u64; 32];
 
-/// Blocks up to which one after the other is cheaper than a pass.
-const FEW: usize = 7;
+/// Blocks up to which groups are cheaper than a pass.
+const SOME: usize = 2 * group::BLOCKS;
+/// Blocks up to which one after the other is cheaper than a group.
+const FEW: usize = 2;
 
 /// Enciphers blocks in place with the keys of either direction.
 pub(crate) fn crypt<'k, K: Iterator<Item = &'k [u32; 2]>>(keys: impl Fn() -> K, blocks: &mut [Block]) {
     let (passes, rest) = blocks.as_chunks_mut();
     passes.iter_mut().for_each(|pass| crypt_pass(keys(), pass));
+    if rest.len() > SOME {
+        return in_passes(rest, |pass| crypt_pass(keys(), pass));
+    }
+    let (groups, rest) = rest.as_chunks_mut();
+    groups.iter_mut().for_each(|blocks| group::crypt(keys(), blocks));
     if rest.len() <= FEW {
         rest.iter_mut().for_each(|block| *block = one::crypt(keys(), block));
     } else {
-        in_passes(rest, |pass| crypt_pass(keys(), pass));
+        in_passes(rest, |blocks| group::crypt(keys(), blocks));
     }
 }
 
@@ -170,22 +178,11 @@ fn gather(planes: &Word, column: &mut [u32; PASS]) {
 
 /// Transposes the two 32 by 32 bit matrices in the halves of the words.
 fn transpose(words: &mut Word) {
-    const MASKS: [u64; 5] = [
-        0x5555_5555_5555_5555,
-        0x3333_3333_3333_3333,
-        0x0f0f_0f0f_0f0f_0f0f,
-        0x00ff_00ff_00ff_00ff,
-        0x0000_ffff_0000_ffff,
-    ];
-    for (stage, mask) in MASKS.into_iter().enumerate() {
-        let distance = 1 << stage;
-        for i in (0..32).filter(|i| i & distance == 0) {
-            let (low, high) = (words[i], words[i + distance]);
-            let swap = (low >> distance ^ high) & mask;
-            words[i + distance] = high ^ swap;
-            words[i] = low ^ swap << distance;
-        }
-    }
+    swap_bits::<1>(words, 0x5555_5555_5555_5555);
+    swap_bits::<2>(words, 0x3333_3333_3333_3333);
+    swap_bits::<4>(words, 0x0f0f_0f0f_0f0f_0f0f);
+    swap_bits::<8>(words, 0x00ff_00ff_00ff_00ff);
+    swap_bits::<16>(words, 0x0000_ffff_0000_ffff);
 }
 
 #[cfg(test)]
@@ -206,12 +203,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn is_the_slow_model_in_every_lane_and_one_by_one(key: Block, seed: Block) {
-            let blocks: [Block; PASS] = core::array::from_fn(|i| seed.map(|b| b.rotate_left(i as u32 % 8) ^ i as u8));
+        fn is_the_slow_model_for_any_number_of_blocks(key: Block, seed: Block) {
+            let blocks: [Block; PASS + FEW] = core::array::from_fn(|i| seed.map(|b| b.rotate_left(i as u32 % 8) ^ i as u8));
             let cipher = Seed::new(&key).unwrap();
-            for count in [PASS, FEW] {
+            let expected = blocks.map(|block| reference::seed_encrypt(&key, block));
+            for count in [1, FEW, FEW + 1, group::BLOCKS, group::BLOCKS + FEW, SOME - 1, SOME + 1, PASS, PASS + FEW] {
                 let mut sealed = blocks;
-                let expected = blocks.map(|block| reference::seed_encrypt(&key, block));
                 crypt(|| cipher.schedule(false), &mut sealed[..count]);
                 prop_assert_eq!(&sealed[..count], &expected[..count]);
                 crypt(|| cipher.schedule(true), &mut sealed[..count]);

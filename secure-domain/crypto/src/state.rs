@@ -1,4 +1,5 @@
 //! The finite-state model of the module (KS X ISO/IEC 19790 section 7.11.4).
+use core::fmt;
 
 /// Where the module stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,20 @@ impl State {
     pub(crate) fn from_number(number: u8) -> Self {
         // A number that names no state can only be a fault of ours or of the memory.
         Self::ALL.into_iter().find(|state| *state as u8 == number).unwrap_or(Self::CriticalError)
+    }
+}
+
+/// As `docs/crypto-module.md` names it, in small letters.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PowerOn => "power-on",
+            Self::SelfTest => "self-test",
+            Self::Approved => "approved",
+            Self::SimpleError => "simple error",
+            Self::CriticalError => "critical error",
+            Self::Zeroised => "zeroised",
+        })
     }
 }
 

@@ -293,6 +293,12 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         self.resume(now_ms, memory)
     }
 
+    /// Serves again after [`Server::quiesce`], whether that has ended or not: the machine has slept and not gone off.
+    pub fn wake(&mut self, now_ms: u64, memory: &impl GuestMemory) -> Outcome {
+        self.phase = Phase::Serving;
+        self.resume(now_ms, memory)
+    }
+
     /// When to call [`resume`](Self::resume) if nothing else calls the server before: the time on the clock of `now_ms`, which may
     /// have passed already. `None`: the passing of time changes nothing. The event loop asks after every call, arms its timer
     /// for the answer, and disarms it for `None`; without it the anchor's window has no end while nobody asks for anything.
@@ -365,8 +371,11 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         while let Some(done) = self.pool.next_done() {
             answered = true;
             if done.cookie == QUIESCE {
-                self.phase = Phase::Quiet;
-                outcome.quiesced = Some(done.status == operation::Status::Ok);
+                // The machine may be awake again.
+                if self.phase == Phase::Syncing {
+                    self.phase = Phase::Quiet;
+                    outcome.quiesced = Some(done.status == operation::Status::Ok);
+                }
                 continue;
             }
             let Some(device) = self.devices.iter().position(|device| device.volume == done.volume) else {

@@ -26,6 +26,7 @@ pub(crate) fn groups() -> Vec<Group> {
         alone("refuses_an_unknown_board", |_, _| {
             refused(&["--board", "no-such-board"], &["no-such-board", "qemu-virt"])
         }),
+        alone("refuses_a_board_that_wants_aes_in_the_approved_profile", aes_in_kcmvp),
         alone("refuses_what_is_no_board", |_, place| no_board(place)),
         alone("refuses_a_missing_disk", |_, _| refused(&["--disk", "/no/such/disk"], &["/no/such/disk"])),
         alone("refuses_a_plain_disk", |images, _| {
@@ -79,6 +80,14 @@ fn refused_call(arguments: &[&str], names: &[&str]) -> Result<()> {
     }
     ensure!(!said.contains("panicked"), "{said}");
     Ok(())
+}
+
+fn aes_in_kcmvp(_: &Images, place: &Place) -> Result<()> {
+    let pair = std::fs::read_to_string(board_configs::directory().join("qemu-virt-pair.toml"))?;
+    let file = place.file("qemu-virt-pair.toml");
+    std::fs::write(&file, pair.replacen("\"seed-128-gcm\"", "\"aes-256-gcm\"", 1))?;
+    let says = "volume[1].suite is \"aes-256-gcm\", which crypto.profile \"kcmvp\" does not list";
+    refused(&["--board", &file.to_string_lossy()], &["qemu-virt-pair.toml", says])
 }
 
 fn truncated_kernel(images: &Images, place: &Place) -> Result<()> {

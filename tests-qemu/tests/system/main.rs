@@ -5,6 +5,7 @@ mod console;
 mod cores;
 mod disk;
 mod door;
+mod hostile;
 mod integrity;
 mod isolation;
 mod pool;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     // The long ones first, so that the two workers end together.
     let groups = [
         power_cuts::groups(),
+        hostile::groups(),
         isolation::groups(),
         cores::groups(),
         restart::groups(),

@@ -1,5 +1,6 @@
-//! Two disks, two volumes: made as the board wants them, served under load, discarded, and whole though one disk is damaged. Then another
-//! board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a partition.
+//! Two disks, two volumes: made as the board wants them, served in the approved profile under load, discarded, and whole though one disk is
+//! damaged. Then another board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a
+//! partition.
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -29,6 +30,7 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     let victim = victim(images, &pair, &disks)?;
 
     let mut guest = pair.first.boot(images, place.inside("first")?, &disks)?;
+    approved(&guest)?;
     created(&mut guest)?;
     both_under_load(&mut guest)?;
     discarded(&mut guest)?;
@@ -132,6 +134,17 @@ fn flip(disks: &[PathBuf], (disk, at): Spot) -> Result<()> {
 fn says(guest: &Guest, what: &str) -> Result<()> {
     let said = guest.transcript().lines().any(|line| line.starts_with("[secure] ") && line.contains(what));
     ensure!(said, "the secure domain does not say `{what}`");
+    Ok(())
+}
+
+/// The board asks for the approved profile: the module's own status says so, before the disks are touched, and what is served below is
+/// served in it.
+fn approved(guest: &Guest) -> Result<()> {
+    let console = guest.transcript();
+    let module = console.find("[secure] Haechi Crypto Module").context("the module says nothing")?;
+    let line = console[module..].lines().next().unwrap_or_default();
+    ensure!(line.contains(": self-tests passed, state approved, profile kcmvp, "), "the module says `{line}`");
+    ensure!(console.find("[secure] disk 0: ") > Some(module), "the disk came before the self-tests");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! First figures, from a rig in which one instruction takes one nanosecond: see `docs/performance.md`.
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::firmware::Firmware;
@@ -10,6 +10,7 @@ use crate::toolchain::Toolchain;
 use crate::{board, files, firmware, images, paths, process, progress};
 
 mod boot;
+mod budget;
 mod crypto;
 mod disk;
 mod figures;
@@ -85,6 +86,29 @@ pub fn run(tables: &[Table]) -> Result<()> {
         guests.into_iter().try_for_each(|table| print_from_guests(table, &bench))?;
     }
     others.into_iter().try_for_each(print_alone)
+}
+
+/// Measures what has a budget (`xtask/budgets.toml`) and compares.
+///
+/// # Errors
+/// What is above its budget; or as for [`run`].
+pub fn check() -> Result<()> {
+    let file = paths::workspace().join("xtask/budgets.toml");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", paths::shown(&file)))?;
+    let budgets = budget::parse(&text)?;
+    let bench = Bench::prepare()?;
+    let _lock = files::lock()?;
+    let mut regressed = Vec::new();
+    for (table, budgets) in &budgets {
+        let figures = match table.as_str() {
+            "primitives" => primitives::figures(&bench)?,
+            "sizes" => crate::verbs::sizes::figures()?.into(),
+            other => bail!("{} has budgets of `{other}`, which nobody measures", paths::shown(&file)),
+        };
+        println!();
+        regressed.extend(budget::compare(table, budgets, &figures)?);
+    }
+    budget::judge(&regressed)
 }
 
 /// Prints one write through its stages (`./x trace --walk`).

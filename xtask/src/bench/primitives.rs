@@ -3,12 +3,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use super::budget::Figures;
 use super::figures::Spread;
 use super::rig::{self, Guest};
 use super::{Bench, guest};
 
 /// What is printed: name, the probe's batch, the batch that is subtracted, and whether bare hardware has the operation.
-const ROWS: [(&str, &str, &str); 10] = [
+const ROWS: [(&str, &str, &str); 12] = [
     ("null HVC, round trip", "hvc", "loop_of_call"),
     ("GICD_CTLR read", "gicd_ctlr", "loop"),
     ("GICD_ISENABLER1 read", "gicd_isenabler1", "loop"),
@@ -16,16 +17,29 @@ const ROWS: [(&str, &str, &str); 10] = [
     ("SGI to self, round", "sgi_round", "loop_of_interrupt"),
     ("expired timer, to the handler", "first_latency_timer", "first_latency_zero"),
     ("expired timer, round", "timer_round", "loop_of_interrupt"),
+    ("SPI pended, to the handler", "first_latency_spi", "first_latency_zero"),
+    ("end of interrupt", "end_of_interrupt", "loop"),
     ("doorbell of a device not live", "doorbell", "loop"),
     ("kick, secure domain and back", "switch", "loop"),
     ("console byte", "console_byte", "loop"),
 ];
 
+/// The median of each operation over Haechi.
+pub(super) fn figures(bench: &Bench) -> Result<Figures> {
+    let over = over(bench)?;
+    let median = |(name, batch, zero): (&str, &str, &str)| Some((name.to_owned(), spread(&over, batch, zero)?.median));
+    Ok(ROWS.into_iter().filter_map(median).collect())
+}
+
+fn over(bench: &Bench) -> Result<Batches> {
+    run(bench, "primitives", |disk| {
+        Ok(rig::with_disk(rig::haechi(bench, "primitives", &bench.probe, None, rig::SEED)?, disk))
+    })
+}
+
 /// Runs the probe over Haechi and without it, and prints both.
 pub(super) fn print(bench: &Bench) -> Result<()> {
-    let over = run(bench, "primitives", |disk| {
-        Ok(rig::with_disk(rig::haechi(bench, "primitives", &bench.probe, None, rig::SEED)?, disk))
-    })?;
+    let over = over(bench)?;
     let bare =
         run(bench, "primitives-bare", |disk| Ok(rig::with_disk(rig::bare(&bench.probe, None, rig::SEED), disk)))?;
     println!("{:<34} {:>22} {:>22}   instructions", "operation", "Haechi", "bare");
@@ -70,8 +84,11 @@ fn run(
     batches.contains_key("loop").then_some(batches).with_context(|| format!("the probe of {name} measured nothing"))
 }
 
-fn cell(batches: &Batches, name: &str, zero: &str) -> String {
+fn spread(batches: &Batches, name: &str, zero: &str) -> Option<Spread> {
     let zero = batches.get(zero).and_then(|all| Spread::of(all.iter().copied())).map_or(0.0, |all| all.median);
-    let spread = batches.get(name).and_then(|all| Spread::of(all.iter().map(|one| one - zero)));
-    spread.map_or("-".into(), |spread| format!("{spread:.0}"))
+    batches.get(name).and_then(|all| Spread::of(all.iter().map(|one| one - zero)))
+}
+
+fn cell(batches: &Batches, name: &str, zero: &str) -> String {
+    spread(batches, name, zero).map_or("-".into(), |spread| format!("{spread:.0}"))
 }

@@ -9,6 +9,9 @@ pub struct Arguments {
     /// Only these tables [default: all]
     #[arg(value_enum)]
     tables: Vec<Table>,
+    /// Instead: compare with the budgets of xtask/budgets.toml, and fail when something has regressed
+    #[arg(long, conflicts_with = "tables")]
+    check: bool,
 }
 
 /// Measures and prints the tables.
@@ -16,5 +19,5 @@ pub struct Arguments {
 /// # Errors
 /// When something cannot be built, or a guest does not do its job.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    bench::run(&arguments.tables)
+    if arguments.check { bench::check() } else { bench::run(&arguments.tables) }
 }

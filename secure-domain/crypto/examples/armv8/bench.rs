@@ -1,4 +1,4 @@
-//! What is counted: every cipher in every mode over one sector of 4 KiB, and CCM over 16.
+//! What is counted: every cipher over a few blocks, and in every mode over one sector of 4 KiB and over 16.
 //!
 //! Each piece of work stands between two calls of [`armv8_mark`], so that a log of executed instructions can be cut there. Then comes
 //! one line `@CIPHER MODE BYTES INSTRUCTIONS`.
@@ -17,6 +17,18 @@ const CIPHERS: [(Algorithm, &str); 5] = [
     (Algorithm::Seed128, "SEED-128"),
     (Algorithm::Aes128, "AES-128"),
     (Algorithm::Aes256, "AES-256"),
+];
+
+/// Blocks at once, and what a row with so many is called.
+const BLOCKS: [(usize, &str); 8] = [
+    (1, "ECBx1"),
+    (2, "ECBx2"),
+    (3, "ECBx3"),
+    (4, "ECBx4"),
+    (8, "ECBx8"),
+    (9, "ECBx9"),
+    (15, "ECBx15"),
+    (16, "ECBx16"),
 ];
 
 /// Says in a log of instructions where work begins and ends.
@@ -46,6 +58,10 @@ pub(crate) fn run() {
     for (algorithm, name) in CIPHERS {
         let cipher = BlockCipher::new(algorithm, &KEY[..algorithm.key_len()]).expect("the key fits");
         let target = &mut buffers().1;
+        for (blocks, mode) in BLOCKS {
+            let blocks = &mut target[1].as_chunks_mut().0[..blocks];
+            measure(name, mode, 16 * blocks.len(), || cipher.encrypt_blocks(black_box(blocks)));
+        }
         measure(name, "CTR", SECTOR_LEN, || ctr::xor_keystream(&cipher, &[1; 16], black_box(&mut target[0])));
         for suite in Suite::ALL.into_iter().filter(|suite| suite.algorithm() == algorithm) {
             count_suite(name, suite);

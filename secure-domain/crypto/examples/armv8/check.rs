@@ -45,7 +45,7 @@ pub(crate) fn run() {
 
 fn blocks_agree(algorithm: Algorithm, features: CpuFeatures) {
     let mut noise = Noise(0x1234_5678_9abc_def1);
-    for count in [1, 2, 3, 4, 15, 16, 17, 33, 64] {
+    for count in [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 33, 48, 64] {
         let mut key = [0; 32];
         noise.fill(&mut key);
         let key = &key[..algorithm.key_len()];

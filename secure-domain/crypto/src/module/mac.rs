@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn a_key_gives_and_checks_no_mac_when_the_module_stops() {
         let module = host::fresh(Profile::Kcmvp);
-        let key = module.mac_key(b"key").unwrap();
+        let key = module.mac_key(b"a key of 17 byte").unwrap();
         let mac = key.mac(&[]).unwrap();
         module.conditional_failed().unwrap();
         let refused = Error::State(State::SimpleError);
         assert_eq!(key.mac(&[]), Err(refused));
         assert_eq!(key.verify(&[], &mac), Err(refused));
         assert_eq!(key.verify(&[], &[]), Err(refused), "the state comes before the length");
-        assert_eq!(module.mac_key(b"key").unwrap_err(), refused);
+        assert_eq!(module.mac_key(b"a key of 17 byte").unwrap_err(), refused);
     }
 }

@@ -81,6 +81,7 @@ const ZIP_SHIFTED: [Aligned; 2] = {
 };
 
 impl Vector for V {
+    const IN_LINES: bool = false;
     #[inline(always)]
     fn load(bytes: &Aligned) -> Self {
         // SAFETY: both types are 16 bytes of which every value is allowed, at the same alignment.

@@ -7,7 +7,8 @@ use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::vector::{
-    Aligned, SECTOR_BLOCKS, Vector, chain_blocks, count_of, counter_blocks, each, sixteen, store_blocks, xor_into,
+    Aligned, SECTOR_BLOCKS, SectorRows, Vector, chain_blocks, count_of, counter_blocks, each, sixteen, store_blocks,
+    xor_into,
 };
 use crate::Block;
 use crate::aead::Sector;

@@ -30,7 +30,9 @@ use cipher::consts::U256;
 use cipher::inout::{InOut, InOutBuf};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::vector::{Aligned, SECTOR_BLOCKS, Vector, count_of, counter_blocks, each, four, sixteen, store_blocks};
+use super::vector::{
+    Aligned, SECTOR_BLOCKS, SectorRows, Vector, count_of, counter_blocks, each, filled_up, four, sixteen, store_blocks,
+};
 use crate::aead::Sector;
 use crate::aria::{RoundKeys, diffuse_block};
 use crate::{Block, xor_block};
@@ -359,19 +361,19 @@ fn turn_address<V: Vector>(x: [V; 16]) -> [V; 16] {
     sixteen!(|I| if I & 1 == 0 { x[I / 2].zip_low(x[I / 2 + 8]) } else { x[I / 2].zip_high(x[I / 2 + 8]) })
 }
 
-/// Enciphers blocks in place: a few one by one, more in passes.
+/// Enciphers blocks in place: up to three in a register each, more in passes.
 #[inline(always)]
 pub(super) fn crypt<V: Rounds>(keys: &Keys, blocks: &mut [Block]) {
     let (passes, rest) = blocks.as_chunks_mut::<PASS>();
     for pass in passes {
         crypt_pass::<V>(keys, pass);
     }
-    if rest.len() <= FEW {
-        for block in rest {
-            crypt_one(keys, V::load_block(block)).store_block(block);
-        }
-    } else {
-        crate::block::in_passes(rest, |pass| crypt_pass::<V>(keys, pass));
+    match rest {
+        [] => {}
+        [a] => [*a] = crypt_few::<V, 1>(keys, [*a]),
+        [a, b] => [*a, *b] = crypt_few::<V, 2>(keys, [*a, *b]),
+        [a, b, c] => [*a, *b, *c] = crypt_few::<V, 3>(keys, [*a, *b, *c]),
+        _ => filled_up!(rest, PASS, |pass| crypt_pass::<V>(keys, pass)),
     }
 }
 
@@ -382,21 +384,47 @@ fn crypt_pass<V: Rounds>(keys: &Keys, blocks: &mut [Block; PASS]) {
     store_blocks(sixteen!(|I| x[I].xor(last)), blocks);
 }
 
-/// Blocks up to which one after the other is cheaper than a pass.
-const FEW: usize = 3;
-
-/// One block in one register: each S-box on all lanes, then the lanes that want it.
+/// Enciphers a few blocks side by side. Each is a chain of dependent instructions that leaves most of a processor idle; with a fourth, a pass
+/// would be cheaper.
 #[inline(always)]
-fn crypt_one<V: Vector>(keys: &Keys, mut x: V) -> V {
+fn crypt_few<V: Vector, const N: usize>(keys: &Keys, mut blocks: [Block; N]) -> [Block; N] {
+    let mut x = [V::splat(0); N];
+    for (x, block) in x.iter_mut().zip(&blocks) {
+        *x = V::load_block(block);
+    }
+    for (x, block) in rounds_of_few(keys, x).into_iter().zip(&mut blocks) {
+        x.store_block(block);
+    }
+    blocks
+}
+
+/// All rounds on blocks in one register each: each S-box on all lanes, then the lanes that want it.
+#[inline(always)]
+fn rounds_of_few<V: Vector, const N: usize>(keys: &Keys, mut x: [V; N]) -> [V; N] {
     let (last, whole) = keys.whole[..=keys.count].split_last().expect("a key has at least 13 round keys");
     let (pairs, _) = whole.as_chunks::<2>();
     let (last_pair, pairs) = pairs.split_last().expect("a key has at least 12 rounds");
     for [odd, even] in pairs {
-        x = diffuse_one(substitute_one(x.xor(V::load(odd)), &ODD));
-        x = diffuse_one(substitute_one(x.xor(V::load(even)), &EVEN));
+        x = round_of_few(x, odd, &ODD);
+        x = round_of_few(x, even, &EVEN);
     }
-    x = diffuse_one(substitute_one(x.xor(V::load(&last_pair[0])), &ODD));
-    substitute_one(x.xor(V::load(&last_pair[1])), &EVEN).xor(V::load(last))
+    x = round_of_few(x, &last_pair[0], &ODD);
+    let mut i = 0;
+    while i < N {
+        x[i] = substitute_one(x[i].xor(V::load(&last_pair[1])), &EVEN).xor(V::load(last));
+        i += 1;
+    }
+    x
+}
+
+#[inline(always)]
+fn round_of_few<V: Vector, const N: usize>(mut x: [V; N], key: &Aligned, lanes: &Lanes) -> [V; N] {
+    let mut i = 0;
+    while i < N {
+        x[i] = diffuse_one(substitute_one(x[i].xor(V::load(key)), lanes));
+        i += 1;
+    }
+    x
 }
 
 /// Which lanes take which S-box in one kind of round.
@@ -708,22 +736,20 @@ pub(super) fn chain<V: Rounds>(
     keys: &Keys,
     first: &ChainKeys,
     sectors: &[Sector; 16],
-    mut copy: Option<&mut [Sector; 16]>,
+    copy: Option<&mut [Sector; 16]>,
     chains: &mut [Block; 16],
 ) {
     let last = V::load(&keys.whole[keys.count]);
     let x = V::load16(chains);
     let mut state = transpose(sixteen!(|I| x[I].xor(last)));
+    let mut rows = SectorRows::new(sectors, copy);
     for number in 0..SECTOR_BLOCKS {
-        let data = V::gather16(sectors, number);
-        if let Some(copy) = &mut copy {
-            V::scatter16(data, copy, number);
-        }
-        let data = transpose(data);
+        let data = transpose(rows.row::<V>(number));
         let x = sixteen!(|I| state[I].xor(data[I]));
         let s = Summands { x, free: four!(|I| V::load(&first.free[I])) };
         state = rounds_after_first(keys, diffuse(substitute_odd(Tables::load(), s, &first.round)).before_even());
     }
+    rows.wipe::<V>();
     let x = transpose(state);
     store_blocks(sixteen!(|I| x[I].xor(last)), chains);
 }
@@ -733,7 +759,7 @@ pub(super) fn chain<V: Rounds>(
 pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Block]) {
     let mut x = V::load_block(state);
     for block in blocks {
-        x = crypt_one(keys, x.xor(V::load_block(block)));
+        [x] = rounds_of_few(keys, [x.xor(V::load_block(block))]);
     }
     x.store_block(state);
 }

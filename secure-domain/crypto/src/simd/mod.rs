@@ -36,6 +36,7 @@ mod machine;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 pub(crate) use machine::*;
+pub(crate) use vector::AlignedBlocks;
 
 use crate::features::CpuFeatures;
 

@@ -10,7 +10,8 @@ use cipher::inout::InOutBuf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::vector::{
-    Aligned, SECTOR_BLOCKS, Vector, chain_blocks, count_of, counter_blocks, each, four, sixteen, store_blocks, xor_into,
+    Aligned, SECTOR_BLOCKS, SectorRows, Vector, chain_blocks, count_of, counter_blocks, each, filled_up, four, sixteen,
+    store_blocks, xor_into,
 };
 use crate::Block;
 use crate::aead::Sector;
@@ -257,25 +258,34 @@ pub(super) fn chain_one<V: Vector>(keys: &Keys, state: &mut Block, blocks: &[Blo
     x.store_block(state);
 }
 
-/// Enciphers blocks in place.
+/// Enciphers blocks in place: one in a register, up to eight in half a pass, more in passes.
 #[inline(always)]
 pub(super) fn crypt<V: Vector>(keys: &Keys, blocks: &mut [Block]) {
     let (passes, rest) = blocks.as_chunks_mut::<PASS>();
     for blocks in passes {
-        store_blocks(pass(keys, V::load16(blocks)), blocks);
+        crypt_pass::<V>(keys, blocks);
     }
-    for few in rest.chunks_mut(8) {
-        if let [block] = few {
-            crypt_one(keys, V::load_block(block)).store_block(block);
-            continue;
-        }
-        let mut padded = [Aligned([0; 16]); 8];
-        padded.iter_mut().zip(few.iter()).for_each(|(padded, block)| padded.0 = *block);
-        let x = eight(keys, each!(0 1 2 3 4 5 6 7; |I| V::load(&padded[I])));
-        padded = each!(0 1 2 3 4 5 6 7; |I| Aligned(x[I].to_block()));
-        padded.iter().zip(few).for_each(|(padded, block)| *block = padded.0);
-        padded.zeroize();
+    match rest {
+        [] => {}
+        [block] => crypt_one(keys, V::load_block(block)).store_block(block),
+        rest if rest.len() <= HALF => filled_up!(rest, HALF, |half| crypt_half::<V>(keys, half)),
+        rest => filled_up!(rest, PASS, |blocks| crypt_pass::<V>(keys, blocks)),
     }
+}
+
+/// Blocks in half a pass.
+const HALF: usize = 8;
+
+#[inline(always)]
+fn crypt_pass<V: Vector>(keys: &Keys, blocks: &mut [Block; PASS]) {
+    store_blocks(pass(keys, V::load16(blocks)), blocks);
+}
+
+#[inline(always)]
+fn crypt_half<V: Vector>(keys: &Keys, blocks: &mut [Block; HALF]) {
+    let x = eight(keys, each!(0 1 2 3 4 5 6 7; |I| V::load_block(&blocks[I])));
+    let (fours, _) = blocks.as_chunks_mut::<4>();
+    let _: [(); 2] = each!(0 1; |I| V::store4([x[4 * I], x[4 * I + 1], x[4 * I + 2], x[4 * I + 3]], &mut fours[I]));
 }
 
 /// XORs key stream into whole passes of 256 bytes; `counter` is the first block and its last word counts on.

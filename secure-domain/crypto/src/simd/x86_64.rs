@@ -64,6 +64,7 @@ impl X {
 }
 
 impl Vector for X {
+    const IN_LINES: bool = true;
     #[inline(always)]
     fn load(bytes: &Aligned) -> Self {
         Self::from_block(&bytes.0)

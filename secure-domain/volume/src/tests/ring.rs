@@ -277,6 +277,24 @@ fn quiescing_answers_what_was_taken_and_takes_nothing_more() {
 }
 
 #[test]
+fn a_machine_that_slept_is_served_again() {
+    let mut machine = Machine::new();
+    let outcome = machine.server.quiesce(0, &machine.ram);
+    machine.handle(outcome);
+    machine.settle();
+    assert_eq!(machine.quiesced, Some(true));
+    let area = machine.post(1, TYPE_OUT, 4, &filled(44), 4096);
+    let outcome = machine.server.resume(0, &machine.ram);
+    machine.handle(outcome);
+    assert!(machine.drivers[1].take_used(&machine.ram).is_none(), "it sleeps");
+    let outcome = machine.server.wake(0, &machine.ram);
+    machine.handle(outcome);
+    machine.settle();
+    assert!(machine.drivers[1].take_used(&machine.ram).is_some() && area != 0);
+    assert_eq!(machine.read(1, 4), (OK, filled(44)));
+}
+
+#[test]
 fn a_driver_without_event_index_is_served_too() {
     let mut machine = Machine::new();
     machine.server.reset(0);

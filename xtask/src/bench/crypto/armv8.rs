@@ -64,7 +64,8 @@ fn count(elf: &std::path::Path, functions: &Functions) -> Result<Vec<Work>> {
         "-icount",
         "shift=0",
     ]);
-    qemu.args(["-d", "exec,nochain"]);
+    // One instruction to a block: where longer ones end, the log does not say.
+    qemu.args(["-accel", "tcg,one-insn-per-tb=on", "-d", "exec,nochain"]);
     qemu.args(["-semihosting-config", "enable=on,arg=armv8,arg=bench", "-kernel"]).arg(elf);
     let mut child = qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let works = trace::read(child.stderr.take().context("its log is piped")?, functions);

@@ -10,10 +10,12 @@ mod host;
 mod model;
 mod trace;
 
-/// Prints both tables.
+/// Prints all tables.
 pub(super) fn print() -> Result<()> {
     let toolchain = Toolchain::ensure()?;
     host::print(&example(&toolchain, "crypto", "bench")?)?;
+    println!();
+    process::run(&mut process::command(&example(&toolchain, "crypto", "blocks")?.display().to_string()))?;
     println!();
     armv8::print(&toolchain)
 }
