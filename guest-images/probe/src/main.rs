@@ -36,6 +36,8 @@ mod console;
 #[cfg(target_os = "none")]
 mod controller;
 #[cfg(target_os = "none")]
+mod copies;
+#[cfg(target_os = "none")]
 mod cores;
 #[cfg(target_os = "none")]
 mod debug;

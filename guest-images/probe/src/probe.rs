@@ -6,8 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, cores, debug, disk, dma, features, frames, hostile, interrupts, memory, pmu,
-    power, registers, rings, siege, sysregs, timer, vectors,
+    bench, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts, memory,
+    pmu, power, registers, rings, siege, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -26,7 +26,7 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 18] = [
+const CLASSES: [Class; 19] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
@@ -36,6 +36,7 @@ const CLASSES: [Class; 18] = [
     ("pmu", pmu::run),
     ("debug", debug::run),
     ("features", features::run),
+    ("copies", copies::run),
     ("registers", registers::run),
     ("rings", rings::run),
     ("dma", dma::run),

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod cache;
+pub mod copy;
 pub mod heap;
 pub mod image;
 pub mod mmio;

@@ -36,10 +36,10 @@ pub(crate) fn groups() -> Vec<Group> {
 fn conformance(images: &Images, place: &Place, gic: Gic) -> Result<Vec<Case>> {
     let mut machine = Machine::new(&images.probe());
     machine.virtualization = false;
-    machine.append = "probe.only=gic,timer,pmu,debug,features".into();
+    machine.append = "probe.only=gic,timer,pmu,debug,features,copies".into();
     machine.gic = gic;
     machine.smp = 4;
-    run(&machine, place, 190)
+    run(&machine, place, 191)
 }
 
 fn probe(images: &Images, place: &Place, smp: u32, gic: Gic) -> Result<Vec<Case>> {

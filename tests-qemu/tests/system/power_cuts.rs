@@ -29,11 +29,11 @@ const ROUNDS: u32 = 6;
 const STEP: Duration = Duration::from_secs(120);
 
 /// Cuts in the middle of the work; before it, while the pool is mounted and Linux starts; and at promises, when nothing of what is still
-/// open is there. In the first two rounds of the work, of five promises each, a promise is the last thing that happened.
+/// open is there. In the first two rounds of the work, of six promises each, a promise is the last thing that happened.
 const CUTS: usize = 10;
 const EARLY_CUTS: usize = 2;
 const PROMISE_CUTS: [usize; 2] = [5, 3];
-const QUIET_PROMISES: usize = 10;
+const QUIET_PROMISES: usize = 12;
 
 pub(crate) fn groups() -> Vec<Group> {
     vec![
@@ -84,14 +84,14 @@ fn work(images: &Images, place: &Place, rig: &Rig) -> Result<(Kept, usize)> {
     // The echo of the command is before the first step.
     loop {
         let said = guest.expect("@\n", STEP)?;
-        ensure!(!said.contains("fio failed"), "fio in the guest failed");
+        ensure!(!said.contains(" failed\n"), "a step of the guest's work failed: {said}");
         if said.ends_with("@end@\n") {
             break;
         }
         kept.note(&said, rig.written()?);
         guest.send("\n")?;
     }
-    ensure!(kept.times().len() >= ROUNDS as usize * 5, "only at {:?} something was said", kept.times());
+    ensure!(kept.times().len() >= ROUNDS as usize * 6, "only at {:?} something was said", kept.times());
     Ok((kept, began))
 }
 

@@ -49,6 +49,15 @@ random() {
     holds random.$1
 }
 
+# A file out of which a hole was punched: the filesystem hands the blocks back to the disk (`discard`).
+hole() {
+    head -c 65536 /dev/urandom >hole.$1
+    sync hole.$1
+    /usr/bin/fallocate --punch-hole --offset 16384 --length 32768 hole.$1 || echo "fallocate failed"
+    sync hole.$1
+    holds hole.$1
+}
+
 # The checkout before the last is removed.
 forget() {
     find tree.$1 -type f | sed 's/^/gone  /'
@@ -63,6 +72,7 @@ load() {
         --rate_iops=150 --time_based --runtime=3600 --fallocate=none >/dev/null 2>&1 </dev/null &
 }
 
+mount -o remount,discard / || echo "remount failed"
 round=1
 while [ $round -le $1 ]; do
     if [ $round -eq 3 ]; then load; fi
@@ -70,6 +80,7 @@ while [ $round -le $1 ]; do
     index $round
     page $round
     random $round
+    hole $round
     page $round
     if [ $round -gt 2 ]; then forget $((round - 2)); fi
     round=$((round + 1))
