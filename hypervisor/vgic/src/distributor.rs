@@ -287,7 +287,13 @@ impl Vgic {
             let value = hw.read(slot);
             (u32::from(held[slot]) / 32) as usize == word.index && value.is_hardware() && value.is_pending()
         });
-        if waits { self.refill_locked(cpu, shared, hw) } else { Kicks::NONE }
+        if !waits {
+            return Kicks::NONE;
+        }
+        self.with_refill(cpu, shared, hw, |refill| {
+            refill.looked = true;
+            refill.run();
+        })
     }
 
     /// What the list registers of `holder` have of `word`; none if only that core knows, which is asked. `asked`: it has been before.

@@ -600,7 +600,17 @@ impl Vgic {
     {
         let mut guard = self.cpus[cpu].state.lock();
         let State { private, lists } = &mut *guard;
-        let mut refill = Refill { vgic: self, cpu, ctlr: self.ctlr(), shared, private, lists, hw, kicks: Kicks::NONE };
+        let mut refill = Refill {
+            vgic: self,
+            cpu,
+            ctlr: self.ctlr(),
+            shared,
+            private,
+            lists,
+            hw,
+            looked: false,
+            kicks: Kicks::NONE,
+        };
         work(&mut refill);
         refill.kicks
     }

@@ -35,6 +35,8 @@ pub(crate) struct Refill<'a, H> {
     pub(crate) private: &'a mut Bank<1, 32>,
     pub(crate) lists: &'a mut Lists,
     pub(crate) hw: &'a mut H,
+    /// The guest looks at what is pending.
+    pub(crate) looked: bool,
     pub(crate) kicks: Kicks,
 }
 
@@ -303,14 +305,15 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     }
 
     /// Whether the pending level that a list register holds is over before the guest has seen it. Of a physical one that EL2 has
-    /// acknowledged, what is pending beside the active state is its line.
+    /// acknowledged, what is pending beside the active state is its line; that is only worth a look when the guest looks too.
     fn level_fell(&mut self, intid: u32, value: ListRegister) -> bool {
         let bank = self.bank(intid);
         if bank.is(Fact::Edge, intid) || bank.is(Fact::LatchHeld, intid) {
             return false;
         }
         if value.is_hardware() {
-            self.hw.pending(self.cpu, (intid / 32) as usize) >> (intid % 32) & 1 == 0
+            (self.looked || self.lists.wanted != 0)
+                && self.hw.pending(self.cpu, (intid / 32) as usize) >> (intid % 32) & 1 == 0
         } else {
             !bank.is(Fact::Line, intid)
         }
