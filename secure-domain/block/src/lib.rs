@@ -15,12 +15,13 @@ pub mod machine;
 #[cfg(any(test, feature = "ram"))]
 pub mod model;
 pub mod partition;
+pub mod pci;
 pub mod pool;
 #[cfg(any(test, feature = "ram"))]
 pub mod ram;
 pub mod virtio_blk;
 
-pub use machine::{Dma, Registers};
+pub use machine::{Dma, NarrowRegisters, Registers};
 pub use partition::Partition;
 pub use pool::Buffer;
 
@@ -39,6 +40,8 @@ pub enum Error {
     Version(u32),
     /// A virtio device that is no block device; 0 is an empty slot.
     DeviceId(u32),
+    /// A PCI function that is not what the driver is for, or does not say soundly where its registers are.
+    Pci(pci::Refusal),
     /// The device lacks features that the driver needs: these bits.
     Features(u64),
     /// The device did not accept the features that it had offered.
@@ -63,6 +66,7 @@ impl core::fmt::Display for Error {
             Error::Version(version) => write!(f, "virtio-mmio version {version}: only 2 is driven"),
             Error::DeviceId(0) => write!(f, "virtio-mmio slot is empty"),
             Error::DeviceId(id) => write!(f, "virtio device {id} is no block device"),
+            Error::Pci(refusal) => refusal.fmt(f),
             Error::Features(bits) => write!(f, "virtio-blk lacks the features {bits:#x}"),
             Error::FeaturesRejected => write!(f, "virtio-blk rejects the features it had offered"),
             Error::Queue(size) => write!(f, "virtio-blk queue of {size} entries cannot be used"),

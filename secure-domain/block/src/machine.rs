@@ -9,6 +9,21 @@ pub trait Registers {
     fn write(&mut self, offset: usize, value: u32);
 }
 
+/// A block of device registers that are not all 32 bits wide: each is accessed with its own width.
+pub trait NarrowRegisters: Registers {
+    /// Reads the 8-bit register `offset` bytes into the block.
+    fn read8(&self, offset: usize) -> u8;
+
+    /// Reads the 16-bit register `offset` bytes into the block (a multiple of 2).
+    fn read16(&self, offset: usize) -> u16;
+
+    /// Writes the 8-bit register `offset` bytes into the block.
+    fn write8(&mut self, offset: usize, value: u8);
+
+    /// Writes the 16-bit register `offset` bytes into the block (a multiple of 2).
+    fn write16(&mut self, offset: usize, value: u16);
+}
+
 /// A physically contiguous, cache-coherent, page-aligned region that processor and device share.
 ///
 /// `bytes` lends plain memory; the driver asks only for parts that the device does not own at that time (see

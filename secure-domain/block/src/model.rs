@@ -1,9 +1,13 @@
-//! A machine for the driver: memory, and the register file of a virtio-mmio block device, as tests and fuzz targets set them.
+//! A machine for the driver: memory, and the registers of a virtio block device on either transport, as tests and fuzz targets set them.
+
+mod function;
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use crate::{Dma, Registers};
+
+pub use function::{Function, FunctionRegisters};
 
 /// DMA memory.
 #[derive(Clone, Debug)]

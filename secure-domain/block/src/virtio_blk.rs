@@ -1,4 +1,4 @@
-//! The driver of a virtio block device behind virtio-mmio version 2 (virtio 1.2, sections 3.1.1, 4.2 and 5.2).
+//! The driver of a modern virtio block device (virtio 1.2, sections 3.1.1 and 5.2), on either [`Transport`].
 //!
 //! Every request slot has three fixed descriptors (header, data, status), linked once at start-up; a request stores its
 //! header, the address and length of its data, and one ring entry. The buffer pool hands out contiguous runs, so one data
@@ -7,39 +7,16 @@
 //! The device is not trusted with our memory safety: an identifier that is not in flight, an index that jumps, a read that
 //! claims fewer bytes than it owes make the disk [`Error::Broken`] or the request [`Error::Io`], never a panic.
 
+mod mmio;
+mod pci;
+mod transport;
+
 #[cfg(test)]
 mod tests;
 
-use crate::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Dma, Error, Refused, Registers, pool::Pool};
+use crate::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Dma, Error, Refused, pool::Pool};
 
-/// Register offsets (virtio 1.2, section 4.2.2).
-mod register {
-    pub(super) const MAGIC: usize = 0x000;
-    pub(super) const VERSION: usize = 0x004;
-    pub(super) const DEVICE_ID: usize = 0x008;
-    pub(super) const DEVICE_FEATURES: usize = 0x010;
-    pub(super) const DEVICE_FEATURES_SEL: usize = 0x014;
-    pub(super) const DRIVER_FEATURES: usize = 0x020;
-    pub(super) const DRIVER_FEATURES_SEL: usize = 0x024;
-    pub(super) const QUEUE_SEL: usize = 0x030;
-    pub(super) const QUEUE_NUM_MAX: usize = 0x034;
-    pub(super) const QUEUE_NUM: usize = 0x038;
-    pub(super) const QUEUE_READY: usize = 0x044;
-    pub(super) const QUEUE_NOTIFY: usize = 0x050;
-    pub(super) const INTERRUPT_STATUS: usize = 0x060;
-    pub(super) const INTERRUPT_ACK: usize = 0x064;
-    pub(super) const STATUS: usize = 0x070;
-    pub(super) const QUEUE_DESC: usize = 0x080;
-    pub(super) const QUEUE_DRIVER: usize = 0x090;
-    pub(super) const QUEUE_DEVICE: usize = 0x0a0;
-    pub(super) const CONFIG_GENERATION: usize = 0x0fc;
-    pub(super) const CAPACITY: usize = 0x100;
-    pub(super) const BLK_SIZE: usize = 0x114;
-}
-
-/// "virt" in little-endian order.
-const MAGIC: u32 = 0x7472_6976;
-const BLOCK_DEVICE: u32 = 2;
+pub use self::{mmio::Mmio, pci::Pci, transport::Transport};
 
 /// Device status bits (virtio 1.2, section 2.1).
 mod status {
@@ -53,6 +30,9 @@ mod status {
 const FEATURE_BLK_SIZE: u64 = 1 << 6;
 const FEATURE_FLUSH: u64 = 1 << 9;
 const FEATURE_VERSION_1: u64 = 1 << 32;
+/// `VIRTIO_F_ACCESS_PLATFORM`: what the device reads and writes goes through whatever confines it.
+const FEATURE_ACCESS_PLATFORM: u64 = 1 << 33;
+const WANTED: u64 = FEATURE_VERSION_1 | FEATURE_ACCESS_PLATFORM | FEATURE_FLUSH | FEATURE_BLK_SIZE;
 
 const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
@@ -103,10 +83,18 @@ enum Slot {
     },
 }
 
+/// Configuration space (virtio 1.2, section 5.2.4).
+mod config {
+    pub(super) const CAPACITY: usize = 0;
+    pub(super) const BLK_SIZE: usize = 20;
+}
+/// Bytes of it that the driver reads.
+pub(crate) const CONFIG_BYTES: usize = config::BLK_SIZE + 4;
+
 /// The driver of one disk.
 #[derive(Debug)]
-pub struct VirtioBlk<R, M> {
-    registers: R,
+pub struct VirtioBlk<T, M> {
+    transport: T,
     dma: M,
     pool: Pool,
     blocks: u64,
@@ -122,21 +110,21 @@ pub struct VirtioBlk<R, M> {
     orphans: usize,
 }
 
-impl<R: Registers, M: Dma> VirtioBlk<R, M> {
+impl<T: Transport, M: Dma> VirtioBlk<T, M> {
     /// Bytes of the DMA region that rings and headers take; the rest becomes buffers.
     pub const OVERHEAD_BYTES: usize = layout::BUFFERS;
 
     /// Brings the device up (virtio 1.2, section 3.1.1). On an error the device is left marked as failed.
-    pub fn new(mut registers: R, dma: M) -> Result<Self, Error> {
+    pub fn new(mut transport: T, dma: M) -> Result<Self, Error> {
         if dma.len() < layout::BUFFERS + BLOCK_BYTES || !dma.address().is_multiple_of(BLOCK_BYTES as u64) {
             return Err(Error::DmaRegion(dma.len()));
         }
-        identify(&registers)?;
-        let features = negotiate(&mut registers).inspect_err(|_| fail(&mut registers))?;
-        let blocks = capacity(&registers, features).inspect_err(|_| fail(&mut registers))?;
+        transport.identify()?;
+        let features = negotiate(&mut transport).inspect_err(|_| fail(&mut transport))?;
+        let blocks = capacity(&transport, features).inspect_err(|_| fail(&mut transport))?;
         let mut disk = VirtioBlk {
             pool: Pool::new((dma.len() - layout::BUFFERS) / BLOCK_BYTES),
-            registers,
+            transport,
             dma,
             blocks,
             has_flush: features & FEATURE_FLUSH != 0,
@@ -150,9 +138,9 @@ impl<R: Registers, M: Dma> VirtioBlk<R, M> {
             orphans: 0,
         };
         disk.link_descriptors();
-        disk.start_queue().inspect_err(|_| fail(&mut disk.registers))?;
-        let ready = disk.registers.read(register::STATUS) | status::DRIVER_OK;
-        disk.registers.write(register::STATUS, ready);
+        disk.start_queue().inspect_err(|_| fail(&mut disk.transport))?;
+        let ready = disk.transport.status() | status::DRIVER_OK;
+        disk.transport.set_status(ready);
         Ok(disk)
     }
 
@@ -166,10 +154,10 @@ impl<R: Registers, M: Dma> VirtioBlk<R, M> {
         self.broken
     }
 
-    /// Registers and memory, for tests that play the device.
+    /// Transport and memory, for tests that play the device.
     #[cfg(any(test, feature = "ram"))]
-    pub fn machine(&mut self) -> (&mut R, &mut M) {
-        (&mut self.registers, &mut self.dma)
+    pub fn machine(&mut self) -> (&mut T, &mut M) {
+        (&mut self.transport, &mut self.dma)
     }
 
     /// Links each slot's three descriptors; only the middle one changes later.
@@ -192,26 +180,10 @@ impl<R: Registers, M: Dma> VirtioBlk<R, M> {
     }
 
     fn start_queue(&mut self) -> Result<(), Error> {
-        self.registers.write(register::QUEUE_SEL, 0);
-        let largest = self.registers.read(register::QUEUE_NUM_MAX);
-        if self.registers.read(register::QUEUE_READY) != 0 || (largest as usize) < QUEUE_SIZE {
-            return Err(Error::Queue(largest));
-        }
-        self.registers.write(register::QUEUE_NUM, QUEUE_SIZE as u32);
-        let base = self.dma.address();
-        let areas = [
-            (register::QUEUE_DESC, layout::TABLE),
-            (register::QUEUE_DRIVER, layout::AVAILABLE),
-            (register::QUEUE_DEVICE, layout::USED),
-        ];
-        for (low, offset) in areas {
-            let address = base + offset as u64;
-            self.registers.write(low, address as u32);
-            self.registers.write(low + 4, (address >> 32) as u32);
-        }
+        let areas = [layout::TABLE, layout::AVAILABLE, layout::USED];
+        let areas = areas.map(|offset| self.dma.address() + offset as u64);
         self.dma.fence();
-        self.registers.write(register::QUEUE_READY, 1);
-        Ok(())
+        self.transport.start_queue(QUEUE_SIZE as u16, areas)
     }
 
     /// Puts a request into a free slot and the available ring.
@@ -287,7 +259,7 @@ impl<R: Registers, M: Dma> VirtioBlk<R, M> {
     }
 }
 
-impl<R: Registers, M: Dma> BlockDevice for VirtioBlk<R, M> {
+impl<T: Transport, M: Dma> BlockDevice for VirtioBlk<T, M> {
     fn blocks(&self) -> u64 {
         self.blocks
     }
@@ -335,15 +307,12 @@ impl<R: Registers, M: Dma> BlockDevice for VirtioBlk<R, M> {
         self.dma.store16(layout::AVAILABLE + 2, self.next_available);
         self.dma.fence();
         if self.dma.load16(layout::USED) & USED_NO_NOTIFY == 0 {
-            self.registers.write(register::QUEUE_NOTIFY, 0);
+            self.transport.notify();
         }
     }
 
     fn acknowledge(&mut self) {
-        let pending = self.registers.read(register::INTERRUPT_STATUS);
-        if pending != 0 {
-            self.registers.write(register::INTERRUPT_ACK, pending);
-        }
+        self.transport.acknowledge();
     }
 
     fn poll(&mut self) -> Option<Completion> {
@@ -361,59 +330,38 @@ impl<R: Registers, M: Dma> BlockDevice for VirtioBlk<R, M> {
     }
 }
 
-/// Refuses what is no modern virtio block device, before anything is written.
-fn identify(registers: &impl Registers) -> Result<(), Error> {
-    let magic = registers.read(register::MAGIC);
-    if magic != MAGIC {
-        return Err(Error::NotVirtio(magic));
-    }
-    let version = registers.read(register::VERSION);
-    if version != 2 {
-        return Err(Error::Version(version));
-    }
-    match registers.read(register::DEVICE_ID) {
-        BLOCK_DEVICE => Ok(()),
-        other => Err(Error::DeviceId(other)),
-    }
-}
-
 /// Resets the device and agrees on features (virtio 1.2, section 3.1.1, steps 1 to 6); returns the accepted ones.
-fn negotiate(registers: &mut impl Registers) -> Result<u64, Error> {
-    registers.write(register::STATUS, 0);
-    if !(0..RESET_POLLS).any(|_| registers.read(register::STATUS) == 0) {
+fn negotiate(transport: &mut impl Transport) -> Result<u64, Error> {
+    transport.set_status(0);
+    if !(0..RESET_POLLS).any(|_| transport.status() == 0) {
         return Err(Error::Broken);
     }
-    registers.write(register::STATUS, status::ACKNOWLEDGE);
-    registers.write(register::STATUS, status::ACKNOWLEDGE | status::DRIVER);
-    let mut offered = 0;
+    transport.set_status(status::ACKNOWLEDGE);
+    transport.set_status(status::ACKNOWLEDGE | status::DRIVER);
+    let offered = u64::from(transport.features(0)) | u64::from(transport.features(1)) << 32;
+    let missing = (FEATURE_VERSION_1 | transport.needs()) & !offered;
+    if missing != 0 {
+        return Err(Error::Features(missing));
+    }
+    let accepted = offered & WANTED;
     for half in 0..2 {
-        registers.write(register::DEVICE_FEATURES_SEL, half);
-        offered |= u64::from(registers.read(register::DEVICE_FEATURES)) << (32 * half);
+        transport.accept(half, (accepted >> (32 * half)) as u32);
     }
-    if offered & FEATURE_VERSION_1 == 0 {
-        return Err(Error::Features(FEATURE_VERSION_1));
-    }
-    let accepted = offered & (FEATURE_VERSION_1 | FEATURE_FLUSH | FEATURE_BLK_SIZE);
-    for half in 0..2 {
-        registers.write(register::DRIVER_FEATURES_SEL, half);
-        registers.write(register::DRIVER_FEATURES, (accepted >> (32 * half)) as u32);
-    }
-    let wish = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
-    registers.write(register::STATUS, wish);
-    if registers.read(register::STATUS) & status::FEATURES_OK == 0 {
+    transport.set_status(status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK);
+    if transport.status() & status::FEATURES_OK == 0 {
         return Err(Error::FeaturesRejected);
     }
     Ok(accepted)
 }
 
 /// Capacity in blocks, read until the configuration holds still (virtio 1.2, section 2.5.1).
-fn capacity(registers: &impl Registers, features: u64) -> Result<u64, Error> {
+fn capacity(transport: &impl Transport, features: u64) -> Result<u64, Error> {
     for _ in 0..CONFIG_READS {
-        let before = registers.read(register::CONFIG_GENERATION);
-        let low = registers.read(register::CAPACITY);
-        let high = registers.read(register::CAPACITY + 4);
-        let block_size = registers.read(register::BLK_SIZE);
-        if registers.read(register::CONFIG_GENERATION) != before {
+        let before = transport.generation();
+        let low = transport.config(config::CAPACITY);
+        let high = transport.config(config::CAPACITY + 4);
+        let block_size = transport.config(config::BLK_SIZE);
+        if transport.generation() != before {
             continue;
         }
         if features & FEATURE_BLK_SIZE != 0 && block_size as usize > BLOCK_BYTES {
@@ -425,7 +373,7 @@ fn capacity(registers: &impl Registers, features: u64) -> Result<u64, Error> {
 }
 
 /// Gives up on the device (virtio 1.2, section 2.1: FAILED).
-fn fail(registers: &mut impl Registers) {
-    let now = registers.read(register::STATUS);
-    registers.write(register::STATUS, now | status::FAILED);
+fn fail(transport: &mut impl Transport) {
+    let now = transport.status();
+    transport.set_status(now | status::FAILED);
 }

@@ -7,14 +7,47 @@ use proptest::prelude::*;
 use virtio::{Chain, GuestMemory, Ledger, OutOfRange, Queue, QueueConfig, QueueFeatures, Token};
 
 use super::*;
-use crate::model::{Memory, RegisterFile};
+use crate::model::{Function, FunctionRegisters, Memory, RegisterFile};
+use crate::pci::{Refusal, Structure, Structures};
 
-type Disk = VirtioBlk<RegisterFile, Memory>;
+type Disk = VirtioBlk<Mmio<RegisterFile>, Memory>;
+type PciDisk = VirtioBlk<Pci<FunctionRegisters>, Memory>;
 
 const BLOCKS: u64 = 128;
 
 fn disk_with(registers: RegisterFile, blocks: usize) -> Result<Disk, Error> {
-    VirtioBlk::new(registers, Memory::new(Disk::OVERHEAD_BYTES + blocks * BLOCK_BYTES))
+    VirtioBlk::new(Mmio(registers), Memory::new(Disk::OVERHEAD_BYTES + blocks * BLOCK_BYTES))
+}
+
+/// The same device as a PCI function, whose queue has notification register `notify_number`.
+fn pci_disk_with(file: RegisterFile, notify_number: u16) -> Result<PciDisk, Error> {
+    let structures = Structures::find(&Function::new(0x1000_0000), 0x1000_0000..0x1000_8000).expect("it is sound");
+    let registers = FunctionRegisters { notify_number, ..FunctionRegisters::new(file) };
+    VirtioBlk::new(Pci::new(registers, structures), Memory::new(PciDisk::OVERHEAD_BYTES + 64 * BLOCK_BYTES))
+}
+
+/// All that a PCI function must offer.
+fn pci_file() -> RegisterFile {
+    RegisterFile { features: 1 << 33 | 1 << 32 | 1 << 9 | 1 << 6, ..RegisterFile::new(BLOCKS * 8) }
+}
+
+/// A disk of either transport, and the device's registers behind it.
+trait Machine: BlockDevice {
+    fn sides(&mut self) -> (&mut RegisterFile, &mut Memory);
+}
+
+impl Machine for Disk {
+    fn sides(&mut self) -> (&mut RegisterFile, &mut Memory) {
+        let (transport, memory) = self.machine();
+        (&mut transport.0, memory)
+    }
+}
+
+impl Machine for PciDisk {
+    fn sides(&mut self) -> (&mut RegisterFile, &mut Memory) {
+        let (transport, memory) = self.machine();
+        (&mut transport.registers().file, memory)
+    }
 }
 
 fn disk() -> Disk {
@@ -66,8 +99,8 @@ struct Device {
 }
 
 impl Device {
-    fn new(disk: &mut Disk) -> Device {
-        let (registers, _) = disk.machine();
+    fn new(disk: &mut impl Machine) -> Device {
+        let (registers, _) = disk.sides();
         assert_eq!(registers.status & 0xf, 0xf, "DRIVER_OK follows FEATURES_OK");
         assert_eq!(registers.last(0x44), Some(1));
         let area =
@@ -84,8 +117,8 @@ impl Device {
     }
 
     /// Takes what is available and answers up to `count` requests, chosen by `order`.
-    fn serve(&mut self, disk: &mut Disk, count: usize, order: u64) {
-        let (_, memory) = disk.machine();
+    fn serve(&mut self, disk: &mut impl Machine, count: usize, order: u64) {
+        let (_, memory) = disk.sides();
         let bus = Bus(RefCell::new(memory));
         let mut chain = Chain::new();
         while let Some(token) = self.queue.pop(&bus, &mut chain).unwrap() {
@@ -138,8 +171,37 @@ fn what_is_no_modern_block_device_is_refused_by_name() {
 #[test]
 fn only_known_features_are_accepted() {
     let mut disk = disk_with(RegisterFile { features: u64::MAX, ..RegisterFile::new(8) }, 1).unwrap();
-    assert_eq!(disk.machine().0.accepted, 1 << 32 | 1 << 9 | 1 << 6);
+    assert_eq!(disk.sides().0.accepted, 1 << 33 | 1 << 32 | 1 << 9 | 1 << 6);
     assert!(disk.has_flush());
+}
+
+#[test]
+fn a_function_that_may_go_round_the_system_mmu_is_refused() {
+    assert_eq!(pci_disk_with(RegisterFile::new(8), 2).err(), Some(Error::Features(1 << 33)));
+    let legacy = RegisterFile { features: 1 << 33, ..RegisterFile::new(8) };
+    assert_eq!(pci_disk_with(legacy, 2).err(), Some(Error::Features(1 << 32)));
+}
+
+#[test]
+fn a_function_that_is_no_device_is_refused_by_name() {
+    let refused = |file: RegisterFile| pci_disk_with(file, 2).err();
+    assert_eq!(refused(RegisterFile { accepts: false, ..pci_file() }), Some(Error::FeaturesRejected));
+    assert_eq!(refused(RegisterFile { queue_max: 128, ..pci_file() }), Some(Error::Queue(128)));
+    assert_eq!(refused(RegisterFile { block_size: 8192, ..pci_file() }), Some(Error::BlockSize(8192)));
+}
+
+#[test]
+fn a_doorbell_outside_its_structure_is_refused() {
+    let refused = Some(Error::Pci(Refusal::Misplaced(Structure::Notify)));
+    for number in [0x400, 0x401, u16::MAX] {
+        assert_eq!(pci_disk_with(pci_file(), number).err(), refused, "{number:#x}");
+    }
+    for number in [0, 0x3ff] {
+        let mut disk = pci_disk_with(pci_file(), number).expect("it is sound");
+        disk.flush(1).expect("there is room");
+        disk.kick();
+        assert_eq!(disk.sides().0.notifications(), 1, "{number:#x}");
+    }
 }
 
 #[test]
@@ -165,23 +227,23 @@ fn many_requests_cost_one_notification() {
     }
     disk.kick();
     disk.kick();
-    assert_eq!(disk.machine().0.notifications(), 1);
+    assert_eq!(disk.sides().0.notifications(), 1);
     // A device at work says that it needs none.
     let buffer = disk.allocate(1).unwrap();
     disk.read(10, 0, buffer).unwrap();
-    disk.machine().1.store16(layout::USED, 1);
+    disk.sides().1.store16(layout::USED, 1);
     disk.kick();
-    assert_eq!(disk.machine().0.notifications(), 1);
+    assert_eq!(disk.sides().0.notifications(), 1);
 }
 
 #[test]
 fn the_interrupt_is_acknowledged_as_read() {
     let mut disk = disk();
     disk.acknowledge();
-    assert_eq!(disk.machine().0.last(0x64), None);
-    disk.machine().0.interrupt = 3;
+    assert_eq!(disk.sides().0.last(0x64), None);
+    disk.sides().0.interrupt = 3;
     disk.acknowledge();
-    assert_eq!(disk.machine().0.last(0x64), Some(3));
+    assert_eq!(disk.sides().0.last(0x64), Some(3));
 }
 
 /// Starts one read and lets a liar fill the used ring; returns what the driver makes of it.
@@ -190,7 +252,7 @@ fn lie(index: u16, id: u32, len: u32, status: u8) -> (Option<Result<(), Error>>,
     let buffer = disk.allocate(2).unwrap();
     disk.read(5, 0, buffer).unwrap();
     disk.kick();
-    let (_, memory) = disk.machine();
+    let (_, memory) = disk.sides();
     // The slot that is taken first is the last of the free list.
     memory.store8(layout::STATUSES + DEPTH - 1, status);
     memory.store32(layout::USED + 4, id);
@@ -222,7 +284,7 @@ fn a_broken_disk_ends_every_request_and_keeps_its_buffers() {
         let buffer = disk.allocate(1).unwrap();
         disk.read(tag, 0, buffer).unwrap();
     }
-    disk.machine().1.store16(layout::USED + 2, 999);
+    disk.sides().1.store16(layout::USED + 2, 999);
     let mut tags: Vec<_> = core::iter::from_fn(|| disk.poll())
         .map(|completion| {
             assert_eq!((completion.result, completion.buffer), (Err(Error::Broken), None));
@@ -255,7 +317,7 @@ fn act() -> impl Strategy<Value = Act> {
 /// A request that waits: its blocks, and what was written (`None`: a read or a flush).
 type Waiting = Vec<Option<(u64, usize, Option<u8>)>>;
 
-fn collect(disk: &mut Disk, image: &[u8], waiting: &mut Waiting) {
+fn collect(disk: &mut impl Machine, image: &[u8], waiting: &mut Waiting) {
     while let Some(completion) = disk.poll() {
         assert_eq!(completion.result, Ok(()));
         let (block, blocks, written) = waiting[completion.tag as usize].take().expect("each tag comes back once");
@@ -273,8 +335,7 @@ fn collect(disk: &mut Disk, image: &[u8], waiting: &mut Waiting) {
     }
 }
 
-fn run(acts: &[Act]) {
-    let mut disk = disk();
+fn run(mut disk: impl Machine, acts: &[Act]) {
     let mut device = Device::new(&mut disk);
     let mut waiting: Waiting = Vec::new();
     let mut model = device.image.clone();
@@ -326,6 +387,7 @@ fn run(acts: &[Act]) {
 proptest! {
     #[test]
     fn requests_do_what_they_say_and_each_ends_once(acts in prop::collection::vec(act(), 0..120)) {
-        run(&acts);
+        run(disk(), &acts);
+        run(pci_disk_with(pci_file(), 2).expect("it is sound"), &acts);
     }
 }

@@ -20,6 +20,7 @@ pub mod trace_told;
 pub mod tree_leaf;
 pub mod vgic_mmio;
 pub mod virtio_blk;
+pub mod virtio_pci;
 pub mod virtqueue;
 pub mod volume_mount;
 
@@ -48,6 +49,7 @@ pub const ALL: &[Target] = &[
     ("tree_leaf", tree_leaf::run),
     ("vgic_mmio", vgic_mmio::run),
     ("virtio_blk", virtio_blk::run),
+    ("virtio_pci", virtio_pci::run),
     ("virtqueue", virtqueue::run),
     ("volume_mount", volume_mount::run),
 ];

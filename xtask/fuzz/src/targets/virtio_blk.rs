@@ -3,10 +3,10 @@
 use block::{
     BlockDevice, Dma,
     model::{Memory, RegisterFile},
-    virtio_blk::VirtioBlk,
+    virtio_blk::{Mmio, VirtioBlk},
 };
 
-type Disk = VirtioBlk<RegisterFile, Memory>;
+type Disk = VirtioBlk<Mmio<RegisterFile>, Memory>;
 
 /// Four bytes a step: what, an offset of 16 bits, a value.
 pub fn run(data: &[u8]) {
@@ -17,7 +17,7 @@ pub fn run(data: &[u8]) {
         sectors: u64::from(head[2]) << (head[3] % 64),
         ..RegisterFile::new(0)
     };
-    let Ok(mut disk) = Disk::new(registers, Memory::new(Disk::OVERHEAD_BYTES + 32 * 4096)) else { return };
+    let Ok(mut disk) = Disk::new(Mmio(registers), Memory::new(Disk::OVERHEAD_BYTES + 32 * 4096)) else { return };
     let mut waiting = 0usize;
     for (tag, step) in steps.as_chunks::<4>().0.iter().enumerate() {
         let [what, low, high, value] = *step;
