@@ -5,7 +5,7 @@ mod volumes;
 
 use std::ops::Range;
 
-use crate::Board;
+use crate::{Board, Storage};
 
 pub use volumes::SUITES;
 
@@ -149,9 +149,11 @@ fn windows(board: &Board) -> Result<Vec<Window>, String> {
         windows.push(window("early_console.base".into(), console.base, PAGE)?);
     }
     for (index, storage) in board.storage.iter().enumerate() {
-        let page = storage.base & !(PAGE - 1);
+        let page_of = |storage: &Storage| storage.base.map(|base| base & !(PAGE - 1));
         // Two controllers may share a page.
-        if !board.storage[..index].iter().any(|earlier| earlier.base & !(PAGE - 1) == page) {
+        if let Some(page) = page_of(storage)
+            && !board.storage[..index].iter().any(|earlier| page_of(earlier) == Some(page))
+        {
             windows.push(window(format!("storage[{index}].base"), page, PAGE)?);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Board, ConsoleKind};
+use crate::{Board, ConsoleKind, Storage};
 
 /// Rust source of `pub(crate) const BOARD: machine::Board`, for a build script to write and the firmware to include.
 pub fn emit(board: &Board) -> String {
@@ -52,11 +52,24 @@ fn storage(board: &Board) -> String {
                 format!("Some(machine::board::Partition {{ kind: {:?}, name: {:?} }})", found.kind_bytes(), found.name)
             }
         };
-        format!(
-            "machine::board::StorageController {{ compatible: {:?}, base: {:#x}, partition: {partition} }}",
-            it.compatible, it.base
-        )
+        format!("machine::board::StorageController {{ at: {}, partition: {partition} }}", attachment(it))
     }))
+}
+
+/// As [`denied`]: the function is one.
+fn attachment(storage: &Storage) -> String {
+    match storage.function() {
+        Some(function) => format!(
+            "machine::board::Attachment::Function(machine::board::Function::new({}, {}).unwrap())",
+            function.device(),
+            function.number()
+        ),
+        None => format!(
+            "machine::board::Attachment::Registers {{ compatible: {:?}, base: {:#x} }}",
+            storage.compatible.as_deref().unwrap_or_default(),
+            storage.base.unwrap_or(0)
+        ),
+    }
 }
 
 fn pool(board: &Board) -> String {

@@ -1,5 +1,6 @@
 //! A board file as it is written.
 
+use pcie::Function;
 use serde::Deserialize;
 
 /// A board.
@@ -62,16 +63,26 @@ pub enum ConsoleKind {
     Pl011,
 }
 
-/// How to find a storage controller in the device tree, and the pool's member on its disk.
+/// How to find a storage controller, and the pool's member on its disk: by [`Storage::compatible`] and [`Storage::base`] in the device tree, or
+/// by [`Storage::pci`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     /// A string of its node's `compatible`.
-    pub compatible: String,
+    pub compatible: Option<String>,
     /// Physical address of its first register.
-    pub base: u64,
+    pub base: Option<u64>,
+    /// Its PCI function, such as `"00:03.0"`.
+    pub pci: Option<String>,
     /// The partition that is the member; without it the whole disk is.
     pub partition: Option<Partition>,
+}
+
+impl Storage {
+    /// Its PCI function, if it is one of bus 0.
+    pub fn function(&self) -> Option<Function> {
+        self.pci.as_deref().and_then(Function::parse)
+    }
 }
 
 /// How to find a partition in the disk's GUID partition table: by one of the two, or by both.

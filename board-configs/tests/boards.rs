@@ -4,12 +4,18 @@ use std::{fs, path::Path};
 
 use board_configs::{Board, Error, Layout, Partition, Profile, SUITES, directory, emit, load, named, parse};
 
+use machine::board::{Attachment, Function};
+
 /// What the firmware gets for QEMU `virt`: the text is checked below, the compiler checks the rest.
 mod emitted {
     include!("emitted/qemu-virt.in");
 
     pub(crate) mod pair {
         include!("emitted/qemu-virt-pair.in");
+    }
+
+    pub(crate) mod pcie {
+        include!("emitted/qemu-virt-pcie.in");
     }
 }
 
@@ -285,8 +291,8 @@ fn what_is_emitted_says_what_the_file_says() {
     let emitted = emitted::BOARD;
     assert_eq!(emitted.name, board.name);
     assert_eq!(emitted.storage.len(), 1);
-    assert_eq!(emitted.storage[0].compatible, board.storage[0].compatible);
-    assert_eq!((emitted.storage[0].base, emitted.storage[0].partition), (board.storage[0].base, None));
+    assert_eq!(emitted.storage[0].at, Attachment::Registers { compatible: "virtio,mmio", base: 0x0a00_3e00 });
+    assert_eq!((emitted.storage[0].partition, board.storage[0].base), (None, Some(0x0a00_3e00)));
     assert_eq!((emitted.pool.window_ms, emitted.pool.cache_mib), (None, board.pool.cache_mib));
     assert!(emitted.volumes.is_empty());
     let (flash, anchor) = (emitted.anchor.unwrap(), board.anchor.unwrap());
@@ -300,6 +306,32 @@ fn what_is_emitted_says_what_the_file_says() {
 }
 
 #[test]
+fn refuses_a_disk_that_is_in_two_places_or_none() {
+    let both = "storage[0] needs either compatible and base, or pci";
+    refuses("base = 0x0a00_3e00\n", "", both);
+    refuses("compatible = \"virtio,mmio\"\n", "", both);
+    refuses("base = 0x0a00_3e00\n", "base = 0x0a00_3e00\npci = \"00:03.0\"\n", both);
+    let mmio = "compatible = \"virtio,mmio\"\nbase = 0x0a00_3e00\n";
+    refuses(mmio, "", both);
+    for pci in ["00:20.0", "01:00.0", "3.0", ""] {
+        let because = format!("storage[0].pci is \"{pci}\", which is no function of bus 0");
+        refuses(mmio, &format!("pci = \"{pci}\"\n"), &because);
+    }
+    let two = "pci = \"00:03.0\"\n\n[[storage]]\npci = \"00:03.0\"\n";
+    refuses(mmio, two, "storage[0].pci and storage[1].pci are both \"00:03.0\"");
+}
+
+#[test]
+fn what_is_emitted_of_a_pci_disk_says_what_the_file_says() {
+    let board = named("qemu-virt-pcie").unwrap();
+    let text = include_str!("emitted/qemu-virt-pcie.in");
+    assert_eq!(emit(&board), text, "tests/emitted/qemu-virt-pcie.in is out of date");
+    let disk = Function::new(3, 0).unwrap();
+    assert_eq!(emitted::pcie::BOARD.storage[0].at, Attachment::Function(disk));
+    assert_eq!(emitted::pcie::BOARD.functions().collect::<Vec<_>>(), [disk]);
+}
+
+#[test]
 fn what_is_emitted_of_disks_and_volumes_says_what_the_file_says() {
     let board = named("qemu-virt-pair").unwrap();
     assert_eq!(
@@ -308,7 +340,8 @@ fn what_is_emitted_of_disks_and_volumes_says_what_the_file_says() {
         "tests/emitted/qemu-virt-pair.in is out of date"
     );
     let emitted = emitted::pair::BOARD;
-    assert_eq!(emitted.storage.iter().map(|it| it.base).collect::<Vec<_>>(), [0x0a00_3e00, 0x0a00_3c00]);
+    let registers = |base| Attachment::Registers { compatible: "virtio,mmio", base };
+    assert_eq!(emitted.storage.iter().map(|it| it.at).collect::<Vec<_>>(), [0x0a00_3e00, 0x0a00_3c00].map(registers));
     assert_eq!(emitted.volumes.len(), board.volumes.len());
     for (emitted, board) in emitted.volumes.iter().zip(&board.volumes) {
         assert_eq!((emitted.name, emitted.size_mib), (board.name.as_str(), board.size_mib));

@@ -20,10 +20,12 @@ use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
 use el2::memory::{BootMemory, DomainMemory, NoDeviceTree};
 use el2::{context, firmware, pages, storage, tables};
-use machine::board::StorageController;
+use machine::board::{Attachment, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
-use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, SystemMmu, Trigger};
+use machine::{
+    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, PciHost, Region, SystemMmu, Trigger,
+};
 
 use psci::Psci;
 use spin::Mutex;
@@ -33,9 +35,10 @@ use vcpu::{El1State, Frame};
 use vgic::{Config, Source, Version, Vgic};
 
 use crate::board::BOARD;
-use crate::dma::{self, Dma};
+use crate::dma::{self, Disks, Dma};
 use crate::log::{CONSOLE, log, set_raw};
 use crate::panic::stop;
+use crate::pcie::Bus;
 use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
 use crate::{cpu, mmio, secure};
@@ -74,12 +77,17 @@ pub struct Found {
     pub denied: Denied,
     /// The system MMU that its devices are behind, if the machine has one.
     pub system_mmu: Option<SystemMmu>,
+    /// The PCI host that the secure domain's disks are on, if they are.
+    pub host: Option<PciHost>,
+    /// The streams of those disks, as far as they are behind the system MMU.
+    pub disk_streams: Vec<Range<u32>>,
 }
 
 /// Reads the tree and checks that this build can serve the machine.
 pub fn find_machine(tree: &[u8], address: usize) -> Found {
     let machine = Machine::read(tree).unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    let storage = find_storage(&machine, tree);
+    let host = find_host(&machine, tree);
+    let storage = find_storage(&machine, tree, host.as_ref());
     let anchor = BOARD.anchor.and_then(|board| {
         machine.anchor(tree, &board).inspect_err(|error| log!("no anchor for the secure domain: {error}")).ok()
     });
@@ -95,18 +103,43 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     if !machine.cpus.contains(&affinity) {
         stop(format_args!("device tree: the core that boots ({affinity:#x}) is not under /cpus"));
     }
-    let denied = Denied::new(&machine, &BOARD, storage.iter().map(|(_, device)| device));
+    let denied = Denied::new(&machine, &BOARD, storage.iter().map(|(_, device)| device), host.as_ref());
     let system_mmu = SystemMmu::find(tree, &machine, &denied);
     let system_mmu = system_mmu.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
+    let disk_streams = disk_streams(tree, host.as_ref(), system_mmu.as_ref());
     let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
-    Found { machine, storage, anchor, console, affinity, tree, denied, system_mmu }
+    Found { machine, storage, anchor, console, affinity, tree, denied, system_mmu, host, disk_streams }
+}
+
+/// The PCI host, if a disk of the board is one of its functions.
+fn find_host(machine: &Machine, tree: &[u8]) -> Option<PciHost> {
+    let functions: Vec<_> = BOARD.functions().collect();
+    let find = |functions: Vec<_>| {
+        PciHost::find(tree, machine, &functions)
+            .unwrap_or_else(|error| stop(format_args!("no PCI bus for the secure domain's disk: {error}")))
+    };
+    (!functions.is_empty()).then(|| find(functions))
+}
+
+/// The streams of the disks that are PCI functions behind `mmu`.
+fn disk_streams(tree: &[u8], host: Option<&PciHost>, mmu: Option<&SystemMmu>) -> Vec<Range<u32>> {
+    let (Some(host), Some(mmu)) = (host, mmu) else { return Vec::new() };
+    let stream = |function| {
+        mmu.stream(tree, host, function).unwrap_or_else(|error| stop(format_args!("device tree: {error}")))
+    };
+    host.functions().iter().filter_map(|function| stream(*function)).map(|stream| stream..stream + 1).collect()
 }
 
 /// The storage controllers; without one that the board names the others go on.
-fn find_storage(machine: &Machine, tree: &[u8]) -> Vec<(usize, Device)> {
+fn find_storage(machine: &Machine, tree: &[u8], host: Option<&PciHost>) -> Vec<(usize, Device)> {
     let mut found = Vec::with_capacity(BOARD.storage.len());
     for (place, controller) in BOARD.storage.iter().enumerate() {
-        match machine.storage(tree, controller) {
+        let device = match (controller.at, host) {
+            (Attachment::Function(function), Some(host)) => host.device(function),
+            (Attachment::Function(_), None) => continue,
+            (Attachment::Registers { compatible, base }, _) => machine.storage(tree, compatible, base),
+        };
+        match device {
             Ok(device) => found.push((place, device)),
             Err(error) if BOARD.storage.len() == 1 => stop(format_args!("no storage for the secure domain: {error}")),
             Err(error) => log!("disk {place} is missing: {error}"),
@@ -136,6 +169,7 @@ pub fn device_ranges(found: &Found) -> Vec<Range<usize>> {
     regions.push(found.console.registers);
     regions.extend(found.storage_pages());
     regions.extend(found.system_mmu.iter().map(|mmu| mmu.registers));
+    regions.extend(found.host.iter().map(PciHost::bus));
     regions.into_iter().map(|region| range(&region.hull(PAGE))).collect()
 }
 
@@ -227,7 +261,7 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
 
 /// Puts the secure domain's image and tree and the general domain's kernel where the plan says. The rest of their places is
 /// zeroed: memory changes its owner here. Returns what the secure domain can be started again from.
-pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut BootMemory) -> Origin {
+pub fn load(found: &Found, bus: Option<&Bus>, modules: &Modules, plan: &MemoryPlan, memory: &mut BootMemory) -> Origin {
     let needed = modules.secure_domain.header.image_size;
     if needed > plan.secure_kept.base() - plan.secure.base() {
         stop(format_args!("secure domain: its image needs {needed} bytes and has {}", plan.secure.size()));
@@ -239,7 +273,8 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
         general: plan.lent().iter().copied().collect(),
         shared_page: pages::shared_address() as u64,
         kept_page: plan.secure_kept.base(),
-        storage: found.storage.iter().map(told).collect(),
+        dma: plan.secure_dma,
+        storage: found.storage.iter().map(|storage| told(storage, bus)).collect(),
         pool: BOARD.pool,
         volumes: BOARD.volumes.iter().copied().collect(),
         anchor: found.anchor,
@@ -287,12 +322,15 @@ fn keep_pristine(
     }
 }
 
-/// The registers of the secure domain's disks, if EL2 knows how to stop each of them.
+/// The registers of the secure domain's disks that are no PCI functions, if EL2 knows how to stop each of them.
 fn stoppable(found: &Found, memory: &BootMemory) -> Option<Vec<Mmio>> {
-    let stoppable = |(place, device): &(usize, Device)| {
-        (BOARD.storage[*place].compatible == storage::COMPATIBLE).then(|| memory.device(&range(&device.registers)))
+    let stoppable = |(place, device): &(usize, Device)| match BOARD.storage[*place].at {
+        Attachment::Registers { compatible, .. } => {
+            Some((compatible == storage::COMPATIBLE).then(|| memory.device(&range(&device.registers))))
+        }
+        Attachment::Function(_) => None,
     };
-    found.storage.iter().map(stoppable).collect()
+    found.storage.iter().filter_map(stoppable).collect()
 }
 
 /// What a restart of the secure domain needs of memory: its pristine copy, and where it runs.
@@ -306,19 +344,25 @@ pub fn closed_memory(closed: Result<DomainMemory, MapError>) -> DomainMemory {
 }
 
 /// What the secure domain is told of a storage controller.
-fn told((place, device): &(usize, Device)) -> Storage<'static> {
-    let StorageController { compatible, partition, .. } = BOARD.storage[*place];
-    Storage { compatible, registers: device.registers, irq_line: *place as u32, partition }
+fn told((place, device): &(usize, Device), bus: Option<&Bus>) -> Storage<'static> {
+    let StorageController { at, partition } = BOARD.storage[*place];
+    let (compatible, window) = match at {
+        Attachment::Registers { compatible, .. } => (compatible, None),
+        Attachment::Function(function) => ("virtio,pci", bus.and_then(|bus| bus.window(function))),
+    };
+    Storage { compatible, registers: device.registers, window, irq_line: *place as u32, partition }
 }
 
 /// Stage 2 of both domains, made through the ownership table.
 pub struct Domains {
     general: Confinement,
     secure: Confinement,
+    /// What the secure domain's disks reach that are behind the system MMU.
+    disks: Option<Confinement>,
 }
 
 /// Draws the border: who owns which page, and what each domain's stage 2 maps.
-pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
+pub fn domains(found: &Found, bus: Option<&Bus>, plan: &MemoryPlan) -> Domains {
     let ownership = ownership(plan).unwrap_or_else(|error| stop(format_args!("memory ownership: {error:?}")));
     let pa_range = cpu::pa_range();
     let bits = stage2::vtcr::ipa_bits(pa_range);
@@ -344,7 +388,11 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
     general.memory(&stolen, Attributes::READ_ONLY_RAM);
     let register_pages = pages::register_pages();
     let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
-    general.device(&registers, BOARD.channel.base, REGISTER_PAGE);
+    general.device(&registers, BOARD.channel.base, READ_ONLY_DEVICE);
+    if let (Some(host), Some(bus)) = (&found.host, bus) {
+        let pages = bus.general().filter_map(|function| host.page(function));
+        pages.for_each(|page| general.device(&page, page.base(), READ_ONLY_DEVICE));
+    }
 
     let mut secure = Border { tables: new_tables(1), owner: Owner::Secure, ownership: &ownership };
     secure.memory(&plan.secure, Attributes::RAM);
@@ -356,16 +404,29 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
     for page in found.storage_pages() {
         secure.device(&page, page.base(), Attributes::DEVICE);
     }
+    for (page, window) in found.function_pages(bus) {
+        secure.device(&page, page.base(), READ_ONLY_DEVICE);
+        secure.device(&window, window.base(), Attributes::DEVICE);
+    }
     if let Some(bank) = &found.anchor {
         secure.device(bank, bank.base(), Attributes::DEVICE);
     }
+    let disks = (!found.disk_streams.is_empty()).then(|| {
+        let mut disks = Border { tables: new_tables(2), owner: Owner::Secure, ownership: &ownership };
+        disks.memory(&plan.secure_dma, Attributes::SHARED_RAM);
+        disks
+    });
 
     let confine = |border: &Border<'_>, domain| Confinement {
         control: cpu::control(domain),
         vtcr_el2: border.tables.vtcr(pa_range),
         vttbr_el2: border.tables.vttbr(),
     };
-    Domains { general: confine(&general, Domain::General), secure: confine(&secure, Domain::Secure) }
+    Domains {
+        general: confine(&general, Domain::General),
+        secure: confine(&secure, Domain::Secure),
+        disks: disks.map(|disks| confine(&disks, Domain::Secure)),
+    }
 }
 
 /// Stops the devices behind the system MMU, which an earlier stage of boot may have left at work.
@@ -375,16 +436,25 @@ pub fn stop_devices(found: &Found, memory: &BootMemory) {
     }
 }
 
-/// Confines the devices of the general domain as its cores are, and says which are not.
+/// Shares the PCI bus out that the secure domain's disks are on, if they are.
+pub fn share_bus(found: &Found, memory: &BootMemory) -> Option<Bus> {
+    let host = found.host.as_ref()?;
+    let shared = Bus::share(host, memory.device(&range(&host.bus())));
+    Some(shared.unwrap_or_else(|refusal| stop(format_args!("no storage for the secure domain: {refusal}"))))
+}
+
+/// Confines the devices of the general domain as its cores are and the secure domain's disks to what is kept for them, and says which are not
+/// confined.
 pub fn confine_devices(found: &Found, tree: &[u8], memory: &BootMemory, domains: &Domains) -> Option<Dma> {
     let mmu = found.system_mmu.as_ref();
-    let dma = mmu.map(|mmu| Dma::confine(mmu, memory.device(&range(&mmu.registers)), &domains.general));
-    dma::report(tree, &found.denied, mmu);
+    let disks = Disks { streams: &found.disk_streams, confinement: domains.disks.as_ref() };
+    let dma = mmu.map(|mmu| Dma::confine(mmu, memory.device(&range(&mmu.registers)), &domains.general, &disks));
+    dma::report(tree, &found.denied, mmu, found.storage.len() - found.disk_streams.len());
     dma
 }
 
-/// The register page as the general domain has it: a device that it can only read.
-const REGISTER_PAGE: Attributes = Attributes {
+/// A device that a domain can only read: register pages, and configuration space.
+const READ_ONLY_DEVICE: Attributes = Attributes {
     memory: MemoryType::DeviceNGnRE,
     access: Access::ReadOnly,
     executable: false,
@@ -457,6 +527,7 @@ pub fn system(
     plan: &MemoryPlan,
     domains: Domains,
     dma: Option<Dma>,
+    bus: Option<Bus>,
     interrupts: Interrupts,
     origin: Origin,
 ) -> System {
@@ -486,6 +557,7 @@ pub fn system(
             redistributors,
             console: found.console.registers.base(),
             channel: BOARD.channel.base,
+            configuration: bus.as_ref().map(Bus::region),
             first_channel_intid: BOARD.channel.first_intid,
         },
         console_intid: found.console.interrupt.intid,
@@ -502,6 +574,7 @@ pub fn system(
         slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
         general: domains.general,
         dma,
+        pci: bus,
         interrupts,
     }
 }
@@ -548,10 +621,20 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
 impl Found {
     /// The pages of the storage controllers, each once: they may share one.
     fn storage_pages(&self) -> Vec<Region> {
-        let mut pages: Vec<Region> = self.storage.iter().map(|(_, device)| device.registers.hull(PAGE)).collect();
+        let mapped = self.storage.iter().filter(|(place, _)| {
+            matches!(BOARD.storage[*place].at, Attachment::Registers { .. })
+        });
+        let mut pages: Vec<Region> = mapped.map(|(_, device)| device.registers.hull(PAGE)).collect();
         pages.sort_unstable_by_key(Region::base);
         pages.dedup();
         pages
+    }
+
+    /// Configuration space of each disk that is a PCI function, and its registers.
+    fn function_pages(&self, bus: Option<&Bus>) -> Vec<(Region, Region)> {
+        let (Some(host), Some(bus)) = (&self.host, bus) else { return Vec::new() };
+        let pages = |function| host.page(function).zip(bus.window(function).map(|window| window.registers));
+        host.functions().iter().filter_map(|function| pages(*function)).collect()
     }
 
     /// Index of the core that boots.
@@ -592,7 +675,8 @@ pub fn general_tree(
 ) {
     let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
     let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
-    let general = General { plan, denied: &found.denied, devices: &devices, bootargs: None };
+    let host = found.host.as_ref();
+    let general = General { plan, denied: &found.denied, host, devices: &devices, bootargs: None };
     let made = general_tree::write(tree, &found.machine, &general)
         .unwrap_or_else(|error| stop(format_args!("device tree of the general domain: {error}")));
     if made.len() as u64 > plan.general_tree.size() {

@@ -1,7 +1,8 @@
-//! DMA of the general domain's devices. The system MMU lets them reach what the domain's cores reach, by the very same tables, and tells what
-//! it has stopped.
+//! DMA. The system MMU lets the general domain's devices reach what the domain's cores reach, by the very same tables, and the secure domain's disks
+//! the memory that it keeps for them; it tells what it has stopped.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use aarch64::mmio::Mmio;
@@ -10,7 +11,7 @@ use el2::context::Confinement;
 use el2::smmu::{Frames, Memory};
 use el2::tables;
 use machine::{Denied, Interrupt, SystemMmu, Trigger};
-use smmu::{Fault, Notice, Smmu, Translation};
+use smmu::{Fault, Notice, Share, Smmu, Translation};
 use spin::Mutex;
 
 use crate::log::log;
@@ -25,6 +26,8 @@ const PRINTED: u32 = 16;
 /// The system MMU at work.
 pub struct Dma {
     interrupts: Vec<Interrupt>,
+    /// What the secure domain's disks reach, if they are behind it.
+    disks: Option<Translation>,
     /// Transfers that were stopped, and other notices, so far.
     notices: AtomicU64,
     watch: Mutex<Watch>,
@@ -35,6 +38,14 @@ struct Watch {
     printed: u32,
     /// The last fault.
     last: Option<Fault>,
+}
+
+/// The disks of the secure domain that are behind the system MMU.
+pub struct Disks<'a> {
+    /// Their streams, one each.
+    pub streams: &'a [Range<u32>],
+    /// What they reach.
+    pub confinement: Option<&'a Confinement>,
 }
 
 /// What one look at the system MMU brings.
@@ -57,18 +68,31 @@ fn broken(mmu: &SystemMmu, error: smmu::Error) -> ! {
 }
 
 impl Dma {
-    /// Confines the devices behind `mmu` to what `general` has. The tables are whole by then, and stay as they are.
-    pub fn confine(mmu: &SystemMmu, registers: Mmio, general: &Confinement) -> Dma {
+    /// Confines the devices behind `mmu` to what `general` has, and those of `disks`, if any, to what is with their streams. The tables are whole
+    /// by then, and stay as they are.
+    pub fn confine(mmu: &SystemMmu, registers: Mmio, general: &Confinement, disks: &Disks<'_>) -> Dma {
         // Its walks need not see the caches of the cores.
         tables::clean();
-        let translation = Translation::of(general.vtcr_el2, general.vttbr_el2);
-        let smmu = Smmu::start(Frames::new(registers), Memory::shared(), &mmu.streams, translation);
+        let of = |it: &Confinement| Translation::of(it.vtcr_el2, it.vttbr_el2);
+        let general = Share { streams: &mmu.streams, translation: of(general) };
+        let own = disks.confinement.filter(|_| !disks.streams.is_empty()).map(of);
+        let disks = own.map(|translation| Share { streams: disks.streams, translation });
+        let shares: ArrayVec<_, 2> = [general].into_iter().chain(disks).collect();
+        let smmu = Smmu::start(Frames::new(registers), Memory::shared(), &shares);
         let smmu = smmu.unwrap_or_else(|error| broken(mmu, error));
         Dma {
             interrupts: mmu.interrupts.clone(),
+            disks: own,
             notices: AtomicU64::new(0),
             watch: Mutex::new(Watch { smmu, printed: 0, last: None }),
         }
+    }
+
+    /// Ends all that the secure domain's disks read and write, or lets them again. Whether that is so now.
+    pub fn admit_disks(&self, admitted: bool) -> bool {
+        let Some(disks) = self.disks else { return true };
+        let done = self.watch.lock().smmu.admit(disks, admitted);
+        done.inspect_err(|error| log!("system MMU: {error}")).is_ok()
     }
 
     /// Its interrupts.
@@ -149,14 +173,16 @@ fn look(core: &Core, dma: &Dma) {
     }
 }
 
-/// Says which devices of the general domain can reach all memory.
-pub fn report(tree: &[u8], denied: &Denied, driven: Option<&SystemMmu>) {
+/// Says which devices can reach all memory: those of the general domain that are not behind `driven`, and so many `disks` of the secure domain.
+pub fn report(tree: &[u8], denied: &Denied, driven: Option<&SystemMmu>, disks: usize) {
     let masters = machine::bus_masters(tree, denied, driven);
     let masters = masters.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    let named: Vec<_> = masters.iter().map(|kind| alloc::format!("{} {}", kind.count, kind.name)).collect();
-    let named = named.join(", ");
+    let named = masters.iter().map(|kind| alloc::format!("{} {}", kind.count, kind.name));
+    let own = (disks > 0).then(|| alloc::format!("{disks} disk(s) of the secure domain"));
+    let masters: Vec<_> = named.chain(own).collect();
+    let named = masters.join(", ");
     match driven {
-        None if masters.is_empty() => log!("DMA isolation: the device tree shows no bus master of the general domain"),
+        None if masters.is_empty() => log!("DMA isolation: the device tree shows no bus master"),
         None => log!("DMA isolation: partial (no system MMU is driven: not confined are {named})"),
         Some(mmu) if masters.is_empty() => log!("DMA isolation: by the system MMU at {}", mmu.registers),
         Some(mmu) => log!("DMA isolation: partial (not behind the system MMU at {} are {named})", mmu.registers),

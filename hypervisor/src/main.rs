@@ -29,6 +29,7 @@ firmware! {
     mod log;
     mod mmio;
     mod panic;
+    mod pcie;
     mod restart;
     mod run;
     mod secure;
@@ -79,16 +80,18 @@ firmware! {
         let mut memory = boot::own_memory(mapped);
         boot::console(&found, &memory);
         boot::stop_devices(&found, &memory);
+        let bus = boot::share_bus(&found, &memory);
         let modules = boot::modules(&found, &memory);
 
         // Who gets what.
         let plan = boot::plan(&found, &modules);
         boot::report(&found, &plan);
-        let origin = boot::load(&found, &modules, &plan, &mut memory);
-        let domains = boot::domains(&found, &plan);
+        let origin = boot::load(&found, bus.as_ref(), &modules, &plan, &mut memory);
+        let domains = boot::domains(&found, bus.as_ref(), &plan);
         let dma = boot::confine_devices(&found, &tree, &memory, &domains);
+        bus.iter().for_each(pcie::Bus::start_disks);
         let interrupts = boot::interrupts(&found, &memory);
-        let system = system::publish(boot::system(&found, &plan, domains, dma, interrupts, origin));
+        let system = system::publish(boot::system(&found, &plan, domains, dma, bus, interrupts, origin));
 
         // The secure domain first: it must hold the disk before anybody asks for it.
         let mut core = Core::new(system, found.boot_index());

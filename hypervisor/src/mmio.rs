@@ -28,6 +28,8 @@ pub struct Map {
     pub console: u64,
     /// The register pages of the virtual devices.
     pub channel: u64,
+    /// Configuration space of the PCI bus that is shared out.
+    pub configuration: Option<Region>,
     /// INTID of the first virtual device; the others follow.
     pub first_channel_intid: u32,
 }
@@ -38,6 +40,7 @@ enum Target {
     Gic(GicFrame, u64),
     Console(usize),
     Channel(usize, usize),
+    Configuration(u64),
 }
 
 impl Map {
@@ -61,6 +64,9 @@ impl Map {
         {
             let frame = GicFrame::Redistributor((offset / REDISTRIBUTOR_BYTES) as usize);
             return Some(Target::Gic(frame, offset % REDISTRIBUTOR_BYTES));
+        }
+        if let Some(offset) = self.configuration.and_then(|bus| within(bus.base(), bus.size())) {
+            return Some(Target::Configuration(offset));
         }
         within(self.console, PAGE_BYTES).map(|offset| Target::Console(offset as usize))
     }
@@ -116,6 +122,8 @@ fn load(core: &mut Core, target: Target, access: &Access) -> Store {
         Target::Console(offset) => console_load(core, offset, size),
         // Reads of a register page do not trap; whoever comes here raced with its mapping.
         Target::Channel(..) => 0,
+        // Nor do those of a function of its own: there is none.
+        Target::Configuration(_) => u64::MAX,
     };
     access.load(&mut core.frame, value);
     Store::Done
@@ -133,6 +141,10 @@ fn store(core: &mut Core, target: Target, access: &Access) -> Store {
         }
         Target::Console(offset) => console_store(core, offset, size, value),
         Target::Channel(index, offset) => devices::store(core, index, offset, size, value),
+        Target::Configuration(offset) => {
+            system.pci.iter().for_each(|bus| bus.store(offset, size, value));
+            Store::Done
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! for the secure domain bring its next life up, a chunk at a time, so that no interrupt waits for long:
 //!
 //! ```text
-//!     stop      the disks: no DMA may write what is written next
+//!     stop      the disks, first at the system MMU: no DMA may write what is written next
 //!     scrub     all memory of the domain, but for the kept page, where it noted which requests it has
 //!     load      its image from the copy that no domain can reach
 //!     measure   what was loaded: SHA-256 must be the measurement of the first life
@@ -30,7 +30,8 @@ use sha2::{Digest as _, Sha256};
 use crate::devices;
 use crate::log::log;
 use crate::secure::{Leave, SecureDomain, stop};
-use crate::system::Core;
+use crate::pcie::Bus;
+use crate::system::{Core, System};
 
 /// Lives in a row that may end soon and without an answer.
 const MAX_FAILURES: u32 = 5;
@@ -51,7 +52,7 @@ pub struct Origin {
     pub measurement: [u8; 32],
     /// The domain's memory: what is scrubbed in front of and behind the kept page.
     pub scrubbed: [Range<usize>; 2],
-    /// The disks' registers; `None`: there is one that EL2 cannot stop.
+    /// The registers of the disks that are no PCI functions; `None`: there is one that EL2 cannot stop.
     pub disks: Option<Vec<Mmio>>,
 }
 
@@ -132,10 +133,10 @@ impl Restart {
         self.step.is_some()
     }
 
-    /// Stops what the last life may have left running. Returns whether there can be another.
-    fn begin(&mut self) -> bool {
-        let stopped = self.origin.disks.as_ref().is_some_and(|disks| disks.iter().all(storage::stop));
-        let possible = stopped && self.memory.is_some();
+    /// Stops what the last life may have left running. Returns whether there will be another: if it is `wanted`, and possible.
+    fn begin(&mut self, system: &System, wanted: bool) -> bool {
+        let stopped = stop_disks(system, self.origin.disks.as_deref());
+        let possible = stopped && wanted && self.memory.is_some();
         self.step = possible.then(|| Step::Scrub(self.origin.scrubbed[0].start));
         possible
     }
@@ -158,6 +159,24 @@ impl Restart {
         };
         None
     }
+}
+
+/// Cuts every disk off from memory, then tells it to stop. Whether all of that was done.
+fn stop_disks(system: &System, mapped: Option<&[Mmio]>) -> bool {
+    let cut_off = system.dma.as_ref().is_none_or(|dma| dma.admit_disks(false));
+    let functions = system.pci.as_ref().is_none_or(Bus::stop_disks);
+    let mapped = mapped.is_some_and(|disks| disks.iter().all(storage::stop));
+    cut_off && functions && mapped
+}
+
+/// Lets the disks that are PCI functions reach memory again. They reach what is kept for them alone, and nobody uses that before the next life's
+/// driver has reset them. Whether that was done.
+fn start_disks(system: &System) -> bool {
+    let admitted = system.dma.as_ref().is_none_or(|dma| dma.admit_disks(true));
+    if admitted {
+        system.pci.iter().for_each(Bus::start_disks);
+    }
+    admitted
 }
 
 /// The chunk of `range` that begins at `at`.
@@ -204,7 +223,8 @@ fn tell(memory: &mut DomainMemory, origin: &mut Origin) {
 /// A life of the domain has ended. `Idle`: another one is on its way, and [`advance`] is what it needs.
 pub fn begin(core: &mut Core, domain: &mut SecureDomain) -> Leave {
     let system = core.system;
-    if system.secure_state.lives.end() || !domain.restart.begin() {
+    let enough = system.secure_state.lives.end();
+    if !domain.restart.begin(system, !enough) {
         log!("the secure domain is stopped for good");
         return stop(core);
     }
@@ -219,6 +239,10 @@ pub fn begin(core: &mut Core, domain: &mut SecureDomain) -> Leave {
 pub fn advance(core: &Core, domain: &mut SecureDomain, deadline: u64) -> Leave {
     loop {
         match domain.restart.step() {
+            Some(true) if !start_disks(core.system) => {
+                log!("the secure domain is stopped for good: its disks cannot be let through");
+                return stop(core);
+            }
             Some(true) => {
                 // Translations and instructions of the last life may still be cached, on any core that it ran on.
                 tables::invalidate_all();

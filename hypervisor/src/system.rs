@@ -17,12 +17,14 @@ use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
 use crate::dma::Dma;
+use crate::pcie::Bus;
 use crate::secure::SecureDomain;
 
 /// The system, once boot has put it together.
 static SYSTEM: Once<System> = Once::new();
 
-/// Shared by all cores. Locks are taken one at a time, except that `devices` may be held while the vGIC takes its own.
+/// Shared by all cores. Locks are taken one at a time, except that `devices` may be held while the vGIC takes its own, and
+/// `secure` while its disks are stopped or started.
 pub struct System {
     /// Cores that exist, 1 to [`MAX_CORES`].
     pub cores: usize,
@@ -39,6 +41,8 @@ pub struct System {
     pub general: Confinement,
     /// The system MMU, if one is driven.
     pub dma: Option<Dma>,
+    /// The PCI bus that both domains have functions on, if there is one.
+    pub pci: Option<Bus>,
     /// What injected exceptions depend on.
     pub features: Features,
     /// Where the general domain's emulated devices are.

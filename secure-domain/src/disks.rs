@@ -9,8 +9,9 @@ use aarch64::time;
 use abi::hypercall::Failure;
 use abi::{Event, SharedPage};
 use block::gpt::{self, Guid, Selector};
-use block::virtio_blk::VirtioBlk;
-use block::{BlockDevice as _, Partition};
+use block::pci::Structures;
+use block::virtio_blk::{Any, Mmio, Pci, VirtioBlk};
+use block::{BlockDevice as _, Error, Partition};
 use el1::hypercall::{fail, irq_done, wait};
 use el1::memory::{DeviceRegisters, DmaRegion};
 use machine::secure_tree::{SecureTree, Storage};
@@ -18,7 +19,22 @@ use machine::secure_tree::{SecureTree, Storage};
 use crate::log::log;
 
 /// The pool's member on a disk: a partition, or all of it.
-pub type Disk = Partition<VirtioBlk<DeviceRegisters, DmaRegion>>;
+pub type Disk = Partition<VirtioBlk<Any<DeviceRegisters>, DmaRegion>>;
+
+/// The registers of a storage controller.
+pub enum Controller {
+    /// In memory.
+    Mapped(DeviceRegisters),
+    /// A PCI function's.
+    Function {
+        /// Its configuration space, which is only read.
+        space: DeviceRegisters,
+        /// Its registers.
+        registers: DeviceRegisters,
+        /// Where the bus has these.
+        window: Range<u64>,
+    },
+}
 
 /// How long the disks may take before the pool serves, in microseconds.
 const PATIENCE_US: u64 = 10_000_000;
@@ -56,17 +72,17 @@ impl Lines {
     }
 }
 
-/// Brings the disks of `tree` up, each behind its registers of `controllers`; without any there is nothing to serve.
+/// Brings the disks of `tree` up, each behind its `controllers`; without any there is nothing to serve.
 pub fn bring_up(
     tree: &SecureTree<'static>,
-    controllers: Vec<DeviceRegisters>,
+    controllers: Vec<Controller>,
     dma: DmaRegion,
     shared: &SharedPage,
 ) -> Disks {
     let mut disks = Disks { members: Vec::new(), lines: Lines(Vec::new()) };
     let memory = dma.divide(tree.storage.len());
-    for ((storage, registers), dma) in tree.storage.iter().zip(controllers).zip(memory) {
-        let Some(disk) = bring_up_one(storage, registers, dma, shared) else { continue };
+    for ((storage, controller), dma) in tree.storage.iter().zip(controllers).zip(memory) {
+        let Some(disk) = bring_up_one(storage, controller, dma, shared) else { continue };
         log!("disk {}: {} MiB", storage.irq_line, disk.blocks() >> 8);
         disks.members.push(disk);
         disks.lines.0.push(storage.irq_line as usize);
@@ -81,14 +97,26 @@ pub fn bring_up(
 /// One disk, or why not on the console.
 fn bring_up_one(
     storage: &Storage<'static>,
-    registers: DeviceRegisters,
+    controller: Controller,
     dma: DmaRegion,
     shared: &SharedPage,
 ) -> Option<Disk> {
     let (number, base) = (storage.irq_line, storage.registers.base());
     let refused = |error: &dyn Display| log!("disk {number} at {base:#x}: {error}");
-    let disk = VirtioBlk::new(registers, dma).inspect_err(|error| refused(error)).ok()?;
+    let transport = transport(controller).inspect_err(|error| refused(error)).ok()?;
+    let disk = VirtioBlk::new(transport, dma).inspect_err(|error| refused(error)).ok()?;
     let selector = storage.partition.map(|it| Selector { kind: it.kind.map(Guid), name: it.name });
     let line = Lines([number as usize].into());
     gpt::open(disk, selector.as_ref(), line.patience(shared)).inspect_err(|error| refused(error)).ok()
+}
+
+/// What speaks to the disk through these registers.
+fn transport(controller: Controller) -> Result<Any<DeviceRegisters>, Error> {
+    match controller {
+        Controller::Mapped(registers) => Ok(Any::Mmio(Mmio(registers))),
+        Controller::Function { space, registers, window } => {
+            let structures = Structures::find(&space, window).map_err(Error::Pci)?;
+            Ok(Any::Pci(Pci::new(registers, structures)))
+        }
+    }
 }

@@ -18,13 +18,13 @@ use el1::guest_memory::GuestWindow;
 use el1::hypercall::{attach, fail, ready, version};
 use el1::memory::{self, DeviceRegisters, DmaRegion};
 use keystore::RootKey;
-use machine::secure_tree::{self, SecureTree};
+use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{Region, board};
 use virtio::Ledger;
 use volume::service::Server;
 use volume::{Options, Policy, Random, RandomFailed, mount};
 
-use crate::disks::{Disk, Disks, Lines};
+use crate::disks::{Controller, Disk, Disks, Lines};
 use crate::log::log;
 
 /// The anchor that this build drives.
@@ -35,8 +35,6 @@ pub type Served = Server<Disk, Prompt<Anchor>>;
 
 /// Bytes of the heap besides the cache of the hash tree: page tables, request slots, the maps of volumes and extents.
 const HEAP_BYTES: usize = 8 << 20;
-/// Bytes of the DMA region: rings and buffers.
-const DMA_BYTES: usize = 16 << 20;
 /// Largest queue that is offered.
 const QUEUE_SIZE: u16 = 256;
 /// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.2, section 6): the driver uses its platform's DMA interface, as a confined device needs.
@@ -68,7 +66,7 @@ pub struct Memory {
     /// What the life of this domain before has left of each device's queue; all zeros in the first.
     pub ledgers: &'static [Ledger; abi::DEVICES],
     /// The registers of each storage controller.
-    pub controllers: Vec<DeviceRegisters>,
+    pub controllers: Vec<Controller>,
 }
 
 fn range(region: &Region) -> Range<usize> {
@@ -85,9 +83,10 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     let image = sections();
     let own = range(&tree.memory);
     let heap_range = image.data.end..image.data.end + heap_bytes(&tree.pool);
-    let dma = heap_range.end..heap_range.end + DMA_BYTES;
-    if dma.end > own.end {
-        log!("memory of {} bytes is too small: image, heap and buffers need {}", own.len(), dma.end - own.start);
+    let dma = range(&tree.dma);
+    if heap_range.end > dma.start {
+        let needed = heap_range.end - own.start + dma.len();
+        log!("memory of {} bytes is too small: image, heap and buffers need {needed}", own.len());
         fail(Failure::DeviceTree);
     }
     // SAFETY: behind the image, in this domain's own memory, which the boot code has mapped; used by nothing else.
@@ -100,7 +99,8 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
     let general = tree.general.iter().map(range);
     tables.map(&el1::boot::guard_page(), Kind::Hole).expect("a page of the image can be unmapped");
     let mapped = data.into_iter().chain(general).try_for_each(|data| tables.map(&data, Kind::Data));
-    let devices = tree.storage.iter().map(|storage| &storage.registers).chain(&tree.anchor);
+    let windows = tree.storage.iter().filter_map(|storage| storage.window.as_ref()).map(|window| &window.registers);
+    let devices = tree.storage.iter().map(|storage| &storage.registers).chain(windows).chain(&tree.anchor);
     let mapped = mapped.and_then(|()| devices.map(range).try_for_each(|device| tables.map(&device, Kind::Device)));
     if let Err(error) = mapped {
         log!("stage 1: {error}");
@@ -116,8 +116,25 @@ pub fn memory(tree: &SecureTree<'static>, heap: &BootHeap) -> Memory {
             general: GuestWindow::new(tree.general.iter().map(|bank| bank.base()..bank.end())),
             dma: DmaRegion::new(dma),
             ledgers: memory::kept_page(tree.kept_page),
-            controllers: tree.storage.iter().map(|it| DeviceRegisters::new(&range(&it.registers))).collect(),
+            controllers: tree.storage.iter().map(|it| controller(it)).collect(),
         }
+    }
+}
+
+/// The registers of a storage controller.
+///
+/// # Safety
+/// They must be mapped as Device memory, and given to no one else.
+unsafe fn controller(storage: &Storage<'_>) -> Controller {
+    // SAFETY: the caller's contract.
+    let registers = |region: &Region| unsafe { DeviceRegisters::new(&range(region)) };
+    match &storage.window {
+        None => Controller::Mapped(registers(&storage.registers)),
+        Some(window) => Controller::Function {
+            space: registers(&storage.registers),
+            registers: registers(&window.registers),
+            window: window.bus_address..window.bus_address + window.registers.size(),
+        },
     }
 }
 

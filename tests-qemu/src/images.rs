@@ -136,7 +136,7 @@ impl Images {
             anchor: anchor.is_file().then_some(anchor),
             initrd: Some(self.bundle(Linux::V6_1)),
             append: boot::arguments(None),
-            disks: vec![Disk { place: 0, file: disk.to_owned(), serial: Some(SERIAL.into()) }],
+            disks: vec![Disk { place: 0, file: disk.to_owned(), serial: Some(SERIAL.into()), pci: None }],
             ..Machine::new(&self.hypervisor())
         }
     }

@@ -94,7 +94,7 @@ impl Firmware {
             anchor: Some(anchor::beside(&disks[0])),
             initrd: Some(images.bundle(Linux::V6_1)),
             append: boot::arguments(None),
-            disks: Disk::all(disks),
+            disks: Disk::all(disks, Some(&self.board)),
             ..Machine::new(&self.hypervisor)
         }
     }

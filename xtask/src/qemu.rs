@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use board_configs::Board;
 
 use crate::process;
 
@@ -34,6 +35,8 @@ pub struct Disk {
     pub file: PathBuf,
     /// What the guest reads with GET_ID, if anything (20 bytes at most).
     pub serial: Option<String>,
+    /// Its device and function on PCI bus 0, such as `03.0`, if it is there.
+    pub pci: Option<String>,
 }
 
 /// A machine to start.
@@ -68,9 +71,30 @@ pub struct Machine {
 }
 
 impl Disk {
-    /// Disks in these files, without serials, as the first, the second and so on of the board.
-    pub fn all(files: &[PathBuf]) -> Vec<Disk> {
-        files.iter().enumerate().map(|(place, file)| Disk { place, file: file.clone(), serial: None }).collect()
+    /// Disks in these files, without serials, as the first, the second and so on of `board`; without one each in its slot.
+    pub fn all(files: &[PathBuf], board: Option<&Board>) -> Vec<Disk> {
+        let pci = |place: usize| {
+            let function = board?.storage.get(place)?.pci.as_deref()?;
+            function.strip_prefix("00:").map(str::to_owned)
+        };
+        let disk = |(place, file): (usize, &PathBuf)| Disk { place, file: file.clone(), serial: None, pci: pci(place) };
+        files.iter().enumerate().map(disk).collect()
+    }
+
+    /// QEMU's device. A PCI function that has no legacy interface, and whose transfers go through the system MMU if there is one.
+    fn device(&self) -> String {
+        let Disk { place, serial, pci, .. } = self;
+        let serial = serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
+        match pci {
+            Some(function) => {
+                let modern = "disable-legacy=on,iommu_platform=on";
+                format!("virtio-blk-pci,drive=disk{place},addr={function},{modern}{serial}")
+            }
+            None => {
+                let bus = FIRST_SLOT - place;
+                format!("virtio-blk-device,drive=disk{place},bus=virtio-mmio-bus.{bus}{serial}")
+            }
+        }
     }
 }
 
@@ -108,11 +132,10 @@ impl Machine {
         if !self.append.is_empty() {
             qemu.arg("-append").arg(&self.append);
         }
-        for Disk { place, file, serial } in &self.disks {
-            qemu.arg("-drive").arg(format!("if=none,id=disk{place},format=raw,file={}", option(file)));
-            let serial = serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
-            let bus = FIRST_SLOT - place;
-            qemu.arg("-device").arg(format!("virtio-blk-device,drive=disk{place},bus=virtio-mmio-bus.{bus}{serial}"));
+        for disk in &self.disks {
+            let (place, file) = (disk.place, option(&disk.file));
+            qemu.arg("-drive").arg(format!("if=none,id=disk{place},format=raw,file={file}"));
+            qemu.arg("-device").arg(disk.device());
         }
         if let Some(anchor) = &self.anchor {
             qemu.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", option(anchor)));
@@ -165,8 +188,17 @@ mod tests {
     #[test]
     fn comma_in_a_file_name_is_no_option() {
         let mut machine = Machine::new(Path::new("k"));
-        machine.disks = Disk::all(&["a,b.img".into()]);
+        machine.disks = Disk::all(&["a,b.img".into()], None);
         assert!(process::shown(&machine.command()).contains("file=a,,b.img"));
+    }
+
+    #[test]
+    fn a_pci_disk_is_modern_and_its_transfers_go_through_the_system_mmu() {
+        let mut machine = Machine::new(Path::new("k"));
+        let board = board_configs::named("qemu-virt-pcie").unwrap();
+        machine.disks = Disk::all(&["a.img".into()], Some(&board));
+        let shown = process::shown(&machine.command());
+        assert!(shown.contains("virtio-blk-pci,drive=disk0,addr=03.0,disable-legacy=on,iommu_platform=on"), "{shown}");
     }
 
     #[test]

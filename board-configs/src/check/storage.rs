@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::check_text;
-use crate::{Board, Partition, Policy, Pool};
+use crate::{Board, Partition, Policy, Pool, Storage};
 
 /// Disks of a pool that one board drives.
 const MAX_DISKS: usize = 4;
@@ -18,16 +18,38 @@ pub(super) fn check(board: &Board) -> Result<(), String> {
         return Err(format!("[[storage]] stands there {disks} times, which is not between 1 and {MAX_DISKS}"));
     }
     for (index, storage) in board.storage.iter().enumerate() {
-        check_text(&format!("storage[{index}].compatible"), &storage.compatible)?;
-        if !storage.base.is_multiple_of(4) {
-            return Err(format!("storage[{index}].base is {:#x}, which is no multiple of 4", storage.base));
-        }
-        if let Some(earlier) = board.storage[..index].iter().position(|earlier| earlier.base == storage.base) {
-            return Err(format!("storage[{earlier}].base and storage[{index}].base are both {:#x}", storage.base));
+        check_place(index, storage)?;
+        let place = |it: &Storage| (it.base, it.pci.clone());
+        if let Some(earlier) = board.storage[..index].iter().position(|earlier| place(earlier) == place(storage)) {
+            let (field, at) = match (&storage.pci, storage.base) {
+                (Some(pci), _) => ("pci", format!("\"{pci}\"")),
+                (None, base) => ("base", format!("{:#x}", base.unwrap_or(0))),
+            };
+            return Err(format!("storage[{earlier}].{field} and storage[{index}].{field} are both {at}"));
         }
         storage.partition.as_ref().map_or(Ok(()), |partition| check_partition(index, partition))?;
     }
     check_pool(&board.pool, board.secure_memory_bytes)
+}
+
+/// It is in the device tree, or a function of the PCI bus.
+fn check_place(index: usize, storage: &Storage) -> Result<(), String> {
+    match (&storage.compatible, storage.base, &storage.pci) {
+        (Some(compatible), Some(base), None) => {
+            check_text(&format!("storage[{index}].compatible"), compatible)?;
+            match base.is_multiple_of(4) {
+                true => Ok(()),
+                false => Err(format!("storage[{index}].base is {base:#x}, which is no multiple of 4")),
+            }
+        }
+        (None, None, Some(pci)) => match storage.function() {
+            Some(_) => Ok(()),
+            None => {
+                Err(format!("storage[{index}].pci is \"{pci}\", which is no function of bus 0, such as \"00:03.0\""))
+            }
+        },
+        _ => Err(format!("storage[{index}] needs either compatible and base, or pci")),
+    }
 }
 
 fn check_partition(index: usize, partition: &Partition) -> Result<(), String> {

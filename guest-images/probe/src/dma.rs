@@ -13,10 +13,12 @@ const EDU: u32 = 0x11e8_1234;
 /// Functions of the first bus, with their configuration space (PCI Local Bus 3.0, section 6.1).
 const SLOTS: usize = 32;
 const SLOT_BYTES: usize = 8 * 4096;
-const COMMAND: usize = 0x04;
-const BAR_0: usize = 0x10;
+/// The command register.
+pub(crate) const COMMAND: usize = 0x04;
+/// The first base address register.
+pub(crate) const BAR_0: usize = 0x10;
 /// `COMMAND`: answer in memory space, and be a bus master.
-const MEMORY_AND_MASTER: u32 = 0b110;
+pub(crate) const MEMORY_AND_MASTER: u32 = 0b110;
 
 /// Registers of `edu`.
 const SOURCE: usize = 0x80;
@@ -82,18 +84,20 @@ fn fill(address: usize, pattern: u64) {
 }
 
 /// The device.
-struct Edu {
+pub(crate) struct Edu {
+    /// Its configuration space.
+    pub(crate) configuration: usize,
     registers: usize,
 }
 
 impl Edu {
     /// Finds it on the first bus, and gives it a place in the bus' window.
-    fn find(host: PciHost) -> Option<Edu> {
+    pub(crate) fn find(host: PciHost) -> Option<Edu> {
         let slots = (0..SLOTS).map(|slot| host.configuration.base + slot * SLOT_BYTES);
         let slot = slots.into_iter().find(|slot| read32(*slot) == EDU)?;
         write32(slot + BAR_0, host.window as u32);
         write32(slot + COMMAND, MEMORY_AND_MASTER);
-        Some(Edu { registers: host.window })
+        Some(Edu { configuration: slot, registers: host.window })
     }
 
     /// Carries bytes of memory into the buffer. Whether that came to an end.
@@ -102,7 +106,7 @@ impl Edu {
     }
 
     /// Carries the buffer to memory.
-    fn store(&self, address: u64) -> bool {
+    pub(crate) fn store(&self, address: u64) -> bool {
         self.carry(BUFFER, address, START | TO_MEMORY)
     }
 
@@ -122,7 +126,7 @@ impl Edu {
     }
 
     /// What the device brings of `address`: 0 if it is nothing, or what its buffer had before.
-    fn peek(&self, address: u64, source: usize, target: usize) -> u64 {
+    pub(crate) fn peek(&self, address: u64, source: usize, target: usize) -> u64 {
         fill(source, PATTERN);
         fill(target, 0);
         self.load(source as u64);

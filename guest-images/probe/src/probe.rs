@@ -7,7 +7,7 @@ use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
     bench, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts, memory,
-    pmu, power, registers, rings, siege, sysregs, timer, vectors,
+    pcie, pmu, power, registers, rings, siege, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -26,7 +26,7 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 19] = [
+const CLASSES: [Class; 20] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
@@ -40,6 +40,7 @@ const CLASSES: [Class; 19] = [
     ("registers", registers::run),
     ("rings", rings::run),
     ("dma", dma::run),
+    ("pcie", pcie::run),
     ("vectors", vectors::run),
     ("power", power::run),
     ("cores", cores::run),

@@ -45,6 +45,8 @@ pub(crate) struct PciHost {
     pub(crate) configuration: Range,
     /// Where functions may have registers, at the address that they know it by.
     pub(crate) window: usize,
+    /// What is behind the last of these addresses.
+    pub(crate) behind: usize,
 }
 
 impl PciHost {
@@ -54,7 +56,8 @@ impl PciHost {
         let word = |entry: &[u8], cell: usize| Some(u32::from_be_bytes(*entry.get(4 * cell..)?.first_chunk()?));
         let entry =
             ranges.chunks_exact(28).find(|entry| word(entry, 0).is_some_and(|kind| kind >> 24 & 0b11 == 0b10))?;
-        Some(PciHost { configuration, window: word(entry, 4)? as usize })
+        let (window, size) = (word(entry, 4)? as usize, word(entry, 6)? as usize);
+        Some(PciHost { configuration, window, behind: window + size })
     }
 }
 

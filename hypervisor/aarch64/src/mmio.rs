@@ -38,6 +38,13 @@ impl Mmio {
         unsafe { with_exposed_provenance::<u8>(self.address(offset, 1)).read_volatile() }
     }
 
+    /// Reads 16 bits at `offset`.
+    #[inline(always)]
+    pub fn read16(self, offset: usize) -> u16 {
+        // SAFETY: inside the window and aligned; mapped by the contract of `new`.
+        unsafe { with_exposed_provenance::<u16>(self.address(offset, 2)).read_volatile() }
+    }
+
     /// Reads 32 bits at `offset`.
     #[inline(always)]
     pub fn read32(self, offset: usize) -> u32 {
@@ -57,6 +64,13 @@ impl Mmio {
     pub fn write8(self, offset: usize, value: u8) {
         // SAFETY: inside the window, which is mapped by the contract of `new`.
         unsafe { with_exposed_provenance_mut::<u8>(self.address(offset, 1)).write_volatile(value) }
+    }
+
+    /// Writes 16 bits at `offset`.
+    #[inline(always)]
+    pub fn write16(self, offset: usize, value: u16) {
+        // SAFETY: inside the window and aligned; mapped by the contract of `new`.
+        unsafe { with_exposed_provenance_mut::<u16>(self.address(offset, 2)).write_volatile(value) }
     }
 
     /// Writes 32 bits at `offset`.

@@ -1,6 +1,6 @@
 //! Stopping a storage controller, so that it writes no memory any more: before that memory gets new contents.
 //!
-//! There is no system MMU to cut it off with, so the controller itself is asked. A device that has answered a reset touches no
+//! Such a controller is behind no system MMU to cut it off with, so it is asked itself. A device that has answered a reset touches no
 //! queue and no buffer until it is set up again (virtio 1.2, section 2.4).
 
 use aarch64::mmio::Mmio;

@@ -13,8 +13,8 @@ const ENTRIES: usize = 512;
 const ROOT_PAGES: usize = 16;
 /// Pages for tables below the roots, for all domains together.
 const POOL_PAGES: usize = 96;
-/// Domains that have tables.
-const DOMAINS: usize = 2;
+/// Who has tables: both domains, and the secure domain's disks.
+const DOMAINS: usize = 3;
 
 /// A root: aligned to its size, as concatenated tables must be (DDI 0487 D8.2.2).
 #[repr(C, align(65536))]
@@ -35,7 +35,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The memory of domain `domain` (0 or 1).
+    /// The memory of domain `domain` (0 to 2).
     pub const fn new(domain: usize) -> Memory {
         assert!(domain < DOMAINS);
         Memory { domain }

@@ -1,5 +1,7 @@
 //! What no device tree tells and the board file states; `board-configs` checks it and emits it as a constant.
 
+pub use pcie::Function;
+
 use crate::Region;
 
 /// Disks that one board drives at most.
@@ -49,15 +51,27 @@ pub enum EarlyConsole {
     Pl011(u64),
 }
 
-/// How to find a storage controller in the device tree, and the pool's member on its disk.
+/// How to find a storage controller, and the pool's member on its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageController {
-    /// A string of its node's `compatible`.
-    pub compatible: &'static str,
-    /// Physical address of its first register.
-    pub base: u64,
+    /// Where it is.
+    pub at: Attachment,
     /// The partition that is the member; without it the whole disk is.
     pub partition: Option<Partition<'static>>,
+}
+
+/// What a storage controller is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// The memory bus: the device tree has a node for it.
+    Registers {
+        /// A string of its node's `compatible`.
+        compatible: &'static str,
+        /// Physical address of its first register.
+        base: u64,
+    },
+    /// PCI: this function.
+    Function(Function),
 }
 
 /// How to find a partition in a disk's table: by its type, its name, or both.
@@ -115,6 +129,16 @@ impl Layout {
             Layout::Striped => "striped",
             Layout::Mirrored => "mirrored",
         }
+    }
+}
+
+impl Board {
+    /// The PCI functions that are the secure domain's.
+    pub fn functions(&self) -> impl Iterator<Item = Function> {
+        self.storage.iter().filter_map(|controller| match controller.at {
+            Attachment::Function(function) => Some(function),
+            Attachment::Registers { .. } => None,
+        })
     }
 }
 

@@ -14,8 +14,9 @@ use dtoolkit::{
 };
 
 use crate::{
-    Denied, Device, Error, Interrupt, Machine, MemoryPlan, Region, Trigger,
+    Denied, Device, Error, Interrupt, Machine, MemoryPlan, PciHost, Region, Trigger,
     gic::{GIC_V2, GIC_V3},
+    pci_host,
     read::{FIRMWARE_CONFIGURATION, SMMU},
     tree::{self, Place},
 };
@@ -43,6 +44,8 @@ pub struct General<'a> {
     pub plan: &'a MemoryPlan,
     /// What it does not have.
     pub denied: &'a Denied,
+    /// The PCI host whose functions it shares with the secure domain, if there is one.
+    pub host: Option<&'a PciHost>,
     /// What it has instead.
     pub devices: &'a [VirtualDevice],
     /// The kernel's command line, if it is to be another than the boot loader's.
@@ -55,7 +58,7 @@ pub struct General<'a> {
 /// Those of [`Machine::read`]; none if that has read the same bytes, except [`Error::NoNode`] for a `/chosen` that is not there.
 pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec<u8>, Error> {
     let fdt = tree::open(dtb)?;
-    let editor = Editor { machine, general };
+    let editor = Editor { machine, general, gic_cells: pci_host::gic_address_cells(fdt, machine)? };
     let root = Place::root(fdt);
     let mut tree = DeviceTree::new();
     tree.memory_reservations.extend(fdt.memory_reservations());
@@ -73,6 +76,8 @@ pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec
 struct Editor<'e> {
     machine: &'e Machine,
     general: &'e General<'e>,
+    /// `#address-cells` of the GIC.
+    gic_cells: usize,
 }
 
 impl Editor<'_> {
@@ -88,6 +93,9 @@ impl Editor<'_> {
         }
         if place.is_any_of(&[FLASH]) {
             self.edit_flash(place, &mut copy)?;
+        }
+        if let Some(host) = self.general.host.filter(|host| host.is(place)) {
+            self.edit_host(host, place, &mut copy);
         }
         let bus = place.as_bus()?;
         for node in place.node.children() {
@@ -108,7 +116,7 @@ impl Editor<'_> {
             return Ok(true);
         }
         let registers = place.registers()?;
-        let denied = registers.iter().filter(|region| self.general.denied.touches(region)).count();
+        let denied = registers.iter().filter(|region| self.general.denied.takes(region)).count();
         // Flash banks stand side by side in one node: it stays as long as one bank does.
         Ok(denied == 0 || place.is_any_of(&[FLASH]) && denied < registers.len())
     }
@@ -123,6 +131,17 @@ impl Editor<'_> {
         let entry = (place.bus.address_cells + place.bus.size_cells) as usize * 4;
         let keep = self.machine.gic.guest_frames() * entry;
         truncate(copy, "reg", keep);
+    }
+
+    /// Leaves bus 0, without the window and the interrupt lines of the secure domain's functions.
+    fn edit_host(&self, host: &PciHost, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) {
+        let entry_cells = pci_host::map_entry_cells(self.machine, self.gic_cells);
+        set(copy, "ranges", host.ranges_left(place).unwrap_or_default());
+        set(copy, "interrupt-map", host.interrupts_left(place, entry_cells).unwrap_or_default());
+        set(copy, "bus-range", [0_u32, 0]);
+        let mut reg = Vec::new();
+        push_region(&mut reg, &host.bus(), place.bus.address_cells, place.bus.size_cells);
+        set(copy, "reg", reg);
     }
 
     /// Leaves the banks that are not denied.

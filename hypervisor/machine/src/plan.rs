@@ -10,7 +10,7 @@ use core::fmt;
 
 use arrayvec::ArrayVec;
 
-use crate::secure_tree::PLACE_BYTES;
+use crate::secure_tree::{DMA_BYTES, PLACE_BYTES};
 use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, PAGE, Region, region};
 
 /// The secure domain lies below this if it can: devices that address 32 bits only can then reach it.
@@ -59,6 +59,8 @@ pub struct MemoryPlan {
     pub secure: Region,
     /// What survives a restart of the secure domain: the page below its tree.
     pub secure_kept: Region,
+    /// What its disks read and write: the memory below that page.
+    pub secure_dma: Region,
     /// Where the secure domain's tree goes: the end of `secure`.
     pub secure_tree: Region,
     /// The memory of the general domain, sorted.
@@ -155,6 +157,7 @@ impl MemoryPlan {
         let kernel = within(base, loaded.kernel.text_offset, loaded.kernel.image_size);
         let secure_tree = within(secure, secure.size() - PLACE_BYTES, PLACE_BYTES);
         let secure_kept = within(secure, secure.size() - PLACE_BYTES - PAGE, PAGE);
+        let secure_dma = within(secure, secure.size() - PLACE_BYTES - PAGE - DMA_BYTES, DMA_BYTES);
         // A machine has at most MAX_BANKS ranges and two cuts, of which `pristine` and `secure` are one, add at most one each.
         let general = general.into_iter().take(MAX_GENERAL).collect();
         let initrd = loaded.initrd;
@@ -163,6 +166,7 @@ impl MemoryPlan {
             pristine,
             secure,
             secure_kept,
+            secure_dma,
             secure_tree,
             general,
             window,
@@ -190,7 +194,7 @@ fn check(machine: &Machine, loaded: &Loaded) -> Result<(), PlanError> {
     }
     match loaded.initrd {
         Some(region) if !loaded.bundle.contains(&region) => Err(PlanError::NotInMemory { what: "the initrd", region }),
-        _ if loaded.secure_bytes == 0 || !loaded.secure_bytes.is_multiple_of(BLOCK) => {
+        _ if loaded.secure_bytes <= DMA_BYTES || !loaded.secure_bytes.is_multiple_of(BLOCK) => {
             Err(PlanError::Size { what: "the secure domain's memory", size: loaded.secure_bytes })
         }
         _ => Ok(()),

@@ -7,7 +7,7 @@ use dtoolkit::{Node as _, Property as _, fdt::Fdt, standard::NodeStandard as _};
 
 use crate::{
     Error, Gic, Interrupt, MAX_BANKS, MAX_CPUS, PAGE, Region, Seeds,
-    board::{AnchorFlash, StorageController},
+    board::AnchorFlash,
     device::{self, Device},
     region,
     tree::{self, Place},
@@ -95,12 +95,12 @@ impl Machine {
         survey.finish(fdt)
     }
 
-    /// The storage controller that `board` names.
+    /// The storage controller whose `compatible` has this string and whose registers begin at `base`.
     ///
     /// # Errors
     /// See [`Device::find`].
-    pub fn storage(&self, dtb: &[u8], board: &StorageController) -> Result<Device, Error> {
-        Device::find(dtb, self, board.compatible, board.base)
+    pub fn storage(&self, dtb: &[u8], compatible: &str, base: u64) -> Result<Device, Error> {
+        Device::find(dtb, self, compatible, base)
     }
 
     /// The flash bank that `board` names, in the machine's tree.

@@ -10,7 +10,9 @@
 //!     general-domain-memory { reg = <...> <...>; };                         the windows into the general domain's memory
 //!     shared-page@4bfff000 { reg = <...>; };                                abi::SharedPage
 //!     kept-page@4fffd000 { reg = <...>; };                                  its own memory that survives its restart
+//!     dma-memory@4effd000 { reg = <...>; };                                 its own memory that the disks read and write
 //!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };      one for each disk
+//!                                  // a PCI function: <configuration> <registers>, and haechi,bus-address of these
 //!     pool { haechi,cache-mib = <16>; };                                    and how it is mounted
 //!     volume@0 { haechi,name = "system"; ... };                             one for each volume that is wanted
 //!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one
@@ -31,7 +33,7 @@ use fdt::{Fdt, node::FdtNode};
 use crate::board::{MAX_DISKS, MAX_VOLUMES, Pool, Volume};
 use crate::{MAX_BANKS, Region};
 
-pub use storage::Storage;
+pub use storage::{Storage, Window};
 
 const COMPATIBLE: &str = "haechi,secure-domain";
 const ANCHOR: &str = "/anchor";
@@ -41,6 +43,8 @@ const CRYPTO_PROFILE: &str = "haechi,crypto-profile";
 
 /// Bytes of the place that the tree has at the end of the secure domain's memory.
 pub const PLACE_BYTES: u64 = 2 * crate::PAGE;
+/// Bytes of its memory that the disks read and write: rings and buffers.
+pub const DMA_BYTES: u64 = 16 << 20;
 
 /// Ranges of the general domain's memory: its banks, cut twice.
 pub const MAX_WINDOWS: usize = MAX_BANKS + 2;
@@ -56,6 +60,8 @@ pub struct SecureTree<'a> {
     pub shared_page: u64,
     /// Address of the page behind its memory that is not scrubbed when it is started again.
     pub kept_page: u64,
+    /// The part of its memory that the disks read and write. Disks behind a system MMU reach nothing else.
+    pub dma: Region,
     /// The storage controllers, in the board's order. Those that the machine lacks are left out.
     pub storage: ArrayVec<Storage<'a>, MAX_DISKS>,
     /// How the pool on the disks is mounted.
@@ -115,6 +121,7 @@ pub fn read(dtb: &[u8]) -> Result<SecureTree<'_>, Error> {
         general: general(&tree)?,
         shared_page: first_region(&tree, "/shared-page")?.base(),
         kept_page: first_region(&tree, "/kept-page")?.base(),
+        dma: first_region(&tree, "/dma-memory")?,
         storage: storage::read(root)?,
         pool: storage::read_pool(root)?,
         volumes: storage::read_volumes(root)?,
@@ -178,6 +185,7 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     let memory = add(root, &format!("memory@{:x}", what.memory.base()), &[what.memory]);
     set(memory, "device_type", "memory");
     add(root, "general-domain-memory", &what.general);
+    add(root, &format!("dma-memory@{:x}", what.dma.base()), &[what.dma]);
     for (name, address) in [("shared-page", what.shared_page), ("kept-page", what.kept_page)] {
         if let Some(page) = Region::new(address, crate::PAGE) {
             add(root, &format!("{name}@{address:x}"), &[page]);

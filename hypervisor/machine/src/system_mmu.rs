@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use dtoolkit::{Node as _, Property as _};
+use pcie::Function;
 
 use crate::{
-    Denied, Error, Interrupt, Machine, Region,
-    tree::{self, Place},
+    Denied, Error, Interrupt, Machine, PciHost, Region,
+    tree::{self, Place, cells},
 };
 
 /// Its `compatible`.
@@ -29,7 +30,7 @@ pub struct SystemMmu {
     pub registers: Region,
     /// Interrupts by which it asks to be looked at; none if it only has messages.
     pub interrupts: Vec<Interrupt>,
-    /// Streams of the devices that are the general domain's.
+    /// Streams of the devices that are the general domain's. Of a PCI host that is shared out all are among them.
     pub streams: Vec<Range<u32>>,
     /// By which the devices behind it name it.
     phandle: u32,
@@ -69,6 +70,25 @@ impl SystemMmu {
             }
         })?;
         Ok(Some(found))
+    }
+
+    /// The stream of what `function` of `host` reads and writes, if that comes here: the host's node in the tree `dtb` says so.
+    ///
+    /// # Errors
+    /// Those of [`Machine::read`]; none if that has read the same bytes.
+    pub fn stream(&self, dtb: &[u8], host: &PciHost, function: Function) -> Result<Option<u32>, Error> {
+        let mut found = None;
+        tree::walk(tree::open(dtb)?, &mut |place| {
+            if host.is(place) {
+                // Without a mask all bits of a requester count.
+                let mask = cells(place, "iommu-map-mask").and_then(|mask| mask.first().copied()).unwrap_or(u32::MAX);
+                let requester = u32::from(function.page()) & mask;
+                let behind = self.references(place).into_iter().flatten();
+                found = behind.filter(|it| it.phandle == self.phandle).find_map(|it| it.stream_of(requester));
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     fn read(place: &Place<'_, '_>, machine: &Machine) -> Result<Option<SystemMmu>, Error> {
@@ -159,11 +179,9 @@ impl Reference {
             requesters: requester..requester.checked_add(length)?,
         })
     }
-}
 
-/// The cells of a property; none of them if it is not there, nothing if it is not made of cells.
-fn cells(place: &Place<'_, '_>, property: &'static str) -> Option<Vec<u32>> {
-    let Some(found) = place.node.property(property) else { return Some(Vec::new()) };
-    let (cells, rest) = found.value().as_chunks::<4>();
-    rest.is_empty().then(|| cells.iter().map(|cell| u32::from_be_bytes(*cell)).collect())
+    fn stream_of(&self, requester: u32) -> Option<u32> {
+        let place = self.requesters.contains(&requester).then(|| requester - self.requesters.start)?;
+        self.streams.start.checked_add(place)
+    }
 }

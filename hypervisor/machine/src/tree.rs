@@ -202,6 +202,11 @@ impl<'p, 'a> Place<'p, 'a> {
         Ok(windows.filter_map(|window| self.bus.to_cpu(window)).collect())
     }
 
+    /// Where the processor sees `region` of the bus that it is on.
+    pub(crate) fn bus_to_cpu(&self, region: Region) -> Option<Region> {
+        self.bus.to_cpu(region)
+    }
+
     /// Its interrupts, if `controller` is theirs, in the form of the GIC bindings (Linux,
     /// Documentation/devicetree/bindings/interrupt-controller/arm,gic.yaml).
     pub(crate) fn interrupts(&self, controller: Option<u32>, cells: u32) -> Result<Vec<Interrupt>, Error> {
@@ -279,7 +284,7 @@ fn value(cells: Cells<'_>) -> u64 {
 }
 
 /// An interrupt specifier: kind, number, flags.
-fn interrupt(cells: &[u8]) -> Option<Interrupt> {
+pub(crate) fn interrupt(cells: &[u8]) -> Option<Interrupt> {
     let word = |at: usize| cells.get(at * 4..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
     let intid = match (word(0)?, word(1)?) {
         (0, number) if number < 988 => 32 + number,
@@ -288,6 +293,13 @@ fn interrupt(cells: &[u8]) -> Option<Interrupt> {
     };
     let trigger = if word(2)? & 0b11 != 0 { Trigger::Edge } else { Trigger::Level };
     Some(Interrupt { intid, trigger })
+}
+
+/// The cells of a property; none of them if it is not there, nothing if it is not made of cells.
+pub(crate) fn cells(place: &Place<'_, '_>, property: &'static str) -> Option<Vec<u32>> {
+    let Some(found) = place.node.property(property) else { return Some(Vec::new()) };
+    let (cells, rest) = found.value().as_chunks::<4>();
+    rest.is_empty().then(|| cells.iter().map(|cell| u32::from_be_bytes(*cell)).collect())
 }
 
 fn interrupt_parent(node: &FdtNode<'_>) -> Option<u32> {

@@ -6,20 +6,30 @@
 
 use alloc::vec::Vec;
 
-use crate::{Board, Device, Frames, Machine, PAGE, Region, region};
+use crate::{Board, Device, Frames, Machine, PAGE, PciHost, Region, board::Attachment, region};
 
 /// Nothing above this is taken for a device page below memory, in bytes.
 const LOW: u64 = 1 << 32;
 
 /// Pages that the general domain must not reach, whoever asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied(Vec<Region>);
+pub struct Denied {
+    pages: Vec<Region>,
+    /// Those of them that belong to a device which is the domain's all the same: EL2 answers there.
+    answered: Option<Region>,
+}
 
 impl Denied {
     /// All that `machine` and `board` name: the GIC with its MSI frames, system MMUs, the firmware configuration device, the
     /// storage controllers, the anchor, the console, the window of the virtual devices, and the board's own list. Of these the
-    /// general domain sees the GIC, the console and the virtual devices, by emulation.
-    pub fn new<'a>(machine: &Machine, board: &Board, storage: impl IntoIterator<Item = &'a Device>) -> Denied {
+    /// general domain sees the GIC, the console and the virtual devices, by emulation. Of a PCI host that is shared out it has the functions
+    /// that are not the secure domain's, and EL2 says which.
+    pub fn new<'a>(
+        machine: &Machine,
+        board: &Board,
+        storage: impl IntoIterator<Item = &'a Device>,
+        host: Option<&PciHost>,
+    ) -> Denied {
         let mut pages = gic_frames(machine);
         pages.extend_from_slice(&machine.msi);
         pages.extend_from_slice(&machine.smmu);
@@ -28,25 +38,35 @@ impl Denied {
         pages.extend(board.channel.region());
         pages.extend(storage.into_iter().map(|controller| controller.registers));
         // Whether or not the machine has them.
-        pages.extend(board.storage.iter().filter_map(|controller| Region::new(controller.base, 1)));
+        pages.extend(board.storage.iter().filter_map(|controller| match controller.at {
+            Attachment::Registers { base, .. } => Region::new(base, 1),
+            Attachment::Function(_) => None,
+        }));
+        pages.extend(host.iter().flat_map(|host| [host.configuration, host.window]));
         pages.extend(board.anchor.map(|anchor| anchor.registers));
         pages.extend(machine.console.as_ref().map(|console| console.registers));
-        Denied(region::union(pages.into_iter().map(|region| region.hull(PAGE)).collect()))
+        let pages = region::union(pages.into_iter().map(|region| region.hull(PAGE)).collect());
+        Denied { pages, answered: host.map(|host| host.configuration) }
     }
 
     /// The pages, sorted, as few ranges as possible.
     pub fn regions(&self) -> &[Region] {
-        &self.0
+        &self.pages
     }
 
     /// Whether `region` touches a denied page.
     pub fn touches(&self, region: &Region) -> bool {
-        self.0.iter().any(|denied| denied.overlaps(region))
+        self.pages.iter().any(|denied| denied.overlaps(region))
+    }
+
+    /// Whether `region` touches a denied page at which nobody answers.
+    pub(crate) fn takes(&self, region: &Region) -> bool {
+        self.touches(region) && self.answered.as_ref() != Some(region)
     }
 
     /// Whether the general domain reaches all registers of the device that has `registers`. A bus without any is no device.
     pub(crate) fn leaves(&self, registers: &[Region]) -> bool {
-        !registers.is_empty() && !registers.iter().any(|region| self.touches(region))
+        !registers.is_empty() && !registers.iter().any(|region| self.takes(region))
     }
 }
 
@@ -69,7 +89,7 @@ pub fn device_windows(machine: &Machine, denied: &Denied, limit: u64) -> Vec<Reg
     let named = machine.windows.iter().map(|window| window.hull(PAGE));
     let reachable = Region::between(0, limit & !(PAGE - 1));
     let windows: Vec<Region> = named.chain(below_memory).filter_map(|window| window.common(&reachable?)).collect();
-    let mut holes = denied.0.clone();
+    let mut holes = denied.pages.clone();
     holes.extend_from_slice(&machine.memory);
     region::difference(&windows, &holes)
 }

@@ -8,15 +8,16 @@ use dtoolkit::{
 };
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
-    MemoryPlan, PlanError, Region, SystemMmu, Trigger,
+    MemoryPlan, PciHost, PlanError, Region, SystemMmu, Trigger,
     board::{
-        AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, StorageController,
-        Volume,
+        AnchorFlash, Attachment, ChannelWindow, EarlyConsole, Function, Layout, MAX_DISKS, MAX_VOLUMES, Partition,
+        Pool, StorageController, Volume,
     },
     device_windows,
     general_tree::{self, General, VirtualDevice},
-    secure_tree::{self, SecureTree, Storage},
+    secure_tree::{self, SecureTree, Storage, Window},
 };
+use pcie::Endpoint;
 use proptest::prelude::*;
 
 /// `gic-version=3 -smp 4 -m 1G` with kernel, initrd and command line.
@@ -37,8 +38,14 @@ const ANCHOR: AnchorFlash =
 const DENIED_HOLE: Region = Region::new(0x0920_0000, 0x1000).unwrap();
 
 /// The last two slots of virtio-mmio, which share a page.
-const FIRST: StorageController = StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00, partition: None };
-const SECOND: StorageController = StorageController { base: 0x0A00_3C00, ..FIRST };
+const FIRST_BASE: u64 = 0x0A00_3E00;
+const SECOND_BASE: u64 = 0x0A00_3C00;
+const FIRST: StorageController = StorageController { at: registers_at(FIRST_BASE), partition: None };
+const SECOND: StorageController = StorageController { at: registers_at(SECOND_BASE), partition: None };
+
+const fn registers_at(base: u64) -> Attachment {
+    Attachment::Registers { compatible: "virtio,mmio", base }
+}
 const DATA: Volume<'static> =
     Volume { name: "data", size_mib: 64, layout: Layout::Mirrored, suite: "seed-128-gcm", key_generation: 2 };
 
@@ -89,16 +96,16 @@ struct Booted {
 
 fn boot(dtb: &[u8]) -> Booted {
     let machine = Machine::read(dtb).unwrap();
-    let storage = machine.storage(dtb, &FIRST).unwrap();
+    let storage = machine.storage(dtb, "virtio,mmio", FIRST_BASE).unwrap();
     let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
-    let denied = Denied::new(&machine, &BOARD, [&storage]);
+    let denied = Denied::new(&machine, &BOARD, [&storage], None);
     Booted { machine, storage, plan, denied }
 }
 
 const PARTITION: Partition<'static> = Partition { kind: Some([7; 16]), name: Some("pool") };
 
 fn storage(base: u64) -> Storage<'static> {
-    Storage { compatible: "virtio,mmio", registers: region(base, 0x200), irq_line: 0, partition: None }
+    Storage { compatible: "virtio,mmio", registers: region(base, 0x200), window: None, irq_line: 0, partition: None }
 }
 
 fn virtual_device() -> VirtualDevice {
@@ -109,8 +116,13 @@ fn virtual_device() -> VirtualDevice {
 }
 
 fn general_of(dtb: &[u8], booted: &Booted) -> Vec<u8> {
-    let general =
-        General { plan: &booted.plan, denied: &booted.denied, devices: &[virtual_device()], bootargs: Some("quiet") };
+    let general = General {
+        plan: &booted.plan,
+        denied: &booted.denied,
+        host: None,
+        devices: &[virtual_device()],
+        bootargs: Some("quiet"),
+    };
     general_tree::write(dtb, &booted.machine, &general).unwrap()
 }
 
@@ -243,19 +255,17 @@ fn nodes_without_end_are_refused() {
 #[test]
 fn a_storage_controller_that_is_not_there_is_named() {
     let machine = Machine::read(GIC3).unwrap();
-    let find = |compatible, base| {
-        machine.storage(GIC3, &StorageController { compatible, base, partition: None }).unwrap_err().to_string()
-    };
+    let find = |compatible, base| machine.storage(GIC3, compatible, base).unwrap_err().to_string();
     assert!(find("virtio,mmio", 0x0A00_4000).contains("'virtio,mmio' at 0xa004000"));
     assert!(find("generic-sdhci", 0x0A00_3E00).contains("'generic-sdhci' at 0xa003e00"));
 }
 
 #[test]
 fn the_place_of_a_disk_that_is_not_there_is_denied_all_the_same() {
-    const MISSING: StorageController = StorageController { base: 0x0A10_0E00, ..FIRST };
+    const MISSING: StorageController = StorageController { at: registers_at(0x0A10_0E00), partition: None };
     let machine = Machine::read(GIC3).unwrap();
-    let denied = Denied::new(&machine, &Board { storage: &[FIRST, MISSING], ..BOARD }, &[]);
-    assert!([FIRST, MISSING].iter().all(|disk| denied.touches(&region(disk.base, 0x200))));
+    let denied = Denied::new(&machine, &Board { storage: &[FIRST, MISSING], ..BOARD }, &[], None);
+    assert!([FIRST_BASE, 0x0A10_0E00].iter().all(|base| denied.touches(&region(*base, 0x200))));
 }
 
 #[test]
@@ -604,9 +614,143 @@ fn a_device_that_is_denied_has_no_streams() {
     const CONFIGURATION: Region = Region::new(0x40_1000_0000, 0x1000).unwrap();
     let board = Board { denied: &[CONFIGURATION], ..BOARD };
     let machine = Machine::read(SMMU).unwrap();
-    let denied = Denied::new(&machine, &board, []);
+    let denied = Denied::new(&machine, &board, [], None);
     let found = SystemMmu::find(SMMU, &machine, &denied).unwrap().unwrap();
     assert_eq!(found.streams, []);
+}
+
+// A PCI host that is shared out.
+
+const DISK: Function = Function::new(3, 0).unwrap();
+/// Configuration space of the tree's host, and of the disk.
+const CONFIGURATION: Region = Region::new(0x40_1000_0000, 0x1000_0000).unwrap();
+const DISK_PAGE: Region = Region::new(0x40_1001_8000, 0x1000).unwrap();
+/// The end of its 32-bit memory.
+const PCI_WINDOW: Region = Region::between(0x3EC0_0000, 0x3EFF_0000).unwrap();
+
+fn host(dtb: &[u8]) -> Result<PciHost, Error> {
+    PciHost::find(dtb, &Machine::read(dtb)?, &[DISK])
+}
+
+fn boot_shared(dtb: &[u8]) -> (Booted, PciHost) {
+    let host = host(dtb).unwrap();
+    let booted = boot(dtb);
+    let denied = Denied::new(&booted.machine, &BOARD, [&host.device(DISK).unwrap()], Some(&host));
+    (Booted { denied, ..booted }, host)
+}
+
+#[test]
+fn a_host_that_cannot_be_shared_out_is_refused() {
+    fn says<T: ToPropertyValue>(name: &str, value: T, because: &str) {
+        let error = host(&with(SMMU, "/pcie@10000000", name, value)).unwrap_err().to_string();
+        assert!(error.contains("/pcie@10000000") && error.contains(because), "{error}");
+    }
+    says("reg", [0x40_u32, 0x1000_0000, 0, 0x8_0000], "shorter than a bus' configuration space");
+    says("bus-range", [1_u32, 0xff], "does not begin with bus 0");
+    says("ranges", [0x0100_0000_u32, 0, 0, 0, 0x3EFF_0000, 0, 0x1_0000], "has no 32-bit memory");
+    says("ranges", [0x0200_0000_u32, 0, 0x1000_0000, 0, 0x1000_0000, 0, 0x10_0000], "has no room for");
+    says(
+        "ranges",
+        [0x0200_0000_u32, 0xFFFF_FFFF, 0xF000_0000, 0, 0x1000_0000, 0, 0x1000_0000],
+        "leaves the address space",
+    );
+    says("interrupt-map-mask", [0x1800_u32, 0, 7], "does not have four cells");
+    says("interrupt-map", [0_u32, 0, 0, 1, 0xdead, 0, 0, 0, 3, 4], "not made of wired interrupts");
+    says("interrupt-map", [0_u32, 0, 0, 1, 0x8002, 0, 0, 0, 3], "not made of wired interrupts");
+    let error = host(&without(SMMU, "pcie@10000000")).unwrap_err().to_string();
+    assert!(error.contains("pci-host-ecam-generic"), "{error}");
+}
+
+#[test]
+fn a_function_without_a_line_is_no_disk() {
+    let fdt = Fdt::new(SMMU).unwrap();
+    let map = fdt.find_node("/pcie@10000000").unwrap().property("interrupt-map").unwrap().value()[..40].to_vec();
+    let one = with(SMMU, "/pcie@10000000", "interrupt-map", map);
+    let error = host(&one).unwrap().device(DISK).unwrap_err().to_string();
+    assert!(error.contains("interrupt of PCI function 00:03.0"), "{error}");
+}
+
+#[test]
+fn the_disk_is_its_page_its_line_and_its_stream() {
+    for dtb in [GIC3, GIC2, SMMU] {
+        let (booted, host) = boot_shared(dtb);
+        let disk = host.device(DISK).unwrap();
+        assert_eq!((disk.registers, disk.interrupt), (DISK_PAGE, Interrupt { intid: 38, trigger: Trigger::Level }));
+        assert_eq!((host.window, host.bus_window()), (PCI_WINDOW, PCI_WINDOW.base()..PCI_WINDOW.end()));
+        let one = PCI_WINDOW.base() + 0x4000..PCI_WINDOW.base() + 0x5000;
+        assert_eq!(host.to_cpu(&one), Some(region(one.start, 0x1000)));
+        let driven = SystemMmu::find(dtb, &booted.machine, &booted.denied).unwrap();
+        assert_eq!(driven.map(|driven| driven.stream(dtb, &host, DISK).unwrap()), (dtb == SMMU).then_some(Some(0x18)));
+    }
+}
+
+#[test]
+fn a_function_that_no_system_mmu_names_has_no_stream() {
+    let dtb = with_map(&[0, PHANDLE, 0x40, 0x18, 0x19, PHANDLE, 0x59, 0x8000]);
+    let (booted, host) = boot_shared(&dtb);
+    let driven = SystemMmu::find(&dtb, &booted.machine, &booted.denied).unwrap().unwrap();
+    assert_eq!(driven.stream(&dtb, &host, DISK), Ok(None));
+    assert_eq!(driven.stream(&dtb, &host, Function::new(2, 0).unwrap()), Ok(Some(0x50)));
+}
+
+#[test]
+fn what_the_disk_has_is_denied_and_the_host_is_not() {
+    let (booted, _) = boot_shared(SMMU);
+    for taken in [CONFIGURATION, PCI_WINDOW] {
+        assert!(booted.denied.touches(&taken));
+        assert!(!device_windows(&booted.machine, &booted.denied, 1 << 44).iter().any(|window| window.overlaps(&taken)));
+    }
+    let driven = SystemMmu::find(SMMU, &booted.machine, &booted.denied).unwrap().unwrap();
+    assert_eq!(driven.streams, [0..0x1_0000], "its other functions have theirs");
+    let masters = machine::bus_masters(SMMU, &booted.denied, None).unwrap();
+    assert_eq!(named(&masters), [("virtio_mmio", 24), ("pcie", 1)]);
+}
+
+#[test]
+fn the_general_domain_is_told_of_the_rest_of_the_host() {
+    for dtb in [GIC3, GIC2, SMMU] {
+        let (booted, host) = boot_shared(dtb);
+        let general = General {
+            plan: &booted.plan,
+            denied: &booted.denied,
+            host: Some(&host),
+            devices: &[virtual_device()],
+            bootargs: None,
+        };
+        let tree = general_tree::write(dtb, &booted.machine, &general).unwrap();
+        let fdt = Fdt::new(&tree).unwrap();
+        let node = fdt.find_node("/pcie@10000000").unwrap();
+        let words = |name: &str| -> Vec<u32> {
+            node.property(name)
+                .unwrap()
+                .value()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|word| u32::from_be_bytes(*word))
+                .collect()
+        };
+        assert_eq!(words("reg"), [0x40, 0x1000_0000, 0, 0x10_0000]);
+        assert_eq!(words("bus-range"), [0, 0]);
+        let memory: Vec<u32> = words("ranges")[7..14].to_vec();
+        assert_eq!(memory, [0x0200_0000, 0, 0x1000_0000, 0, 0x1000_0000, 0, 0x2EC0_0000]);
+        assert_eq!(words("ranges").len(), 21);
+        let lines: Vec<u32> = words("interrupt-map").chunks(10).map(|entry| entry[8]).collect();
+        assert_eq!((lines.len(), lines.contains(&6)), (12, false), "SPI 6 is the disk's");
+    }
+}
+
+#[test]
+fn a_pin_on_the_disks_line_is_known() {
+    let (_, host) = boot_shared(SMMU);
+    // By the swizzle of QEMU's tree the line is that of (device + pin - 1) modulo 4.
+    for page in 0..=255 {
+        let function = Function::of_page(page);
+        for pin in 0..=4 {
+            let shared = pin > 0 && (function.device() + pin - 1) % 4 == 3;
+            assert_eq!(host.shares_line(&Endpoint::with_pin(function, pin)), shared, "{function} {pin}");
+        }
+    }
 }
 
 // The general domain's tree.
@@ -666,7 +810,7 @@ fn the_general_domain_is_told_all_that_it_has() {
         assert_eq!(machine.psci, Conduit::Smc);
         assert_eq!(machine.initrd, booted.plan.initrd);
         assert!(!machine.gic.has_msi);
-        let channel = machine.storage(&tree, &StorageController { base: 0x0B00_0000, ..FIRST }).unwrap();
+        let channel = machine.storage(&tree, "virtio,mmio", 0x0B00_0000).unwrap();
         assert_eq!(channel.interrupt, virtual_device().interrupt);
         let fdt = Fdt::new(&tree).unwrap();
         for path in ["/pcie@10000000", "/pl031@9010000", "/pl061@9030000", "/cpus/cpu-map", "/timer", "/apb-pclk"] {
@@ -717,7 +861,7 @@ fn reserved_memory_with_cells_of_its_own_takes_no_window() {
     tree.root.add_child(reserved);
     let dtb = tree.to_dtb();
     let Booted { machine, plan, denied, .. } = boot_with_window(&dtb);
-    let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], bootargs: None };
     let error = general_tree::write(&dtb, &machine, &general).unwrap_err();
     assert!(error.to_string().contains("/reserved-memory"), "{error}");
 }
@@ -789,6 +933,7 @@ fn secure<'a>(booted: &Booted) -> SecureTree<'a> {
         general: booted.plan.general.iter().copied().collect(),
         shared_page: 0x0B10_0000,
         kept_page: booted.plan.secure_kept.base(),
+        dma: booted.plan.secure_dma,
         storage: [storage(booted.storage.registers.base())].into_iter().collect(),
         pool: BOARD.pool,
         volumes: BOARD.volumes.iter().copied().collect(),
@@ -827,9 +972,10 @@ fn the_secure_domain_may_have_no_anchor_no_seed_and_no_test_key() {
 #[test]
 fn the_secure_domain_reads_every_disk_and_volume() {
     let mut told = secure(&boot(GIC3));
-    told.storage.push(Storage { irq_line: 1, partition: Some(PARTITION), ..storage(SECOND.base) });
+    told.storage.push(Storage { irq_line: 1, partition: Some(PARTITION), ..storage(SECOND_BASE) });
     let by_name = Partition { kind: None, ..PARTITION };
     told.storage.push(Storage { irq_line: 3, partition: Some(by_name), ..storage(0x0A00_0000) });
+    told.storage[1].window = Some(Window { registers: region(0x3EC0_0000, 0x8000), bus_address: 0x1_0000_0000 });
     told.pool = Pool { window_ms: Some(60_000), cache_mib: 4 };
     for (name, layout) in [("one", Layout::Linear), ("two words", Layout::Striped)] {
         told.volumes.push(Volume { name, layout, size_mib: 1 << 40, key_generation: u16::MAX, ..DATA });
@@ -849,7 +995,8 @@ fn the_largest_secure_tree_fits_its_place() {
     let name = "n".repeat(63);
     let mut told = secure(&boot(GIC3));
     let partition = Some(Partition { kind: PARTITION.kind, name: Some(&name[..36]) });
-    told.storage = (0..MAX_DISKS as u64).map(|disk| Storage { partition, ..storage(disk << 12) }).collect();
+    let window = Some(Window { registers: region(0x3EC0_0000, 0x8000), bus_address: 0x3EC0_0000 });
+    told.storage = (0..MAX_DISKS as u64).map(|disk| Storage { partition, window, ..storage(disk << 12) }).collect();
     told.volumes = (0..MAX_VOLUMES).map(|_| Volume { name: &name, ..DATA }).collect();
     told.general = (0..secure_tree::MAX_WINDOWS as u64).map(|index| region(index << 32, 4096)).collect();
     let bytes = secure_tree::write(&told);
@@ -862,13 +1009,22 @@ fn the_largest_secure_tree_fits_its_place() {
 /// The whole boot flow on bytes that may be anything.
 fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let machine = Machine::read(dtb)?;
-    let storage = machine.storage(dtb, &FIRST)?;
+    let storage = machine.storage(dtb, "virtio,mmio", FIRST_BASE)?;
     let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
-    let denied = Denied::new(&machine, &BOARD, [&storage]);
+    let denied = Denied::new(&machine, &BOARD, [&storage], None);
     assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
-    let general = General { plan: &plan, denied: &denied, devices: &[virtual_device()], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, host: None, devices: &[virtual_device()], bootargs: None };
     let tree = general_tree::write(dtb, &machine, &general)?;
     Fdt::new(&tree)?;
+    let host = PciHost::find(dtb, &machine, &[DISK])?;
+    let disk = host.device(DISK)?;
+    let denied = Denied::new(&machine, &BOARD, [&disk], Some(&host));
+    assert!([host.configuration, host.window].iter().all(|region| denied.touches(region)));
+    if let Some(driven) = SystemMmu::find(dtb, &machine, &denied)? {
+        driven.stream(dtb, &host, DISK)?;
+    }
+    let general = General { denied: &denied, host: Some(&host), ..general };
+    Fdt::new(&general_tree::write(dtb, &machine, &general)?)?;
     Ok(())
 }
 

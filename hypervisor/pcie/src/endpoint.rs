@@ -65,6 +65,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A function that answers at no address.
+    pub fn with_pin(function: Function, pin: u8) -> Endpoint {
+        Endpoint { function, pin, bars: ArrayVec::new() }
+    }
+
     /// Reads what `function` is, which answers at no address from then on and reads and writes no memory. Its base address registers are as
     /// they were.
     pub(crate) fn read(space: &impl Configuration, function: Function) -> Result<Endpoint, Refusal> {
@@ -106,8 +111,14 @@ pub fn start(space: &impl Configuration, function: Function) {
     space.write16(function, offset::COMMAND, (MEMORY_SPACE | BUS_MASTER) as u16);
 }
 
-/// Lets it do neither, nor interrupt: as after a reset.
-pub fn quiet(space: &impl Configuration, function: Function) {
+/// Lets it do neither, nor interrupt. Whether it has taken note.
+#[must_use]
+pub fn stop(space: &impl Configuration, function: Function) -> bool {
+    quiet(space, function);
+    space.read32(function, offset::COMMAND) & (MEMORY_SPACE | BUS_MASTER) == 0
+}
+
+fn quiet(space: &impl Configuration, function: Function) {
     space.write16(function, offset::COMMAND, crate::INTERRUPT_DISABLE as u16);
 }
 

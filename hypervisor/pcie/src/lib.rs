@@ -38,7 +38,7 @@ pub use function::Function;
 
 #[cfg(feature = "boot")]
 pub use self::{
-    endpoint::{Endpoint, quiet, start},
+    endpoint::{Endpoint, start, stop},
     filter::Filter,
     refusal::Refusal,
     survey::survey,

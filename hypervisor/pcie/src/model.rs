@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use crate::{Configuration, Endpoint, Filter, Function, Refusal, quiet, start, survey};
+use crate::{Configuration, Endpoint, Filter, Function, Refusal, start, stop, survey};
 
 const WINDOW: Range<u64> = 0x3ec0_0000..0x3eff_0000;
 
@@ -177,8 +177,9 @@ fn a_disk_answers_in_its_window_alone() {
     let decoded = bus.0.borrow()[&disk].decodes(&DISK);
     assert_eq!(decoded, [WINDOW.start + 0x4000..WINDOW.start + 0x5000, WINDOW.start..WINDOW.start + 0x4000]);
     assert_eq!(bus.read32(disk, 4) & 0x407, 0b110, "it may interrupt");
-    quiet(&bus, disk);
+    assert!(stop(&bus, disk));
     assert_eq!(bus.read32(disk, 4) & 0x407, 0x400);
+    assert!(!stop(&bus, function(4, 0)), "what is gone has taken note of nothing");
 }
 
 #[test]

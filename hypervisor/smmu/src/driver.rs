@@ -1,11 +1,9 @@
 //! Bringing an SMMU up, and reading what it has to tell (IHI 0070, sections 3.5, 3.11 and 6.3).
 
-use core::ops::Range;
-
 use crate::command::Command;
 use crate::fault::RECORD_WORDS;
 use crate::ring::Index;
-use crate::stream::{self, MAX_STREAM_BITS, SPLIT, Translation};
+use crate::stream::{self, MAX_STREAM_BITS, SPLIT, Share, Translation};
 use crate::{Fault, Features, Memory, Part, Registers};
 
 /// Offsets of registers.
@@ -120,15 +118,15 @@ pub struct Smmu<R, M> {
 }
 
 impl<R: Registers, M: Memory> Smmu<R, M> {
-    /// Stops everything, then lets `streams` through by `translation`, whose tables must not change without
-    /// maintenance from then on.
+    /// Stops everything, then lets the streams of `shares` through, each by its translation, whose tables must not change without
+    /// maintenance from then on. Where two have a stream, the last one has it.
     ///
     /// # Errors
     /// See [`Error`]. Nothing passes an SMMU that has failed in here, unless it does not answer in `SMMU_GBPA`.
-    pub fn start(registers: R, memory: M, streams: &[Range<u32>], translation: Translation) -> Result<Self, Error> {
+    pub fn start(registers: R, memory: M, shares: &[Share<'_>]) -> Result<Self, Error> {
         stop(&registers)?;
         let features = Features::read(&registers);
-        check(&features, translation)?;
+        check(&features, shares)?;
         let mut smmu = Smmu {
             registers,
             memory,
@@ -136,7 +134,7 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
             events: Index::new(features.event_bits.min(EVENT_BITS)),
         };
         let bits = features.stream_bits.min(MAX_STREAM_BITS);
-        stream::write(&mut smmu.memory, bits, streams, stream::entry(translation, features.coherent))?;
+        stream::write(&mut smmu.memory, bits, shares, features.coherent)?;
         smmu.place(bits);
         // An error that an earlier stage of boot has left would stop the commands.
         smmu.registers.write32(GERRORN, smmu.registers.read32(GERROR));
@@ -178,6 +176,16 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         self.give(Command::ForgetTranslations);
         self.give(Command::Sync);
         self.carry_out()
+    }
+
+    /// Ends all that the streams carry which `translation` is for, or lets them through again. What they carried before has come to its end
+    /// when this returns.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses; whether the streams pass is unknown then.
+    pub fn admit(&mut self, translation: Translation, admitted: bool) -> Result<(), Error> {
+        stream::admit(&mut self.memory, translation, admitted);
+        self.forget(false)
     }
 
     /// Puts a command into the queue, which is never full: [`Self::carry_out`] has emptied it since the last few.
@@ -277,7 +285,7 @@ fn poll<R: Registers>(registers: &R, name: &'static str, done: impl Fn(&R) -> bo
     if (0..POLLS).any(|_| done(registers)) { Ok(()) } else { Err(Error::Silent(name)) }
 }
 
-fn check(features: &Features, translation: Translation) -> Result<(), Error> {
+fn check(features: &Features, shares: &[Share<'_>]) -> Result<(), Error> {
     let lacking = [
         (features.stage_2, "stage 2"),
         (features.aarch64_tables, "AArch64 tables"),
@@ -289,7 +297,9 @@ fn check(features: &Features, translation: Translation) -> Result<(), Error> {
     ];
     match lacking.into_iter().find(|(has, _)| !has) {
         Some((_, what)) => Err(Error::Lacks(what)),
-        None if features.address_bits < translation.ipa_bits => Err(Error::AddressBits(features.address_bits)),
+        None if shares.iter().any(|share| features.address_bits < share.translation.ipa_bits) => {
+            Err(Error::AddressBits(features.address_bits))
+        }
         None => Ok(()),
     }
 }

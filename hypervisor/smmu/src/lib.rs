@@ -1,7 +1,8 @@
 //! SMMUv3 (Arm IHI 0070): which device may reach which memory.
 //!
 //! A device's transfers carry a *stream*. The stream table gives each stream of the general domain that domain's own stage-2 tables, so
-//! its devices reach what its cores reach and nothing else; every other stream is stopped. What is stopped is told in the event
+//! its devices reach what its cores reach and nothing else, and each of the secure domain's disks tables that map what it is to read and write;
+//! every other stream is stopped. What is stopped is told in the event
 //! queue, of which [`Smmu::notice`] makes something readable.
 //!
 //! There is no machine in here: registers are reached through [`Registers`], the tables and queues through [`Memory`].
@@ -24,7 +25,7 @@ mod model;
 pub use driver::{Error, Notice, Smmu, stop};
 pub use fault::{Cause, Fault};
 pub use features::Features;
-pub use stream::Translation;
+pub use stream::{Share, Translation};
 
 /// The register frames of an SMMU: page 0, and page 1 64 KiB above it (IHI 0070, section 6.1).
 pub trait Registers {

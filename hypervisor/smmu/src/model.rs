@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::driver::{QUEUE_WORDS, offset::*};
 use crate::stream::{DIRECTORY_WORDS, ENTRY_WORDS, TABLE_WORDS};
-use crate::{Cause, Error, Fault, Memory, Notice, Part, Registers, Smmu, TABLES, Translation};
+use crate::{Cause, Error, Fault, Memory, Notice, Part, Registers, Share, Smmu, TABLES, Translation};
 
 const DOMAIN: Translation = Translation { root: 0x4010_0000, vmid: 1, ipa_bits: 40, ps: 2 };
 /// All that QEMU's has, with 16-bit streams and 44-bit addresses.
@@ -201,7 +201,21 @@ fn world() -> Shared {
 type Started = Result<Smmu<Shared, Shared>, Error>;
 
 fn start(world: &Shared, streams: &[Range<u32>]) -> Started {
-    Smmu::start(world.clone(), world.clone(), streams, DOMAIN)
+    Smmu::start(world.clone(), world.clone(), &[Share { streams, translation: DOMAIN }])
+}
+
+/// What the disk reaches.
+const DISK: Translation = Translation { root: 0x4020_0000, vmid: 3, ..DOMAIN };
+
+/// A whole bus, of which `disk` is not the domain's.
+fn start_two(world: &Shared, bus: Range<u32>, disk: Range<u32>) -> Started {
+    let shares = [(&bus, DOMAIN), (&disk, DISK)]
+        .map(|(streams, translation)| Share { streams: core::slice::from_ref(streams), translation });
+    Smmu::start(world.clone(), world.clone(), &shares)
+}
+
+fn disk_stage_2() -> Fate {
+    Fate::Stage2 { root: DISK.root, vmid: 3, t0sz: 24 }
 }
 
 fn start_one(world: &Shared, streams: Range<u32>) -> Started {
@@ -333,6 +347,44 @@ fn a_whole_bus_costs_one_table() {
     assert_eq!(world.0.borrow().fate(0x1_0000), Fate::Unknown);
     let pointers: Vec<_> = (0..256).map(|index| world.0.borrow().word(0x1_0000 + 8 * index) & !0x3f).collect();
     assert!(pointers.iter().all(|table| *table == pointers[0]));
+}
+
+#[test]
+fn a_stream_that_two_have_is_the_last_ones() {
+    let world = world();
+    assert!(start_two(&world, 0..0x1_0000, 0x18..0x19).is_ok());
+    for stream in [0, 0x17, 0x19, 0xff, 0x100, 0x118, 0xffff] {
+        assert_eq!(world.0.borrow().fate(stream), stage_2(), "{stream:#x}");
+    }
+    assert_eq!(world.0.borrow().fate(0x18), disk_stage_2());
+}
+
+#[test]
+fn what_one_may_not_carry_any_more_ends_and_the_other_goes_on() {
+    let world = world();
+    let mut smmu = start_two(&world, 0..0x1_0000, 0x18..0x19).expect("the model has all");
+    for (ended, goes_on) in [(DISK, DOMAIN), (DOMAIN, DISK)] {
+        world.0.borrow_mut().commands.clear();
+        assert_eq!(smmu.admit(ended, false), Ok(()));
+        // Entry, translations, and then what was on its way.
+        assert_eq!(world.0.borrow().commands, [0x04, 0x30, 0x46]);
+        let fate = |translation: Translation| if translation == DISK { [0x18, 0x18] } else { [0x17, 0xff00] };
+        assert!(fate(ended).iter().all(|stream| world.0.borrow().fate(*stream) == Fate::Abort));
+        let passing = if goes_on == DISK { disk_stage_2() } else { stage_2() };
+        assert!(fate(goes_on).iter().all(|stream| world.0.borrow().fate(*stream) == passing));
+        assert_eq!(smmu.admit(ended, true), Ok(()));
+        assert_eq!(world.0.borrow().fate(0x18), disk_stage_2());
+        assert_eq!(world.0.borrow().fate(0x17), stage_2());
+    }
+    assert_eq!(world.0.borrow().fate(0x1_0000), Fate::Unknown);
+}
+
+#[test]
+fn an_smmu_that_does_not_end_what_it_should_is_told() {
+    let world = world();
+    let mut smmu = start_two(&world, 0..0x1_0000, 0x18..0x19).expect("the model has all");
+    world.0.borrow_mut().deaf = Some(CMDQ_PROD);
+    assert_eq!(smmu.admit(DISK, false), Err(Error::Silent("SMMU_CMDQ_CONS")));
 }
 
 #[test]

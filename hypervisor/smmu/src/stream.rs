@@ -20,7 +20,7 @@ pub const TABLE_WORDS: usize = SPAN as usize * ENTRY_WORDS;
 /// `L1STD.Span` of a whole second-level table: 2^(Span - 1) streams.
 const WHOLE: u64 = SPLIT as u64 + 1;
 
-/// The second-level table that all streams of whole tables share.
+/// The second-level table that all whole tables of the first share are.
 const COMMON: usize = 0;
 
 /// Stage 2 of the domain that has a stream: the tables that its cores walk (`stage2::vtcr`, walks that start at level 1).
@@ -52,6 +52,10 @@ impl Translation {
 const VALID: u64 = 1;
 /// `STE.Config`: no stage 1, translation by stage 2.
 const STAGE_2: u64 = 0b110 << 1;
+/// `STE.Config`: every transfer ends, and is not told.
+const ABORT: u64 = 0b000 << 1;
+/// `STE.S2VMID`, bits 143:128.
+const VMID: u64 = 0xffff;
 /// `STE.SHCFG`, bits 109:108: shareability as it comes in. (`EATS` = 0: no address is translated before it gets here.)
 const SHAREABILITY_INCOMING: u64 = 0b01 << 44;
 /// `STE.S2SL0`, bits 167:166: walks start at level 1.
@@ -76,30 +80,44 @@ pub const fn entry(translation: Translation, coherent: bool) -> [u64; ENTRY_WORD
     [VALID | STAGE_2, SHAREABILITY_INCOMING, stage_2, root, 0, 0, 0, 0]
 }
 
-/// Writes the table: `entry` for each stream of `streams`, nothing for every other one. Tables of which all streams are given are one.
-/// `bits` is the length of a stream; longer ones have no entry, and are stopped.
+/// Who has which streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Share<'a> {
+    /// The streams.
+    pub streams: &'a [Range<u32>],
+    /// What they reach.
+    pub translation: Translation,
+}
+
+impl Share<'_> {
+    fn has(&self, stream: u32) -> bool {
+        self.streams.iter().any(|range| range.contains(&stream))
+    }
+}
+
+/// Writes the table: an entry for each stream of `shares`, of which the last one counts that has it; nothing for every other one. Tables of which
+/// all streams are the first share's are one. `bits` is the length of a stream; longer ones have no entry, and are stopped. `coherent` as
+/// [`crate::Features::coherent`].
 ///
 /// # Errors
-/// [`Error::TooManyTables`] if more second-level tables are given in part than there are.
-pub(crate) fn write(
-    memory: &mut impl Memory,
-    bits: u8,
-    streams: &[Range<u32>],
-    entry: [u64; ENTRY_WORDS],
-) -> Result<(), Error> {
-    fill(memory, COMMON, entry, |_| true);
+/// [`Error::TooManyTables`] if more other second-level tables are needed than there are.
+pub(crate) fn write(memory: &mut impl Memory, bits: u8, shares: &[Share<'_>], coherent: bool) -> Result<(), Error> {
+    let Some(first) = shares.first() else { return Ok(()) };
+    let entries = |share: &Share<'_>| entry(share.translation, coherent);
+    fill(memory, COMMON, |_| Some(entries(first)));
     let mut next = COMMON + 1;
     for index in 0..1 << bits.saturating_sub(SPLIT) {
-        let given = |place: u32| streams.iter().any(|range| range.contains(&(index * SPAN + place)));
-        let table = match (0..SPAN).filter(|place| given(*place)).count() as u32 {
-            0 => continue,
-            SPAN => COMMON,
-            _ if next == TABLES => return Err(Error::TooManyTables),
-            _ => {
-                fill(memory, next, entry, given);
-                next += 1;
-                next - 1
-            }
+        let share = |place: u32| shares.iter().rposition(|share| share.has(index * SPAN + place));
+        let table = if (0..SPAN).all(|place| share(place).is_none()) {
+            continue;
+        } else if (0..SPAN).all(|place| share(place) == Some(0)) {
+            COMMON
+        } else if next == TABLES {
+            return Err(Error::TooManyTables);
+        } else {
+            fill(memory, next, |place| share(place).map(|share| entries(&shares[share])));
+            next += 1;
+            next - 1
         };
         let descriptor = memory.address(Part::Table(table)) | WHOLE;
         memory.write(Part::Directory, index as usize, descriptor);
@@ -107,10 +125,25 @@ pub(crate) fn write(
     Ok(())
 }
 
-fn fill(memory: &mut impl Memory, table: usize, entry: [u64; ENTRY_WORDS], given: impl Fn(u32) -> bool) {
-    for place in (0..SPAN).filter(|place| given(*place)) {
-        for (word, value) in entry.into_iter().enumerate() {
+fn fill(memory: &mut impl Memory, table: usize, entry: impl Fn(u32) -> Option<[u64; ENTRY_WORDS]>) {
+    for place in 0..SPAN {
+        for (word, value) in entry(place).into_iter().flatten().enumerate() {
             memory.write(Part::Table(table), place as usize * ENTRY_WORDS + word, value);
+        }
+    }
+}
+
+/// Lets the streams through that `translation` is for, or ends everything that they carry. Each entry changes by one word, which the SMMU reads
+/// at once (section 3.21.3.1), from one valid one to another.
+pub(crate) fn admit(memory: &mut impl Memory, translation: Translation, admitted: bool) {
+    let config = if admitted { STAGE_2 } else { ABORT };
+    for table in 0..TABLES {
+        for place in 0..SPAN as usize {
+            let word = |word: usize| memory.read(Part::Table(table), place * ENTRY_WORDS + word);
+            let theirs = word(2) & VMID == u64::from(translation.vmid) && word(3) == translation.root;
+            if word(0) & VALID != 0 && theirs {
+                memory.write(Part::Table(table), place * ENTRY_WORDS, VALID | config);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! The device is not trusted with our memory safety: an identifier that is not in flight, an index that jumps, a read that
 //! claims fewer bytes than it owes make the disk [`Error::Broken`] or the request [`Error::Io`], never a panic.
 
+mod any;
 mod mmio;
 mod pci;
 mod transport;
@@ -16,7 +17,7 @@ mod tests;
 
 use crate::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Dma, Error, Refused, pool::Pool};
 
-pub use self::{mmio::Mmio, pci::Pci, transport::Transport};
+pub use self::{any::Any, mmio::Mmio, pci::Pci, transport::Transport};
 
 /// Device status bits (virtio 1.2, section 2.1).
 mod status {

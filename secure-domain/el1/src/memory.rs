@@ -64,6 +64,24 @@ impl block::Registers for DeviceRegisters {
     }
 }
 
+impl block::NarrowRegisters for DeviceRegisters {
+    fn read8(&self, offset: usize) -> u8 {
+        self.0.read8(offset)
+    }
+
+    fn read16(&self, offset: usize) -> u16 {
+        self.0.read16(offset)
+    }
+
+    fn write8(&mut self, offset: usize, value: u8) {
+        self.0.write8(offset, value);
+    }
+
+    fn write16(&mut self, offset: usize, value: u16) {
+        self.0.write16(offset, value);
+    }
+}
+
 /// Memory that this domain shares with a storage controller, identity-mapped and cache-coherent.
 #[derive(Debug)]
 pub struct DmaRegion {

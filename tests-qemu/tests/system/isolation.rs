@@ -84,6 +84,28 @@ fn run(machine: &Machine, place: &Place, known: usize) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Classes on the board whose disk is a PCI function: the probe has the rest of the bus.
+pub(crate) fn shared_bus(images: &Images, machine: &mut Machine, place: &Place) -> Result<Vec<Case>> {
+    machine.initrd = Some(images.probe_bundle());
+    machine.append = "probe.only=pcie,rings probe.pci=18".into();
+    machine.extra =
+        ["-device", "edu,addr=1,dma_mask=0xffffffffffff", "-device", "virtio-rng-pci,addr=7"].map(String::from).into();
+    let mut guest = Guest::start(machine, place.inside("boot")?)?;
+    let finished = guest.expect(" failed\n", RUN).context("the probe did not finish");
+    let mut cases = cases(&guest.transcript());
+    let seen = cases.len();
+    let told = guest.transcript().lines().any(|line| line.contains("DMA stopped: stream 0x8 reads 0x3ec00000"));
+    cases.push(Case {
+        name: "pcie::a_stopped_read_of_the_disks_registers_is_told".into(),
+        outcome: told.then_some(()).context("EL2 does not say so"),
+    });
+    cases.push(Case {
+        name: "run_finishes_and_reports_every_case".into(),
+        outcome: finished.and_then(|_| complete(&mut guest, seen, 90)),
+    });
+    Ok(cases)
+}
+
 /// The lines `probe: CLASS NAME EXPECTED GOT PASS|FAIL`.
 fn cases(transcript: &str) -> Vec<Case> {
     let lines = transcript.lines().filter_map(|line| line.strip_prefix("probe: "));

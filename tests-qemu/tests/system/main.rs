@@ -8,6 +8,7 @@ mod door;
 mod hostile;
 mod integrity;
 mod isolation;
+mod pcie;
 mod pool;
 mod power;
 mod power_cuts;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         restart::groups(),
         disk::groups(),
         pool::groups(),
+        pcie::groups(),
         integrity::groups(),
         power::groups(),
         secrecy::groups(),

@@ -133,11 +133,15 @@ fn machine(arguments: &Arguments) -> Machine {
 /// Names the files a run would use, without making them.
 fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let out = paths::artefacts();
-    let (kernel, initrd, disks) = match arguments.no_hypervisor {
-        true => (arguments.kernel.clone().unwrap_or(out.join("linux-6.1")), "initrd.img", vec![out.join("plain.img")]),
+    let (kernel, initrd, disks, board) = match arguments.no_hypervisor {
+        true => {
+            let kernel = arguments.kernel.clone().unwrap_or(out.join("linux-6.1"));
+            (kernel, "initrd.img", vec![out.join("plain.img")], None)
+        }
         false => {
             let (file, board) = board::find(arguments.board.as_deref())?;
-            (firmware::image_directory(&file).join("haechi.img"), "boot.bundle", disk_files(&file, &board))
+            let disks = disk_files(&file, &board);
+            (firmware::image_directory(&file).join("haechi.img"), "boot.bundle", disks, Some(board))
         }
     };
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
@@ -145,7 +149,7 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     machine.initrd = Some(given.unwrap_or(out.join(initrd)));
     let disks = if arguments.disk.is_empty() { disks } else { arguments.disk.clone() };
     machine.anchor = (!arguments.no_hypervisor).then(|| anchor::beside(&disks[0]));
-    machine.disks = Disk::all(&disks);
+    machine.disks = Disk::all(&disks, board.as_ref());
     Ok(())
 }
 
@@ -172,7 +176,7 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
         seal_disks(&disks, &images.rootfs, arguments.fresh_disk, &board)?;
     }
     machine.anchor = Some(anchor::beside(&disks[0]));
-    machine.disks = Disk::all(&disks);
+    machine.disks = Disk::all(&disks, Some(&board));
     Ok(())
 }
 
@@ -198,7 +202,7 @@ fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> 
     if disks.is_empty() {
         disks.push(plain_disk(&images.rootfs, arguments.fresh_disk)?);
     }
-    machine.disks = Disk::all(&disks);
+    machine.disks = Disk::all(&disks, None);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crate::board::{Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, Volume};
 
 const STORAGE: &str = "storage";
 const IRQ_LINE: &str = "haechi,irq-line";
+const BUS_ADDRESS: &str = "haechi,bus-address";
 const PARTITION_TYPE: &str = "haechi,partition-type";
 const PARTITION_NAME: &str = "haechi,partition-name";
 const POOL: &str = "pool";
@@ -26,12 +27,23 @@ const KEY_GENERATION: &str = "haechi,key-generation";
 pub struct Storage<'a> {
     /// What it is.
     pub compatible: &'a str,
-    /// Its registers.
+    /// Its registers; of a PCI function its configuration space, which can only be read.
     pub registers: Region,
+    /// Of a PCI function where its registers are.
+    pub window: Option<Window>,
     /// Its line in `abi::Event::irq`.
     pub irq_line: u32,
     /// The partition of its disk that is the pool's; `None`: the whole disk is.
     pub partition: Option<Partition<'a>>,
+}
+
+/// Where the registers of a PCI function are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// As the processor sees them.
+    pub registers: Region,
+    /// The first of them as the bus has it, which is what configuration space speaks of.
+    pub bus_address: u64,
 }
 
 /// The nodes below the root that are called `name@...`.
@@ -60,12 +72,21 @@ pub(super) fn read<'a>(root: FdtNode<'_, 'a>) -> Result<ArrayVec<Storage<'a>, MA
         let storage = Storage {
             compatible: text(node, "compatible").ok_or(wrong("compatible"))?,
             registers: registers.ok_or(wrong("reg"))?,
+            window: window(node)?,
             irq_line: word(node, IRQ_LINE).ok_or(wrong(IRQ_LINE))?,
             partition: partition(node)?,
         };
         all.try_push(storage).map_err(|_| wrong("reg"))?;
     }
     if all.is_empty() { Err(Error::NoNode(STORAGE)) } else { Ok(all) }
+}
+
+fn window(node: FdtNode<'_, '_>) -> Result<Option<Window>, Error> {
+    let wrong = |property| Error::Property(STORAGE, property);
+    let Some(address) = node.property(BUS_ADDRESS) else { return Ok(None) };
+    let bus_address = address.value.try_into().map(u64::from_be_bytes).map_err(|_| wrong(BUS_ADDRESS))?;
+    let registers = node.property("reg").and_then(|reg| super::region(reg.value.get(16..)?));
+    Ok(Some(Window { registers: registers.ok_or(wrong("reg"))?, bus_address }))
 }
 
 fn partition<'a>(node: FdtNode<'_, 'a>) -> Result<Option<Partition<'a>>, Error> {
@@ -109,7 +130,10 @@ pub(super) fn write(root: &mut dtoolkit::model::DeviceTreeNode, what: &super::Se
     use super::{add, set};
 
     for storage in &what.storage {
-        let node = add(root, &format!("{STORAGE}@{:x}", storage.registers.base()), &[storage.registers]);
+        let own = storage.window.map(|window| window.registers);
+        let registers: alloc::vec::Vec<Region> = [storage.registers].into_iter().chain(own).collect();
+        let node = add(root, &format!("{STORAGE}@{:x}", storage.registers.base()), &registers);
+        storage.window.into_iter().for_each(|window| set(node, BUS_ADDRESS, window.bus_address));
         set(node, "compatible", storage.compatible);
         set(node, IRQ_LINE, storage.irq_line);
         let Some(Partition { kind, name }) = storage.partition else { continue };

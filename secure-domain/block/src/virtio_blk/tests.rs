@@ -11,7 +11,8 @@ use crate::model::{Function, FunctionRegisters, Memory, RegisterFile};
 use crate::pci::{Refusal, Structure, Structures};
 
 type Disk = VirtioBlk<Mmio<RegisterFile>, Memory>;
-type PciDisk = VirtioBlk<Pci<FunctionRegisters>, Memory>;
+/// As the secure domain has it.
+type PciDisk = VirtioBlk<Any<FunctionRegisters>, Memory>;
 
 const BLOCKS: u64 = 128;
 
@@ -23,7 +24,7 @@ fn disk_with(registers: RegisterFile, blocks: usize) -> Result<Disk, Error> {
 fn pci_disk_with(file: RegisterFile, notify_number: u16) -> Result<PciDisk, Error> {
     let structures = Structures::find(&Function::new(0x1000_0000), 0x1000_0000..0x1000_8000).expect("it is sound");
     let registers = FunctionRegisters { notify_number, ..FunctionRegisters::new(file) };
-    VirtioBlk::new(Pci::new(registers, structures), Memory::new(PciDisk::OVERHEAD_BYTES + 64 * BLOCK_BYTES))
+    VirtioBlk::new(Any::Pci(Pci::new(registers, structures)), Memory::new(PciDisk::OVERHEAD_BYTES + 64 * BLOCK_BYTES))
 }
 
 /// All that a PCI function must offer.
@@ -46,7 +47,8 @@ impl Machine for Disk {
 impl Machine for PciDisk {
     fn sides(&mut self) -> (&mut RegisterFile, &mut Memory) {
         let (transport, memory) = self.machine();
-        (&mut transport.registers().file, memory)
+        let Any::Pci(function) = transport else { panic!("it is one") };
+        (&mut function.registers().file, memory)
     }
 }
 

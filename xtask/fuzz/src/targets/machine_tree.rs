@@ -1,8 +1,8 @@
 //! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
 
 use machine::{
-    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region, SystemMmu,
-    board::{Board, ChannelWindow, Layout, Partition, Pool, StorageController, Volume},
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, PciHost, Region, SystemMmu,
+    board::{Attachment, Board, ChannelWindow, Function, Layout, Partition, Pool, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
@@ -12,10 +12,16 @@ const VOLUME: Volume<'static> =
     Volume { name: "data", size_mib: 1 << 40, layout: Layout::Striped, suite: "aria-256-gcm", key_generation: 3 };
 const PARTITION: Partition<'static> = Partition { kind: Some([7; 16]), name: Some("pool") };
 
+/// The disk's registers.
+const BASE: u64 = 0x0A00_3E00;
+
 const BOARD: Board = Board {
     name: "fuzz",
     early_console: None,
-    storage: &[StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00, partition: None }],
+    storage: &[StorageController {
+        at: Attachment::Registers { compatible: "virtio,mmio", base: BASE },
+        partition: None,
+    }],
     pool: Pool { window_ms: Some(1000), cache_mib: 16 },
     volumes: &[VOLUME],
     secure_memory_bytes: 32 << 20,
@@ -33,24 +39,27 @@ const BOARD: Board = Board {
 /// Boots from `data` as far as it goes.
 pub fn run(data: &[u8]) {
     let Ok(machine) = Machine::read(data) else { return };
-    let Ok(storage) = machine.storage(data, &BOARD.storage[0]) else { return };
+    let Ok(storage) = machine.storage(data, "virtio,mmio", BASE) else { return };
     let Some(plan) = plan(&machine) else { return };
-    let denied = Denied::new(&machine, &BOARD, [&storage]);
+    let denied = Denied::new(&machine, &BOARD, [&storage], None);
     check(&machine, &plan, &denied);
     let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
     let _ = machine::bus_masters(data, &denied, driven.as_ref());
-    let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], bootargs: None };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
     }
+    share(data, &machine, &plan);
     let told = SecureTree {
         memory: plan.secure,
         general: plan.general.iter().copied().collect(),
         shared_page: 0x1000,
         kept_page: plan.secure_kept.base(),
+        dma: plan.secure_dma,
         storage: [Storage {
             compatible: "virtio,mmio",
             registers: storage.registers,
+            window: None,
             irq_line: 0,
             partition: Some(PARTITION),
         }]
@@ -65,6 +74,22 @@ pub fn run(data: &[u8]) {
         anchor: None,
     };
     assert_eq!(secure_tree::read(&secure_tree::write(&told)), Ok(told));
+}
+
+/// Shares the PCI host out, if there is one that can be.
+fn share(data: &[u8], machine: &Machine, plan: &MemoryPlan) {
+    let disk = Function::new(3, 0).expect("there is such a function");
+    let Ok(host) = PciHost::find(data, machine, &[disk]) else { return };
+    let Ok(device) = host.device(disk) else { return };
+    let denied = Denied::new(machine, &BOARD, [&device], Some(&host));
+    check(machine, plan, &denied);
+    assert!(denied.touches(&host.window) && denied.touches(&device.registers));
+    let driven = SystemMmu::find(data, machine, &denied).ok().flatten();
+    let _ = driven.map(|driven| driven.stream(data, &host, disk));
+    let general = General { plan, denied: &denied, host: Some(&host), devices: &[], bootargs: None };
+    if let Ok(tree) = general_tree::write(data, machine, &general) {
+        assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
+    }
 }
 
 fn plan(machine: &Machine) -> Option<MemoryPlan> {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use smmu::{Memory, Notice, Part, Registers, Smmu, Translation};
+use smmu::{Memory, Notice, Part, Registers, Share, Smmu, Translation};
 
 /// All that is needed, as `IDR0`, `IDR1` and `IDR5` say.
 const FEATURES: [(usize, u32); 3] = [(0x00, 1 | 1 << 3 | 1 << 27), (0x04, 16 | 7 << 16 | 8 << 21), (0x14, 5 | 1 << 4)];
@@ -60,7 +60,8 @@ pub fn run(data: &[u8]) {
     let up = Cell::new(false);
     let side = || Hostile { input: data, at: Cell::new(0), written: Cell::new(0), up: &up };
     let translation = Translation { root: 0x4000_0000, vmid: 1, ipa_bits: 40, ps: 2 };
-    let mut smmu = Smmu::start(side(), side(), &[], translation).expect("it acknowledges everything");
+    let share = Share { streams: &[], translation };
+    let mut smmu = Smmu::start(side(), side(), &[share]).expect("it acknowledges everything");
     up.set(true);
     for notice in (0..64).map_while(|_| smmu.notice()) {
         if let Notice::Fault(fault) = notice {

@@ -1,0 +1,116 @@
+//! The secure domain's disk is a PCI function behind the system MMU, and the rest of the bus is the general domain's.
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests_qemu::guest::{BOOT, COMMAND, Guest};
+use tests_qemu::images::Images;
+use tests_qemu::place::Place;
+use tests_qemu::runner::{Case, Group, check};
+use xtask::firmware;
+use xtask::qemu::Machine;
+
+use crate::isolation;
+
+/// The escape key, Ctrl-].
+const ESCAPE: char = '\u{1d}';
+/// Crashes under fio.
+const CRASHES: u32 = 5;
+
+pub(crate) fn groups() -> Vec<Group> {
+    let checks = vec![
+        check("every_bus_master_is_confined", |_, guest| confined(guest)),
+        check("linux_does_not_see_the_disk", |_, guest| unseen(guest)),
+        check("another_function_works", |_, guest| random_numbers(guest)),
+        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| crashes(guest)),
+        check("no_transfer_was_stopped", |_, guest| untroubled(guest)),
+    ];
+    vec![Group::shared("pcie", boot, checks), Group::many("probe_pcie", probe)]
+}
+
+/// The machine of the board with the disk on PCIe, everything behind the system MMU.
+fn machine(images: &Images, place: &Place) -> Result<Machine> {
+    let made = firmware::build(&board_configs::directory().join("qemu-virt-pcie.toml"))?;
+    let hypervisor = place.file("haechi.img");
+    fs::copy(&made.hypervisor, &hypervisor).context("the hypervisor cannot be copied")?;
+    let disk = place.copy(&images.disk, "disk.img")?;
+    let mut machine = images.machine(&disk);
+    machine.kernel = hypervisor;
+    machine.smmu = true;
+    machine.disks.iter_mut().for_each(|disk| disk.pci = Some("03.0".into()));
+    Ok(machine)
+}
+
+fn boot(images: &Images, place: Place) -> Result<Guest> {
+    let mut machine = machine(images, &place)?;
+    machine.smp = 2;
+    machine.extra = ["-device", "virtio-rng-pci,addr=2"].map(String::from).into();
+    let mut guest = Guest::start(&machine, place)?;
+    guest.login()?;
+    Ok(guest)
+}
+
+fn probe(images: &Images, place: &Place) -> Result<Vec<Case>> {
+    let mut machine = machine(images, place)?;
+    isolation::shared_bus(images, &mut machine, place)
+}
+
+fn confined(guest: &mut Guest) -> Result<()> {
+    let console = guest.transcript();
+    let told =
+        console.lines().find(|line| line.contains("DMA isolation")).context("EL2 does not say who is confined")?;
+    ensure!(told.contains("DMA isolation: by the system MMU at 0x9050000..0x9070000"), "{told}");
+    ensure!(console.contains("[haechi] disk 0: /pcie@10000000 function 00:03.0 at "), "EL2 does not name the disk");
+    Ok(())
+}
+
+fn unseen(guest: &mut Guest) -> Result<()> {
+    let functions = guest.run("ls /sys/bus/pci/devices | xargs echo")?;
+    ensure!(functions == "0000:00:00.0 0000:00:02.0", "Linux sees {functions}");
+    let mounts = guest.run("grep ' / ' /proc/mounts")?;
+    ensure!(mounts.contains("/dev/vda / ext4 rw"), "the root is {mounts}");
+    let windows = guest.run("grep -ci '3ec00000' /proc/iomem; true")?;
+    ensure!(windows == "0", "Linux is told of the disk's window");
+    Ok(())
+}
+
+/// It writes random bytes to Linux' memory, and says so by a wired interrupt.
+fn random_numbers(guest: &mut Guest) -> Result<()> {
+    guest.run("modprobe virtio_rng")?;
+    let bytes = guest.run("dd if=/dev/hwrng bs=64 count=1 iflag=fullblock 2>/dev/null | wc -c")?;
+    ensure!(bytes == "64", "it gave {bytes} bytes");
+    Ok(())
+}
+
+fn crashes(guest: &mut Guest) -> Result<()> {
+    let job = "fio --name=crash --filename=/root/crash --size=8M --bs=4k --rw=randwrite --direct=1 --ioengine=libaio --iodepth=32 \
+        --fsync=64 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --fallocate=none --time_based --runtime=100000";
+    guest.run(&format!("{job} >/tmp/fio.out 2>&1 & echo started"))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let mut times = Vec::new();
+    for crash in 0..CRASHES {
+        guest.send(&format!("{ESCAPE}c"))?;
+        guest
+            .expect("[haechi] the secure domain serves again after ", BOOT)
+            .with_context(|| format!("crash {crash}"))?;
+        let took = guest.expect(" us, restart ", COMMAND)?;
+        times.push(took.trim_end_matches(" us, restart ").parse::<u64>().context("a number of microseconds")? / 1000);
+        guest.run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null")?;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    guest.run("kill $!; wait; true")?;
+    let report = guest.run("cat /tmp/fio.out")?;
+    ensure!(report.contains("err= 0"), "fio reports an error: {report}");
+    ensure!(!report.contains("verify:"), "fio read what it had not written: {report}");
+    let errors = guest.run("dmesg | grep -ci 'i/o error'; true")?;
+    ensure!(errors == "0", "Linux saw {errors} I/O errors");
+    let written = report.lines().find(|line| line.trim_start().starts_with("write:")).unwrap_or_default().trim();
+    println!("    restarts in {times:?} ms, fio meanwhile: {written}");
+    guest.run("rm /root/crash").map(drop)
+}
+
+fn untroubled(guest: &mut Guest) -> Result<()> {
+    let stopped = guest.transcript().lines().find(|line| line.contains("DMA stopped")).map(str::to_owned);
+    ensure!(stopped.is_none(), "{stopped:?}");
+    Ok(())
+}
