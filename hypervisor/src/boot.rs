@@ -20,7 +20,7 @@ use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
 use el2::memory::{BootMemory, DomainMemory, NoDeviceTree};
 use el2::{context, firmware, pages, storage, tables};
-use machine::board::{Attachment, StorageController};
+use machine::board::{Attachment, Function, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{
@@ -79,8 +79,8 @@ pub struct Found {
     pub system_mmu: Option<SystemMmu>,
     /// The PCI host that the secure domain's disks are on, if they are.
     pub host: Option<PciHost>,
-    /// The streams of those disks, as far as they are behind the system MMU.
-    pub disk_streams: Vec<Range<u32>>,
+    /// Those disks, and their streams, as far as they are behind the system MMU.
+    pub disk_streams: Vec<(Function, u32)>,
 }
 
 /// Reads the tree and checks that this build can serve the machine.
@@ -122,12 +122,12 @@ fn find_host(machine: &Machine, tree: &[u8]) -> Option<PciHost> {
 }
 
 /// The streams of the disks that are PCI functions behind `mmu`.
-fn disk_streams(tree: &[u8], host: Option<&PciHost>, mmu: Option<&SystemMmu>) -> Vec<Range<u32>> {
+fn disk_streams(tree: &[u8], host: Option<&PciHost>, mmu: Option<&SystemMmu>) -> Vec<(Function, u32)> {
     let (Some(host), Some(mmu)) = (host, mmu) else { return Vec::new() };
     let stream = |function| {
         mmu.stream(tree, host, function).unwrap_or_else(|error| stop(format_args!("device tree: {error}")))
     };
-    host.functions().iter().filter_map(|function| stream(*function)).map(|stream| stream..stream + 1).collect()
+    host.functions().iter().filter_map(|function| Some((*function, stream(*function)?))).collect()
 }
 
 /// The storage controllers; without one that the board names the others go on.
@@ -447,9 +447,10 @@ pub fn share_bus(found: &Found, memory: &BootMemory) -> Option<Bus> {
 /// confined.
 pub fn confine_devices(found: &Found, tree: &[u8], memory: &BootMemory, domains: &Domains) -> Option<Dma> {
     let mmu = found.system_mmu.as_ref();
-    let disks = Disks { streams: &found.disk_streams, confinement: domains.disks.as_ref() };
+    let streams: Vec<_> = found.disk_streams.iter().map(|(_, stream)| *stream..*stream + 1).collect();
+    let disks = Disks { streams: &streams, confinement: domains.disks.as_ref() };
     let dma = mmu.map(|mmu| Dma::confine(mmu, memory.device(&range(&mmu.registers)), &domains.general, &disks));
-    dma::report(tree, &found.denied, mmu, found.storage.len() - found.disk_streams.len());
+    dma::report(tree, &found.denied, mmu, found.unconfined_disks());
     dma
 }
 
@@ -628,6 +629,15 @@ impl Found {
         pages.sort_unstable_by_key(Region::base);
         pages.dedup();
         pages
+    }
+
+    /// How many disks reach all memory.
+    fn unconfined_disks(&self) -> usize {
+        let confined = |place: usize| match BOARD.storage[place].at {
+            Attachment::Function(function) => self.disk_streams.iter().any(|(disk, _)| *disk == function),
+            Attachment::Registers { .. } => false,
+        };
+        self.storage.iter().filter(|(place, _)| !confined(*place)).count()
     }
 
     /// Configuration space of each disk that is a PCI function, and its registers.

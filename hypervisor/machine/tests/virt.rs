@@ -701,7 +701,7 @@ fn what_the_disk_has_is_denied_and_the_host_is_not() {
         assert!(!device_windows(&booted.machine, &booted.denied, 1 << 44).iter().any(|window| window.overlaps(&taken)));
     }
     let driven = SystemMmu::find(SMMU, &booted.machine, &booted.denied).unwrap().unwrap();
-    assert_eq!(driven.streams, [0..0x1_0000], "its other functions have theirs");
+    assert_eq!(driven.streams.first(), Some(&(0..0x1_0000)), "its other functions have theirs");
     let masters = machine::bus_masters(SMMU, &booted.denied, None).unwrap();
     assert_eq!(named(&masters), [("virtio_mmio", 24), ("pcie", 1)]);
 }
