@@ -3,10 +3,10 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests_qemu::guest::{BOOT, COMMAND, Guest};
+use tests_qemu::guest::{BOOT, COMMAND, Guest, STOP};
 use tests_qemu::images::Images;
 use tests_qemu::place::Place;
-use tests_qemu::runner::{Case, Group, check};
+use tests_qemu::runner::{Case, Group, alone, check};
 use xtask::firmware;
 use xtask::qemu::Machine;
 
@@ -27,7 +27,11 @@ pub(crate) fn groups() -> Vec<Group> {
         check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| crashes(guest)),
         check("no_transfer_was_stopped", |_, guest| untroubled(guest)),
     ];
-    vec![Group::shared("pcie", boot, checks), Group::many("probe_pcie", probe)]
+    let alone = vec![alone(
+        "a_bus_that_cannot_be_shared_out_is_refused_and_a_disk_that_is_not_confined_is_told",
+        |images, place| told(images, place),
+    )];
+    vec![Group::shared("pcie", boot, checks), Group::many("probe_pcie", probe), Group::each("pcie_refusals", alone)]
 }
 
 /// The machine of the board with the disk on PCIe, everything behind the system MMU.
@@ -55,6 +59,28 @@ fn boot(images: &Images, place: Place) -> Result<Guest> {
 fn probe(images: &Images, place: &Place) -> Result<Vec<Case>> {
     let mut machine = machine(images, place)?;
     isolation::shared_bus(images, &mut machine, place)
+}
+
+/// What EL2 says of other machines, before it starts anything.
+fn told(images: &Images, place: &Place) -> Result<()> {
+    let machine = machine(images, place)?;
+    let says = |name: &str, machine: Machine, line: &str| -> Result<()> {
+        let mut guest = Guest::start(&machine, place.inside(name)?)?;
+        guest.expect(line, STOP).map(drop)
+    };
+    let mut bridge = machine.clone();
+    bridge.extra = ["-device", "pcie-root-port,addr=4"].map(String::from).into();
+    says("bridge", bridge, "no storage for the secure domain: PCI function 00:04.0 is a bridge, and only")?;
+    let mut elsewhere = machine.clone();
+    elsewhere.disks.iter_mut().for_each(|disk| disk.pci = Some("05.0".into()));
+    says("elsewhere", elsewhere, "no storage for the secure domain: there is no PCI function 00:03.0")?;
+    let mut two = machine.clone();
+    two.disks.iter_mut().for_each(|disk| disk.pci = Some("03.0,multifunction=on".into()));
+    two.extra = ["-device", "virtio-rng-pci,addr=03.1"].map(String::from).into();
+    says("two", two, "no storage for the secure domain: PCI function 00:03.0 is not the only one of its device")?;
+    let partial =
+        "DMA isolation: partial (no system MMU is driven: not confined are 1 pcie, 1 disk(s) of the secure domain)";
+    says("bare", Machine { smmu: false, ..machine }, partial)
 }
 
 fn confined(guest: &mut Guest) -> Result<()> {
