@@ -209,7 +209,7 @@ impl DomainMemory {
 
     /// Fills `range` of the domain's memory with zeros.
     pub fn zero(&mut self, range: &Range<usize>) {
-        self.target(range).fill(0);
+        aarch64::zero::fill(self.target(range));
         aarch64::cache::clean_and_invalidate_to_poc(range.clone());
     }
 
@@ -300,7 +300,7 @@ impl OpenMemory<'_> {
 
     /// Fills `range` with zeros.
     pub fn zero(&mut self, range: &Range<usize>) {
-        self.target(range).fill(0);
+        aarch64::zero::fill(self.target(range));
         aarch64::cache::clean_and_invalidate_to_poc(range.clone());
     }
 

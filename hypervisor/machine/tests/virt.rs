@@ -482,7 +482,10 @@ fn every_master_of_the_general_domain_is_known_to_be_stopped_or_named() {
     assert_eq!((found.virtio.len(), found.ecam.len()), (24, 1));
     assert!(found.virtio.iter().chain(&found.ecam).all(|device| !booted.denied.touches(device)));
     assert_eq!(found.others, []);
-    let master = with(GIC3, "/pl061@9030000", "dma-coherent", [0_u8; 0]);
+    let mut master = DeviceTree::from_fdt(&Fdt::new(GIC3).unwrap());
+    let node = master.find_node_mut("/pl061@9030000").unwrap();
+    node.add_property(DeviceTreeProperty::new_unchecked("dma-coherent", [0_u8; 0]));
+    let master = master.to_dtb();
     let found = Stoppable::find(&master, &booted.denied).unwrap();
     assert_eq!(named(&found.others), [("pl061", 1)]);
 }

@@ -273,19 +273,19 @@ fn nothing_passes_before_the_tables_are_in_force() {
 fn what_is_held_ends_and_is_let_through_again() {
     let world = world();
     let mut smmu = start(&world, &[0..0x100, 0x210..0x220]).unwrap();
-    world.borrow_mut().commands.clear();
+    world.0.borrow_mut().commands.clear();
     smmu.hold().unwrap();
     for stream in [0, 0xff, 0x210, 0x21f] {
-        assert_eq!(world.borrow().fate(stream), Fate::Abort);
+        assert_eq!(world.0.borrow().fate(stream), Fate::Abort);
     }
-    assert_eq!(world.borrow().fate(0x220), Fate::Unknown);
-    assert_eq!(world.borrow().commands, [0x04, 0x46], "no entry is left in its cache");
+    assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
+    assert_eq!(world.0.borrow().commands, [0x04, 0x46], "no entry is left in its cache");
     smmu.release().unwrap();
     for stream in [0, 0xff, 0x210, 0x21f] {
-        assert_eq!(world.borrow().fate(stream), stage_2());
+        assert_eq!(world.0.borrow().fate(stream), stage_2());
     }
-    assert_eq!(world.borrow().fate(0x220), Fate::Unknown);
-    world.borrow_mut().refuses = Some(1);
+    assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
+    world.0.borrow_mut().refuses = Some(1);
     assert!(matches!(smmu.hold(), Err(Error::Command(1))));
 }
 

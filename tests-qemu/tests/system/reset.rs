@@ -20,17 +20,16 @@ const WAYS: [&str; 4] = [
 pub(crate) fn groups() -> Vec<Group> {
     let checks = vec![
         alone("linux_on_4_cores_is_reset_under_load_and_the_secure_domain_goes_on", |images, place| {
-            resets(images, place, Gic::V3, &[])
+            resets(images, place, Gic::V3)
         }),
-        alone("the_same_on_a_gicv2", |images, place| resets(images, place, Gic::V2, &[])),
+        alone("the_same_on_a_gicv2", |images, place| resets(images, place, Gic::V2)),
     ];
     vec![Group::each("reset", checks)]
 }
 
-fn resets(images: &Images, place: &Place, gic: Gic, extra: &[String]) -> Result<()> {
+fn resets(images: &Images, place: &Place, gic: Gic) -> Result<()> {
     let shape = |machine: &mut xtask::qemu::Machine| {
-        (machine.smp, machine.gic) = (4, gic);
-        machine.extra = extra.to_vec();
+        (machine.smp, machine.gic, machine.mem_bytes) = (4, gic, 512 << 20);
     };
     let mut guest = images.boot(place.inside("boot")?, shape)?;
     let mut took = Vec::new();
