@@ -117,6 +117,8 @@ pub fn allow(core: &Core, life: Option<Life>) {
     let state = &core.system.reset;
     state.alone.store(life.is_some(), Ordering::Relaxed);
     *state.life.lock() = life;
+    // Of before, when there was nothing to reset.
+    state.demanded.store(false, Ordering::SeqCst);
     state.ready.store(true, Ordering::Release);
 }
 
@@ -127,6 +129,10 @@ pub fn attend(core: &mut Core) {
         smp::leave(core);
     }
     let state = &system.reset;
+    if system.psci.is_resetting() {
+        // This core's own: what the operator asks for meanwhile is being done.
+        state.demanded.store(false, Ordering::SeqCst);
+    }
     if state.is_demanded() && state.ready.load(Ordering::Acquire) && state.demanded.swap(false, Ordering::SeqCst) {
         log!("the operator resets the general domain");
         carry_out(core, false);

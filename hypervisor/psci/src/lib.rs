@@ -222,6 +222,11 @@ impl Psci {
         self.leader.compare_exchange(NOBODY, cpu, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
+    /// Whether a reset is under way.
+    pub fn is_resetting(&self) -> bool {
+        self.leader.load(Ordering::SeqCst) != NOBODY
+    }
+
     /// Whether core `cpu` has to leave the guest, or must not enter it, because another one resets it.
     pub fn must_leave(&self, cpu: usize) -> bool {
         let leader = self.leader.load(Ordering::SeqCst);

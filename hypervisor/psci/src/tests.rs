@@ -219,7 +219,7 @@ fn a_second_core_that_wants_a_reset_does_not_lead_it() {
     assert!(!psci.must_leave(3));
     assert!(psci.lead_reset(0));
     assert!(!psci.lead_reset(3) && !psci.lead_reset(0));
-    assert!(psci.must_leave(3) && !psci.must_leave(0));
+    assert!(psci.must_leave(3) && !psci.must_leave(0) && psci.is_resetting());
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_reset_ends_with_the_first_core_claimed_and_all_others_off() {
         assert!(psci.lead_reset(leader));
         assert!(psci.is_alone(leader));
         psci.end_reset(leader, first, start);
-        assert!((0..CORES).all(|cpu| !psci.must_leave(cpu)));
+        assert!((0..CORES).all(|cpu| !psci.must_leave(cpu)) && !psci.is_resetting());
         assert!((0..CORES).filter(|cpu| *cpu != first).all(|cpu| psci.power(cpu) == Power::Off));
         assert_eq!(psci.begin(first), Some(start));
     }

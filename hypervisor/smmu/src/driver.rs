@@ -175,6 +175,8 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         stream::set_passing(&mut self.memory, self.translation.root, passes);
         self.memory.barrier();
         self.give(Command::ForgetConfiguration);
+        // Done when no transfer that was translated before is under way.
+        self.give(Command::ForgetTranslations);
         self.give(Command::Sync);
         self.carry_out()
     }

@@ -279,7 +279,7 @@ fn what_is_held_ends_and_is_let_through_again() {
         assert_eq!(world.0.borrow().fate(stream), Fate::Abort);
     }
     assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
-    assert_eq!(world.0.borrow().commands, [0x04, 0x46], "no entry is left in its cache");
+    assert_eq!(world.0.borrow().commands, [0x04, 0x30, 0x46], "nothing is left in its caches");
     smmu.release().unwrap();
     for stream in [0, 0xff, 0x210, 0x21f] {
         assert_eq!(world.0.borrow().fate(stream), stage_2());

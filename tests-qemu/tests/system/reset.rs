@@ -30,12 +30,14 @@ pub(crate) fn groups() -> Vec<Group> {
 fn resets(images: &Images, place: &Place, gic: Gic) -> Result<()> {
     let shape = |machine: &mut xtask::qemu::Machine| {
         (machine.smp, machine.gic, machine.mem_bytes) = (4, gic, 512 << 20);
+        (machine.smmu, machine.extra) = (true, ["-device", "virtio-rng-pci"].map(String::from).into());
     };
     let mut guest = images.boot(place.inside("boot")?, shape)?;
     let mut took = Vec::new();
     for (number, way) in WAYS.into_iter().enumerate() {
         let before = guest.run("cat /proc/sys/kernel/random/boot_id")?;
         let sum = keep(&mut guest)?;
+        crate::boots::pci_device(&mut guest)?;
         load(&mut guest)?;
         guest.send(way)?;
         took.push(again(&mut guest).with_context(|| format!("reset {number}, by `{}`", way.trim()))?);
