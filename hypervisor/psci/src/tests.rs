@@ -269,7 +269,9 @@ fn a_leader_that_is_alone_stays_alone_however_cores_race() {
                 std::thread::yield_now();
                 continue;
             }
-            (0..CORES).for_each(|other| drop(psci.claim(other, start)));
+            for other in 0..CORES {
+                let _ = psci.claim(other, start);
+            }
             if !psci.lead_reset(cpu) {
                 inside[cpu].store(false, Ordering::SeqCst);
                 psci.stopped(cpu);
