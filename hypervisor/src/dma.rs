@@ -1,6 +1,7 @@
 //! DMA. The system MMU lets the general domain's devices reach what the domain's cores reach, by the very same tables, and the secure domain's disks
 //! the memory that it keeps for them; it tells what it has stopped.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use arrayvec::ArrayVec;
 use el2::context::Confinement;
 use el2::smmu::{Frames, Memory};
 use el2::tables;
-use machine::{Denied, Interrupt, SystemMmu, Trigger};
+use machine::{Denied, Interrupt, Masters, SystemMmu, Trigger};
 use smmu::{Fault, Notice, Share, Smmu, Translation};
 use spin::Mutex;
 
@@ -26,12 +27,17 @@ const PRINTED: u32 = 16;
 /// The system MMU at work.
 pub struct Dma {
     interrupts: Vec<Interrupt>,
+    /// What the general domain's devices reach.
+    general: Translation,
     /// What the secure domain's disks reach, if they are behind it.
     disks: Option<Translation>,
     /// Transfers that were stopped, and other notices, so far.
     notices: AtomicU64,
     watch: Mutex<Watch>,
 }
+
+/// A change of what passes.
+type Change = fn(&mut Smmu<Frames, Memory>, Translation) -> Result<(), smmu::Error>;
 
 struct Watch {
     smmu: Smmu<Frames, Memory>,
@@ -82,17 +88,36 @@ impl Dma {
         let smmu = smmu.unwrap_or_else(|error| broken(mmu, error));
         Dma {
             interrupts: mmu.interrupts.clone(),
+            general: general.translation,
             disks: own,
             notices: AtomicU64::new(0),
             watch: Mutex::new(Watch { smmu, printed: 0, last: None }),
         }
     }
 
-    /// Ends all that the secure domain's disks read and write, or lets them again. Whether that is so now.
-    pub fn admit_disks(&self, admitted: bool) -> bool {
-        let Some(disks) = self.disks else { return true };
-        let done = self.watch.lock().smmu.admit(disks, admitted);
-        done.inspect_err(|error| log!("system MMU: {error}")).is_ok()
+    /// Lets nothing of the general domain's devices through. Whether it does not.
+    pub fn hold(&self) -> bool {
+        self.change(Smmu::hold, self.general)
+    }
+
+    /// Lets them through again, as far as their domain reaches. Whether it does.
+    pub fn release(&self) -> bool {
+        self.change(Smmu::release, self.general)
+    }
+
+    /// Lets nothing of the secure domain's disks through. Whether it does not.
+    pub fn hold_disks(&self) -> bool {
+        self.disks.is_none_or(|disks| self.change(Smmu::hold, disks))
+    }
+
+    /// Lets them through again, to the memory that is kept for them. Whether it does.
+    pub fn release_disks(&self) -> bool {
+        self.disks.is_none_or(|disks| self.change(Smmu::release, disks))
+    }
+
+    fn change(&self, change: Change, translation: Translation) -> bool {
+        let outcome = change(&mut self.watch.lock().smmu, translation);
+        outcome.inspect_err(|error| log!("system MMU: {error}")).is_ok()
     }
 
     /// Its interrupts.
@@ -173,13 +198,19 @@ fn look(core: &Core, dma: &Dma) {
     }
 }
 
+/// Kinds of devices in words.
+pub fn names(masters: &[Masters]) -> String {
+    let named: Vec<_> = masters.iter().map(|kind| alloc::format!("{} {}", kind.count, kind.name)).collect();
+    named.join(", ")
+}
+
 /// Says which devices can reach all memory: those of the general domain that are not behind `driven`, and so many `disks` of the secure domain.
 pub fn report(tree: &[u8], denied: &Denied, driven: Option<&SystemMmu>, disks: usize) {
     let masters = machine::bus_masters(tree, denied, driven);
     let masters = masters.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    let named = masters.iter().map(|kind| alloc::format!("{} {}", kind.count, kind.name));
+    let named = (!masters.is_empty()).then(|| names(&masters));
     let own = (disks > 0).then(|| alloc::format!("{disks} disk(s) of the secure domain"));
-    let masters: Vec<_> = named.chain(own).collect();
+    let masters: Vec<_> = named.into_iter().chain(own).collect();
     let named = masters.join(", ");
     match driven {
         None if masters.is_empty() => log!("DMA isolation: the device tree shows no bus master"),

@@ -98,6 +98,12 @@ impl Bus {
         self.filter.write(&*space, function, (offset % FUNCTION_BYTES as u64) as usize, size, value);
     }
 
+    /// Lets the general domain's functions neither answer nor read and write memory, until a driver sets them up anew. Whether all have taken note.
+    pub fn stop_general(&self) -> bool {
+        let space = self.space.lock();
+        self.filter.functions().filter(|function| !pcie::stop(&*space, *function)).count() == 0
+    }
+
     /// Lets the secure domain's disks answer, and read and write memory.
     pub fn start_disks(&self) {
         let space = self.space.lock();

@@ -28,6 +28,7 @@ use el2::{context, storage, tables};
 use sha2::{Digest as _, Sha256};
 
 use crate::devices;
+use crate::dma::Dma;
 use crate::log::log;
 use crate::secure::{Leave, SecureDomain, stop};
 use crate::pcie::Bus;
@@ -163,7 +164,7 @@ impl Restart {
 
 /// Cuts every disk off from memory, then tells it to stop. Whether all of that was done.
 fn stop_disks(system: &System, mapped: Option<&[Mmio]>) -> bool {
-    let cut_off = system.dma.as_ref().is_none_or(|dma| dma.admit_disks(false));
+    let cut_off = system.dma.as_ref().is_none_or(Dma::hold_disks);
     let functions = system.pci.as_ref().is_none_or(Bus::stop_disks);
     let mapped = mapped.is_some_and(|disks| disks.iter().all(storage::stop));
     cut_off && functions && mapped
@@ -172,7 +173,7 @@ fn stop_disks(system: &System, mapped: Option<&[Mmio]>) -> bool {
 /// Lets the disks that are PCI functions reach memory again. They reach what is kept for them alone, and nobody uses that before the next life's
 /// driver has reset them. Whether that was done.
 fn start_disks(system: &System) -> bool {
-    let admitted = system.dma.as_ref().is_none_or(|dma| dma.admit_disks(true));
+    let admitted = system.dma.as_ref().is_none_or(Dma::release_disks);
     if admitted {
         system.pci.iter().for_each(Bus::start_disks);
     }

@@ -149,9 +149,36 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         Ok(smmu)
     }
 
+    /// Stops every stream that is let through by `translation`, and forgets it: when this returns, what its devices send ends here, and what they
+    /// sent before has arrived (`CMD_SYNC`, section 4.6.3). Nothing of it is told.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] and [`Error::Command`]; what passes then is unknown.
+    pub fn hold(&mut self, translation: Translation) -> Result<(), Error> {
+        self.pass(translation, false)
+    }
+
+    /// Lets the streams through that [`Smmu::hold`] has stopped.
+    ///
+    /// # Errors
+    /// As [`Smmu::hold`].
+    pub fn release(&mut self, translation: Translation) -> Result<(), Error> {
+        self.pass(translation, true)
+    }
+
+    fn pass(&mut self, translation: Translation, passes: bool) -> Result<(), Error> {
+        stream::set_passing(&mut self.memory, translation.root, passes);
+        self.memory.barrier();
+        self.give(Command::ForgetConfiguration);
+        // Done when no transfer that was translated before is under way.
+        self.give(Command::ForgetTranslations);
+        self.give(Command::Sync);
+        self.carry_out()
+    }
+
     /// Tells it where tables and queues are.
     fn place(&self, bits: u8) {
-        let Smmu { registers, memory, commands, events } = self;
+        let Smmu { registers, memory, commands, events, .. } = self;
         registers.write32(CR1, UNCACHED);
         registers.write32(CR2, RECORD_UNKNOWN);
         registers.write64(STRTAB_BASE, memory.address(Part::Directory));
@@ -176,16 +203,6 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         self.give(Command::ForgetTranslations);
         self.give(Command::Sync);
         self.carry_out()
-    }
-
-    /// Ends all that the streams carry which `translation` is for, or lets them through again. What they carried before has come to its end
-    /// when this returns.
-    ///
-    /// # Errors
-    /// It does not answer, or refuses; whether the streams pass is unknown then.
-    pub fn admit(&mut self, translation: Translation, admitted: bool) -> Result<(), Error> {
-        stream::admit(&mut self.memory, translation, admitted);
-        self.forget(false)
     }
 
     /// Puts a command into the queue, which is never full: [`Self::carry_out`] has emptied it since the last few.

@@ -284,6 +284,26 @@ fn nothing_passes_before_the_tables_are_in_force() {
 }
 
 #[test]
+fn what_is_held_ends_and_is_let_through_again() {
+    let world = world();
+    let mut smmu = start(&world, &[0..0x100, 0x210..0x220]).unwrap();
+    world.0.borrow_mut().commands.clear();
+    smmu.hold(DOMAIN).unwrap();
+    for stream in [0, 0xff, 0x210, 0x21f] {
+        assert_eq!(world.0.borrow().fate(stream), Fate::Abort);
+    }
+    assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
+    assert_eq!(world.0.borrow().commands, [0x04, 0x30, 0x46], "nothing is left in its caches");
+    smmu.release(DOMAIN).unwrap();
+    for stream in [0, 0xff, 0x210, 0x21f] {
+        assert_eq!(world.0.borrow().fate(stream), stage_2());
+    }
+    assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
+    world.0.borrow_mut().refuses = Some(1);
+    assert!(matches!(smmu.hold(DOMAIN), Err(Error::Command(1))));
+}
+
+#[test]
 fn what_a_device_has_had_translated_is_checked_all_the_same() {
     let world = world();
     assert!(start_one(&world, 0..16).is_ok());
@@ -360,19 +380,19 @@ fn a_stream_that_two_have_is_the_last_ones() {
 }
 
 #[test]
-fn what_one_may_not_carry_any_more_ends_and_the_other_goes_on() {
+fn what_one_is_held_from_the_other_goes_on_with() {
     let world = world();
     let mut smmu = start_two(&world, 0..0x1_0000, 0x18..0x19).expect("the model has all");
     for (ended, goes_on) in [(DISK, DOMAIN), (DOMAIN, DISK)] {
         world.0.borrow_mut().commands.clear();
-        assert_eq!(smmu.admit(ended, false), Ok(()));
+        assert_eq!(smmu.hold(ended), Ok(()));
         // Entry, translations, and then what was on its way.
         assert_eq!(world.0.borrow().commands, [0x04, 0x30, 0x46]);
         let fate = |translation: Translation| if translation == DISK { [0x18, 0x18] } else { [0x17, 0xff00] };
         assert!(fate(ended).iter().all(|stream| world.0.borrow().fate(*stream) == Fate::Abort));
         let passing = if goes_on == DISK { disk_stage_2() } else { stage_2() };
         assert!(fate(goes_on).iter().all(|stream| world.0.borrow().fate(*stream) == passing));
-        assert_eq!(smmu.admit(ended, true), Ok(()));
+        assert_eq!(smmu.release(ended), Ok(()));
         assert_eq!(world.0.borrow().fate(0x18), disk_stage_2());
         assert_eq!(world.0.borrow().fate(0x17), stage_2());
     }
@@ -384,7 +404,7 @@ fn an_smmu_that_does_not_end_what_it_should_is_told() {
     let world = world();
     let mut smmu = start_two(&world, 0..0x1_0000, 0x18..0x19).expect("the model has all");
     world.0.borrow_mut().deaf = Some(CMDQ_PROD);
-    assert_eq!(smmu.admit(DISK, false), Err(Error::Silent("SMMU_CMDQ_CONS")));
+    assert_eq!(smmu.hold(DISK), Err(Error::Silent("SMMU_CMDQ_CONS")));
 }
 
 #[test]

@@ -48,14 +48,15 @@ impl Translation {
     }
 }
 
+/// The word of an entry that has `S2TTB`.
+const ROOT: usize = 3;
+
 /// `STE.V`.
 const VALID: u64 = 1;
 /// `STE.Config`: no stage 1, translation by stage 2.
 const STAGE_2: u64 = 0b110 << 1;
-/// `STE.Config`: every transfer ends, and is not told.
+/// `STE.Config`: transfers end here, and no event tells of it.
 const ABORT: u64 = 0b000 << 1;
-/// `STE.S2VMID`, bits 143:128.
-const VMID: u64 = 0xffff;
 /// `STE.SHCFG`, bits 109:108: shareability as it comes in. (`EATS` = 0: no address is translated before it gets here.)
 const SHAREABILITY_INCOMING: u64 = 0b01 << 44;
 /// `STE.S2SL0`, bits 167:166: walks start at level 1.
@@ -125,25 +126,24 @@ pub(crate) fn write(memory: &mut impl Memory, bits: u8, shares: &[Share<'_>], co
     Ok(())
 }
 
-fn fill(memory: &mut impl Memory, table: usize, entry: impl Fn(u32) -> Option<[u64; ENTRY_WORDS]>) {
-    for place in 0..SPAN {
-        for (word, value) in entry(place).into_iter().flatten().enumerate() {
-            memory.write(Part::Table(table), place as usize * ENTRY_WORDS + word, value);
+/// Lets the streams that are translated by the tables at `root` through, or no longer. Each entry changes by one word of 64 bits, which the SMMU
+/// reads as a whole (section 3.21.3).
+pub(crate) fn set_passing(memory: &mut impl Memory, root: u64, passes: bool) {
+    let first = VALID | if passes { STAGE_2 } else { ABORT };
+    for table in 0..TABLES {
+        for place in (0..TABLE_WORDS).step_by(ENTRY_WORDS) {
+            let part = Part::Table(table);
+            if memory.read(part, place) & VALID != 0 && memory.read(part, place + ROOT) == root {
+                memory.write(part, place, first);
+            }
         }
     }
 }
 
-/// Lets the streams through that `translation` is for, or ends everything that they carry. Each entry changes by one word, which the SMMU reads
-/// at once (section 3.21.3.1), from one valid one to another.
-pub(crate) fn admit(memory: &mut impl Memory, translation: Translation, admitted: bool) {
-    let config = if admitted { STAGE_2 } else { ABORT };
-    for table in 0..TABLES {
-        for place in 0..SPAN as usize {
-            let word = |word: usize| memory.read(Part::Table(table), place * ENTRY_WORDS + word);
-            let theirs = word(2) & VMID == u64::from(translation.vmid) && word(3) == translation.root;
-            if word(0) & VALID != 0 && theirs {
-                memory.write(Part::Table(table), place * ENTRY_WORDS, VALID | config);
-            }
+fn fill(memory: &mut impl Memory, table: usize, entry: impl Fn(u32) -> Option<[u64; ENTRY_WORDS]>) {
+    for place in 0..SPAN {
+        for (word, value) in entry(place).into_iter().flatten().enumerate() {
+            memory.write(Part::Table(table), place as usize * ENTRY_WORDS + word, value);
         }
     }
 }

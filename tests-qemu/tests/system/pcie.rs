@@ -25,6 +25,7 @@ pub(crate) fn groups() -> Vec<Group> {
         check("linux_does_not_see_the_disk", |_, guest| unseen(guest)),
         check("another_function_works", |_, guest| random_numbers(guest)),
         check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| crashes(guest)),
+        check("after_a_reset_linux_has_the_same_functions", |_, guest| reset(guest)),
         check("no_transfer_was_stopped", |_, guest| untroubled(guest)),
     ];
     let alone = vec![alone(
@@ -135,6 +136,15 @@ fn crashes(guest: &mut Guest) -> Result<()> {
     let written = report.lines().find(|line| line.trim_start().starts_with("write:")).unwrap_or_default().trim();
     println!("    restarts in {times:?} ms, fio meanwhile: {written}");
     guest.run("rm /root/crash").map(drop)
+}
+
+/// The general domain begins anew, and the secure domain goes on with its disk.
+fn reset(guest: &mut Guest) -> Result<()> {
+    guest.send("reboot -f\n")?;
+    guest.expect("[haechi] the general domain starts again after ", BOOT)?;
+    guest.login()?;
+    unseen(guest)?;
+    random_numbers(guest)
 }
 
 fn untroubled(guest: &mut Guest) -> Result<()> {
