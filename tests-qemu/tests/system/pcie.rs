@@ -28,10 +28,7 @@ pub(crate) fn groups() -> Vec<Group> {
         check("after_a_reset_linux_has_the_same_functions", |_, guest| reset(guest)),
         check("no_transfer_was_stopped", |_, guest| untroubled(guest)),
     ];
-    let alone = vec![alone(
-        "a_bus_that_cannot_be_shared_out_is_refused_and_a_disk_that_is_not_confined_is_told",
-        |images, place| told(images, place),
-    )];
+    let alone = vec![alone("a_bus_that_cannot_be_shared_out_is_refused_and_a_disk_that_is_not_confined_is_told", told)];
     vec![Group::shared("pcie", boot, checks), Group::many("probe_pcie", probe), Group::each("pcie_refusals", alone)]
 }
 

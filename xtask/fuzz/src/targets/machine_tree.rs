@@ -2,7 +2,7 @@
 
 use machine::{
     Denied, KernelSize, Loaded, Machine, MemoryPlan, PciHost, Region, SystemMmu,
-    board::{Attachment, Board, ChannelWindow, Function, Layout, Partition, Pool, StorageController, Volume},
+    board::{Attachment, Board, ChannelWindow, Function, Layout, Partition, Pool, Reset, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
@@ -33,6 +33,7 @@ const BOARD: Board = Board {
     crypto_profile: "open",
     slice_us: 1000,
     crash_drills: false,
+    reset: Reset::Domain,
     anchor: None,
 };
 
@@ -104,6 +105,7 @@ fn plan(machine: &Machine) -> Option<MemoryPlan> {
         secure_bytes: BOARD.secure_memory_bytes,
         window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
+        keeps_bundle: true,
     };
     MemoryPlan::make(machine, &loaded).ok()
 }
