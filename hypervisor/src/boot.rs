@@ -24,7 +24,7 @@ use machine::board::{Attachment, Function, Reset, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{
-    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, PciHost, Region, Stoppable, SystemMmu,
+    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, SharedHost, Region, Stoppable, SystemMmu,
     Trigger,
 };
 
@@ -83,7 +83,7 @@ pub struct Found {
     /// Its bus masters, by how EL2 can stop them.
     pub masters: Stoppable,
     /// The PCI host that the secure domain's disks are on, if they are.
-    pub host: Option<PciHost>,
+    pub host: Option<SharedHost>,
     /// Those disks, and their streams, as far as they are behind the system MMU.
     pub disk_streams: Vec<(Function, u32)>,
 }
@@ -118,7 +118,7 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
 }
 
 /// The general domain's bus masters. The functions of a host that is shared out are stopped one by one ([`Bus::stop_general`]).
-fn stoppable_masters(tree: &[u8], denied: &Denied, host: Option<&PciHost>) -> Stoppable {
+fn stoppable_masters(tree: &[u8], denied: &Denied, host: Option<&SharedHost>) -> Stoppable {
     let found = Stoppable::find(tree, denied);
     let mut masters = found.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
     masters.ecam.retain(|space| host.is_none_or(|host| host.configuration != *space));
@@ -126,17 +126,17 @@ fn stoppable_masters(tree: &[u8], denied: &Denied, host: Option<&PciHost>) -> St
 }
 
 /// The PCI host, if a disk of the board is one of its functions.
-fn find_host(machine: &Machine, tree: &[u8]) -> Option<PciHost> {
+fn find_host(machine: &Machine, tree: &[u8]) -> Option<SharedHost> {
     let functions: Vec<_> = BOARD.functions().collect();
     let find = |functions: Vec<_>| {
-        PciHost::find(tree, machine, &functions)
+        SharedHost::find(tree, machine, &functions)
             .unwrap_or_else(|error| stop(format_args!("no PCI bus for the secure domain's disk: {error}")))
     };
     (!functions.is_empty()).then(|| find(functions))
 }
 
 /// The streams of the disks that are PCI functions behind `mmu`.
-fn disk_streams(tree: &[u8], host: Option<&PciHost>, mmu: Option<&SystemMmu>) -> Vec<(Function, u32)> {
+fn disk_streams(tree: &[u8], host: Option<&SharedHost>, mmu: Option<&SystemMmu>) -> Vec<(Function, u32)> {
     let (Some(host), Some(mmu)) = (host, mmu) else { return Vec::new() };
     let stream = |function| {
         mmu.stream(tree, host, function).unwrap_or_else(|error| stop(format_args!("device tree: {error}")))
@@ -145,7 +145,7 @@ fn disk_streams(tree: &[u8], host: Option<&PciHost>, mmu: Option<&SystemMmu>) ->
 }
 
 /// The storage controllers; without one that the board names the others go on.
-fn find_storage(machine: &Machine, tree: &[u8], host: Option<&PciHost>) -> Vec<(usize, Device)> {
+fn find_storage(machine: &Machine, tree: &[u8], host: Option<&SharedHost>) -> Vec<(usize, Device)> {
     let mut found = Vec::with_capacity(BOARD.storage.len());
     for (place, controller) in BOARD.storage.iter().enumerate() {
         let device = match (controller.at, host) {
@@ -183,7 +183,7 @@ pub fn device_ranges(found: &Found) -> Vec<Range<usize>> {
     regions.push(found.console.registers);
     regions.extend(found.storage_pages());
     regions.extend(found.system_mmu.iter().map(|mmu| mmu.registers));
-    regions.extend(found.host.iter().map(PciHost::bus));
+    regions.extend(found.host.iter().map(SharedHost::bus));
     regions.into_iter().map(|region| range(&region.hull(PAGE))).collect()
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use aarch64::mmio::Mmio;
 use machine::secure_tree::Window;
-use machine::{PciHost, Region};
+use machine::{SharedHost, Region};
 use pcie::{BUS_BYTES, Configuration, FUNCTION_BYTES, Filter, Function, Refusal};
 use spin::Mutex;
 
@@ -56,7 +56,7 @@ impl Bus {
     ///
     /// # Errors
     /// A bus that cannot be shared out.
-    pub fn share(host: &PciHost, registers: Mmio) -> Result<Bus, Refusal> {
+    pub fn share(host: &SharedHost, registers: Mmio) -> Result<Bus, Refusal> {
         let space = Space(registers);
         let found = pcie::survey(&space, host.functions())?;
         let (secure, general): (Vec<_>, Vec<_>) =

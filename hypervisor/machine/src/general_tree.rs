@@ -14,10 +14,10 @@ use dtoolkit::{
 };
 
 use crate::{
-    Denied, Device, Error, Interrupt, Machine, MemoryPlan, PciHost, Region, Trigger,
+    Denied, Device, Error, Interrupt, Machine, MemoryPlan, Region, SharedHost, Trigger,
     gic::{GIC_V2, GIC_V3},
-    pci_host,
     read::{FIRMWARE_CONFIGURATION, SMMU},
+    shared_host,
     tree::{self, Place},
 };
 
@@ -45,7 +45,7 @@ pub struct General<'a> {
     /// What it does not have.
     pub denied: &'a Denied,
     /// The PCI host whose functions it shares with the secure domain, if there is one.
-    pub host: Option<&'a PciHost>,
+    pub host: Option<&'a SharedHost>,
     /// What it has instead.
     pub devices: &'a [VirtualDevice],
     /// The kernel's command line, if it is to be another than the boot loader's.
@@ -58,7 +58,7 @@ pub struct General<'a> {
 /// Those of [`Machine::read`]; none if that has read the same bytes, except [`Error::NoNode`] for a `/chosen` that is not there.
 pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec<u8>, Error> {
     let fdt = tree::open(dtb)?;
-    let editor = Editor { machine, general, gic_cells: pci_host::gic_address_cells(fdt, machine)? };
+    let editor = Editor { machine, general, gic_cells: shared_host::gic_address_cells(fdt, machine)? };
     let root = Place::root(fdt);
     let mut tree = DeviceTree::new();
     tree.memory_reservations.extend(fdt.memory_reservations());
@@ -134,8 +134,8 @@ impl Editor<'_> {
     }
 
     /// Leaves bus 0, without the window and the interrupt lines of the secure domain's functions.
-    fn edit_host(&self, host: &PciHost, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) {
-        let entry_cells = pci_host::map_entry_cells(self.machine, self.gic_cells);
+    fn edit_host(&self, host: &SharedHost, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) {
+        let entry_cells = shared_host::map_entry_cells(self.machine, self.gic_cells);
         set(copy, "ranges", host.ranges_left(place).unwrap_or_default());
         set(copy, "interrupt-map", host.interrupts_left(place, entry_cells).unwrap_or_default());
         set(copy, "bus-range", [0_u32, 0]);

@@ -34,13 +34,13 @@ mod gic;
 #[cfg(feature = "boot")]
 mod masters;
 #[cfg(feature = "boot")]
-mod pci_host;
-#[cfg(feature = "boot")]
 mod plan;
 #[cfg(feature = "boot")]
 mod read;
 #[cfg(feature = "boot")]
 mod seed;
+#[cfg(feature = "boot")]
+mod shared_host;
 #[cfg(feature = "boot")]
 mod system_mmu;
 #[cfg(feature = "boot")]
@@ -57,10 +57,10 @@ pub use self::{
     error::Error,
     gic::{Frames, Gic},
     masters::{Masters, Stoppable, bus_masters},
-    pci_host::PciHost,
     plan::{KernelSize, Loaded, MemoryPlan, PlanError},
     read::{Conduit, Machine, Timers},
     seed::{Restart, Seeds},
+    shared_host::SharedHost,
     system_mmu::SystemMmu,
     tree::tree_length,
     windows::{Denied, device_windows},

@@ -8,7 +8,7 @@ use dtoolkit::{Node as _, Property as _};
 use pcie::Function;
 
 use crate::{
-    Denied, Error, Interrupt, Machine, PciHost, Region,
+    Denied, Error, Interrupt, Machine, Region, SharedHost,
     tree::{self, Place, cells},
 };
 
@@ -76,7 +76,7 @@ impl SystemMmu {
     ///
     /// # Errors
     /// Those of [`Machine::read`]; none if that has read the same bytes.
-    pub fn stream(&self, dtb: &[u8], host: &PciHost, function: Function) -> Result<Option<u32>, Error> {
+    pub fn stream(&self, dtb: &[u8], host: &SharedHost, function: Function) -> Result<Option<u32>, Error> {
         let mut found = None;
         tree::walk(tree::open(dtb)?, &mut |place| {
             if host.is(place) {

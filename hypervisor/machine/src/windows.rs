@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Board, Device, Frames, Machine, PAGE, PciHost, Region, board::Attachment, region};
+use crate::{Board, Device, Frames, Machine, PAGE, Region, SharedHost, board::Attachment, region};
 
 /// Nothing above this is taken for a device page below memory, in bytes.
 const LOW: u64 = 1 << 32;
@@ -28,7 +28,7 @@ impl Denied {
         machine: &Machine,
         board: &Board,
         storage: impl IntoIterator<Item = &'a Device>,
-        host: Option<&PciHost>,
+        host: Option<&SharedHost>,
     ) -> Denied {
         let mut pages = gic_frames(machine);
         pages.extend_from_slice(&machine.msi);

@@ -8,7 +8,7 @@ use dtoolkit::{
 };
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
-    MemoryPlan, PciHost, PlanError, Region, Stoppable, SystemMmu, Trigger,
+    MemoryPlan, PlanError, Region, SharedHost, Stoppable, SystemMmu, Trigger,
     board::{
         AnchorFlash, Attachment, ChannelWindow, EarlyConsole, Function, Layout, MAX_DISKS, MAX_VOLUMES, Partition,
         Pool, Reset, StorageController, Volume,
@@ -712,11 +712,11 @@ const DISK_PAGE: Region = Region::new(0x40_1001_8000, 0x1000).unwrap();
 /// The end of its 32-bit memory.
 const PCI_WINDOW: Region = Region::between(0x3EC0_0000, 0x3EFF_0000).unwrap();
 
-fn host(dtb: &[u8]) -> Result<PciHost, Error> {
-    PciHost::find(dtb, &Machine::read(dtb)?, &[DISK])
+fn host(dtb: &[u8]) -> Result<SharedHost, Error> {
+    SharedHost::find(dtb, &Machine::read(dtb)?, &[DISK])
 }
 
-fn boot_shared(dtb: &[u8]) -> (Booted, PciHost) {
+fn boot_shared(dtb: &[u8]) -> (Booted, SharedHost) {
     let host = host(dtb).unwrap();
     let booted = boot(dtb);
     let denied = Denied::new(&booted.machine, &BOARD, [&host.device(DISK).unwrap()], Some(&host));
@@ -1100,7 +1100,7 @@ fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let general = General { plan: &plan, denied: &denied, host: None, devices: &[virtual_device()], bootargs: None };
     let tree = general_tree::write(dtb, &machine, &general)?;
     Fdt::new(&tree)?;
-    let host = PciHost::find(dtb, &machine, &[DISK])?;
+    let host = SharedHost::find(dtb, &machine, &[DISK])?;
     let disk = host.device(DISK)?;
     let denied = Denied::new(&machine, &BOARD, [&disk], Some(&host));
     assert!([host.configuration, host.window].iter().all(|region| denied.touches(region)));

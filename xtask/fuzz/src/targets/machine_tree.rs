@@ -1,7 +1,7 @@
 //! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
 
 use machine::{
-    Denied, KernelSize, Loaded, Machine, MemoryPlan, PciHost, Region, SystemMmu,
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region, SharedHost, SystemMmu,
     board::{Attachment, Board, ChannelWindow, Function, Layout, Partition, Pool, Reset, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
@@ -80,7 +80,7 @@ pub fn run(data: &[u8]) {
 /// Shares the PCI host out, if there is one that can be.
 fn share(data: &[u8], machine: &Machine, plan: &MemoryPlan) {
     let disk = Function::new(3, 0).expect("there is such a function");
-    let Ok(host) = PciHost::find(data, machine, &[disk]) else { return };
+    let Ok(host) = SharedHost::find(data, machine, &[disk]) else { return };
     let Ok(device) = host.device(disk) else { return };
     let denied = Denied::new(machine, &BOARD, [&device], Some(&host));
     check(machine, plan, &denied);

@@ -29,7 +29,7 @@ const DEVICE_SHIFT: u32 = 11;
 
 /// A PCI host whose functions are shared out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PciHost {
+pub struct SharedHost {
     /// Path of its node.
     pub path: String,
     /// Configuration space of all its busses: none of it is the general domain's but by EL2's leave.
@@ -52,18 +52,18 @@ struct Line {
     interrupt: Interrupt,
 }
 
-impl PciHost {
+impl SharedHost {
     /// The first enabled host of the tree `dtb` of `machine`, of which `functions` are the secure domain's.
     ///
     /// # Errors
     /// No such host, or one that cannot be shared out: without bus 0, 32-bit memory or wired interrupts to the GIC.
-    pub fn find(dtb: &[u8], machine: &Machine, functions: &[Function]) -> Result<PciHost, Error> {
+    pub fn find(dtb: &[u8], machine: &Machine, functions: &[Function]) -> Result<SharedHost, Error> {
         let fdt = tree::open(dtb)?;
         let gic_cells = gic_address_cells(fdt, machine)?;
         let mut found = None;
         tree::walk(fdt, &mut |place| {
             if found.is_none() && place.is_enabled() && place.is_any_of(&[ECAM]) {
-                found = Some(PciHost::read(place, machine, gic_cells, functions)?);
+                found = Some(SharedHost::read(place, machine, gic_cells, functions)?);
             }
             Ok(())
         })?;
@@ -75,7 +75,7 @@ impl PciHost {
         machine: &Machine,
         gic_cells: usize,
         functions: &[Function],
-    ) -> Result<PciHost, Error> {
+    ) -> Result<SharedHost, Error> {
         let configuration = place.registers()?.first().copied();
         let configuration = configuration.filter(|region| region.size() >= BUS_BYTES as u64);
         let configuration =
@@ -89,7 +89,7 @@ impl PciHost {
         let bus_window =
             bus_window.ok_or_else(|| place.wrong("ranges", "has no room for the secure domain's functions"))?;
         let window = Region::between(memory.base() + (bus_window - bus_base), memory.end());
-        Ok(PciHost {
+        Ok(SharedHost {
             path: place.path(),
             configuration,
             window: window.ok_or_else(|| place.wrong("ranges", "has no room for the secure domain's functions"))?,
@@ -109,12 +109,12 @@ impl PciHost {
         Region::new(self.configuration.base(), BUS_BYTES as u64).unwrap_or(self.configuration)
     }
 
-    /// The addresses of [`PciHost::window`] on the bus.
+    /// The addresses of [`SharedHost::window`] on the bus.
     pub fn bus_window(&self) -> Range<u64> {
         self.bus_window..self.bus_window + self.window.size()
     }
 
-    /// Where the processor sees `range` of the bus, which is of [`PciHost::bus_window`].
+    /// Where the processor sees `range` of the bus, which is of [`SharedHost::bus_window`].
     pub fn to_cpu(&self, range: &Range<u64>) -> Option<Region> {
         let base = range.start.checked_sub(self.bus_window)?.checked_add(self.window.base())?;
         Region::new(base, range.end.checked_sub(range.start)?)
@@ -238,7 +238,7 @@ pub(crate) fn gic_address_cells(fdt: dtoolkit::fdt::Fdt<'_>, machine: &Machine) 
     Ok(found)
 }
 
-impl PciHost {
+impl SharedHost {
     /// Whether it is the node at `place`.
     pub(crate) fn is(&self, place: &Place<'_, '_>) -> bool {
         place.path() == self.path
