@@ -1,4 +1,4 @@
-//! The system tests: `./x test`, or one of them with `./x test NAME`.
+//! The system tests: `./x test`, or one of them with `./x test NAME`; with `--window` those that want a kernel of their own.
 mod anchor;
 mod boots;
 mod console;
@@ -14,6 +14,7 @@ mod power_cuts;
 mod refusals;
 mod restart;
 mod secrecy;
+mod window;
 
 use std::process::ExitCode;
 
@@ -39,7 +40,10 @@ fn main() -> ExitCode {
         refusals::groups(),
         door::groups(),
     ];
-    let groups = groups.into_iter().flatten().collect::<Vec<_>>();
+    let mut groups = groups.into_iter().flatten().collect::<Vec<_>>();
+    if flags.iter().any(|flag| flag == "--window") {
+        groups = window::groups();
+    }
     if flags.iter().any(|flag| flag == "--list") {
         runner::names(&groups).iter().for_each(|name| println!("{name}: test"));
         return ExitCode::SUCCESS;
