@@ -6,7 +6,7 @@ use std::fmt;
 use crypto::Suite;
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, MOST_BLOCKS},
     rng::Rng,
     tamper::Tamper,
 };
@@ -65,6 +65,11 @@ pub enum Step {
         /// What.
         loss: Loss,
         /// What a power cut leaves, and which past comes back.
+        seed: u64,
+    },
+    /// Some of the members are mounted without the others, on a copy of what a power cut leaves now.
+    Part {
+        /// What the power cut leaves, and which members.
         seed: u64,
     },
     /// The secure domain crashes and is started again, with the power on; `seed` decides what of what was under way has happened.
@@ -167,6 +172,7 @@ impl fmt::Display for Step {
             Step::Faults { permille } => write!(f, "faults, {permille} of 1000"),
             Step::Heal => write!(f, "heal"),
             Step::Lose { loss, seed } => write!(f, "the member {loss:?} (seed {seed:#x})"),
+            Step::Part { seed } => write!(f, "a part of the members is mounted (seed {seed:#x})"),
             Step::Crash { seed } => write!(f, "the secure domain crashes (seed {seed:#x})"),
             Step::Refuse(refuse) => write!(f, "anchor {}", if *refuse { "refuses" } else { "is willing" }),
             Step::Try { tamper, seed } => write!(f, "try {tamper:?} on a copy (seed {seed:#x})"),
@@ -214,8 +220,16 @@ fn operation(rng: &mut Rng) -> Step {
     if rng.chance(20) {
         return Step::Command(command(rng));
     }
-    // Mostly the beginning, so that blocks are written again and again; else where leaves and extents meet.
-    let block = rng.pick(&[0, 0, 0, 0, 0, 112, 1008, 2032]) + rng.below(24);
+    if rng.chance(5) {
+        return Step::Ask { volume: rng.index(4), what: whole_extents(rng) };
+    }
+    // Mostly the beginning, so that blocks are written again and again; else where leaves and extents meet, or anywhere, so that
+    // the cache of leaves is too small at times.
+    let block = match rng.below(8) {
+        0..=3 => rng.below(24),
+        4 => rng.below(MOST_BLOCKS),
+        _ => rng.pick(&[112, 1008, 2032]) + rng.below(24),
+    };
     let blocks = *rng.pick(&[1, 1, 1, 2, 3, 8, 33]);
     let what = match rng.below(100) {
         0..=44 => Ask::Write(block, blocks),
@@ -225,6 +239,12 @@ fn operation(rng: &mut Rng) -> Step {
         _ => Ask::Sync,
     };
     Step::Ask { volume: rng.index(4), what }
+}
+
+/// Blocks that are given back with their extents, if the volume has so many.
+fn whole_extents(rng: &mut Rng) -> Ask {
+    let (block, blocks) = *rng.pick(&[(0, 1024), (1024, 1024), (0, 2048)]);
+    Ask::Zero(block, blocks)
 }
 
 fn command(rng: &mut Rng) -> Command {
@@ -245,6 +265,9 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     let cut = Step::Cut { seed: rng.next(), again };
     if config.adversary && rng.chance(500) {
         return adversary(rng, cut);
+    }
+    if config.losses && rng.chance(150) {
+        return vec![Step::Part { seed: rng.next() }];
     }
     if config.losses && rng.chance(400) {
         return vec![Step::Lose { loss: loss(rng), seed: rng.next() }];

@@ -4,9 +4,9 @@
 //! even fail. Of the others only what lies on that member may fail, and what it held is there when it is back, unless another disk is
 //! in its place: then it is unreadable, and never old.
 
-use volume::{Command, Error, Event, Layout};
+use volume::{Error, Event, Layout};
 
-use super::{Mounted, Verdict, World};
+use super::{Mounted, Verdict, World, guest::extents};
 use crate::{
     media::{Image, Media},
     model::View,
@@ -121,7 +121,9 @@ impl World {
 
     /// Notes what the engine tells about its members.
     pub(super) fn count_event(&mut self, event: &Event) {
-        self.tally.retired += u64::from(matches!(event, Event::MemberLost { .. }));
+        let lost = matches!(event, Event::MemberLost { .. });
+        self.retired |= lost;
+        self.tally.retired += u64::from(lost);
         self.tally.resynced += u64::from(matches!(event, Event::Resynced { .. }));
     }
 
@@ -138,19 +140,16 @@ impl World {
             self.rest()?;
         }
         let stale = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
-        if self.bereft || self.config.torn {
+        if self.bereft {
             return Ok(());
         }
         self.sync_all()?;
         let behind = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
         // A copy that found no place is made when there is room.
-        if behind != 0 && !self.is_full() {
+        if behind != 0 && !self.lacks_room() {
             return Err(format!("a member that is back does not catch up: {stale:#x}, {behind:#x}"));
         }
         if self.disks.len() == 2 && self.is_safe() && behind == 0 {
-            // A copy that could not be written is known to be bad when it is read.
-            self.command(Command::Scrub);
-            self.drain()?;
             self.lose_power_keeping(&mut |_, _, candidates| candidates - 1, true);
             self.disks[1 - victim].lose(true);
             return match self.mount()? {
@@ -159,6 +158,54 @@ impl World {
             };
         }
         Ok(())
+    }
+
+    /// Whether an extent of a mirror has one copy, and there is no room for the other.
+    fn lacks_room(&self) -> bool {
+        let (free, Some(engine)) = (self.free_extents(), &self.engine) else { return false };
+        let lies = |volume, block, copy| Some(engine.member(engine.locate(volume, block, copy)?.0).disk().member());
+        let mirrors = engine.volumes().filter(|info| info.layout == Layout::Mirrored);
+        let mut blocks = mirrors.flat_map(|info| extents(info.layout, info.blocks).into_iter().map(move |at| (info.number, at)));
+        blocks.any(|(volume, (block, copy))| match (lies(volume, block, copy), lies(volume, block, 1 - copy)) {
+            (Some(member), None) => !free.iter().enumerate().any(|(other, free)| other != member && *free > 0),
+            _ => false,
+        })
+    }
+
+    /// Some of the members are mounted without the others, on a copy: whatever they show must be what the whole pool may show, and
+    /// without the member that may be lost it must be served.
+    pub(super) fn mount_part(&mut self, seed: u64) -> Verdict {
+        let members = self.disks.len();
+        let Some(engine) = self.engine.as_ref().filter(|_| members > 1 && !self.is_tainted() && !self.bereft) else {
+            return Ok(());
+        };
+        let (victim, marked) = (self.victim(), engine.superblock().stale);
+        let honest = self.honest_faults() == 0 && self.disks.iter().all(|disk| !disk.is_lost());
+        let mut rng = Rng::new(seed);
+        let (chosen, alone) = (rng.index(members), rng.chance(500));
+        let kept: Vec<bool> = (0..members).map(|member| (member == chosen) == alone).collect();
+        let mut copy = self.copy();
+        copy.lose_power(seed);
+        for (disk, kept) in copy.disks.iter().zip(&kept) {
+            if *kept { disk.come_back() } else { disk.lose(true) }
+        }
+        let mounted = copy.mount();
+        let served = matches!(mounted, Ok(Mounted::Served { .. }));
+        let missing: Vec<usize> = (0..members).filter(|member| !kept[*member]).collect();
+        let one = missing.len() == 1 && (kept[0] || kept[1]);
+        let current = missing == [victim] && marked & !(1 << victim) == 0 || honest && marked == 0;
+        (copy.tally.parts.0, copy.tally.parts.1) = (u64::from(served), u64::from(!served));
+        let safe = self.is_safe();
+        self.come_back(copy);
+        match mounted.map_err(|what| format!("without members {missing:?}: {what}"))? {
+            Mounted::Served { .. } => Ok(()),
+            Mounted::Cut => Err("a mount does not come to an end".into()),
+            Mounted::Refused(Error::MemberNeeded { .. }) if !safe => Ok(()),
+            Mounted::Refused(error) if one && current => {
+                Err(format!("false refusal: a pool is not mounted without members {missing:?}: {error}"))
+            }
+            Mounted::Refused(_) => Ok(()),
+        }
     }
 
     /// Every volume is synchronised.

@@ -350,7 +350,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for record in 0..records {
             let from = record * MAX_ENTRIES;
             let part = &entries[from.min(entries.len())..entries.len().min(from + MAX_ENTRIES)];
-            if record + 1 == records {
+            if record + 1 == records && !self.marks_are_pending() {
                 self.log.stated = self.log.covered;
             }
             if let Err(error) = self.build_record(part) {

@@ -333,6 +333,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
+    /// Blocks that a member has missed while they were made equal: the walk goes on behind them.
+    pub(super) fn pass_over_all(&mut self, slot: usize, blocks: core::ops::Range<u64>) {
+        if let Some(walk) =
+            self.walker.resyncing.as_mut().filter(|walk| walk.slot == slot && blocks.contains(&walk.block))
+        {
+            walk.block = blocks.end;
+        }
+    }
+
     /// Whether every copy that resealing cannot reach is known to be stale.
     fn mark_stale_copies(&mut self, next: &Next) -> bool {
         let volume = self.volume(next.volume);
