@@ -102,6 +102,8 @@ pub enum Loss {
     Fails,
     /// It takes nothing any more, and is missing at the next mount.
     Dies,
+    /// The power fails, and it is missing when it is back.
+    Vanishes,
     /// It is back after a power cut.
     Returns,
     /// After a power cut it is as it once was.
@@ -270,7 +272,7 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
         return vec![Step::Part { seed: rng.next() }];
     }
     if config.losses && rng.chance(400) {
-        return vec![Step::Lose { loss: loss(rng), seed: rng.next() }];
+        return lose(rng);
     }
     if !config.faults.is_empty() && rng.chance(400) {
         let permille = *rng.pick(&[2, 5, 30, 300]);
@@ -287,11 +289,32 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     }
 }
 
+/// Something happens to a member, mostly at a moment when that matters.
+fn lose(rng: &mut Rng) -> Vec<Step> {
+    let (loss, seed) = (loss(rng), rng.next());
+    let mut steps = vec![Step::Lose { loss, seed }];
+    match loss {
+        // Data is on its way to both copies, and may reach either.
+        Loss::Vanishes => {
+            let write = |rng: &mut Rng| Step::Ask { volume: rng.index(4), what: Ask::Write(rng.below(24), 2) };
+            let begun = [write(rng), write(rng), write(rng), Step::Turn { times: 2 + rng.index(8), credit: 2 }];
+            steps.splice(0..0, begun);
+        }
+        // It has the time to catch up, and is asked what it knows.
+        Loss::Returns if rng.chance(500) => {
+            steps.extend([Step::Idle, Step::Idle, Step::Idle, Step::Part { seed: rng.next() }]);
+        }
+        _ => {}
+    }
+    steps
+}
+
 /// Mostly it comes and goes; that another disk is in its place is rare, since it ends the checks of what it alone holds.
 fn loss(rng: &mut Rng) -> Loss {
     match rng.below(20) {
-        0..=5 => Loss::Fails,
-        6..=8 => Loss::Dies,
+        0..=3 => Loss::Fails,
+        4..=5 => Loss::Dies,
+        6..=8 => Loss::Vanishes,
         9..=17 => Loss::Returns,
         18 => Loss::Older,
         _ => Loss::Blank,

@@ -48,6 +48,10 @@ impl World {
         match loss {
             Loss::Fails => self.disks[victim].lose(false),
             Loss::Dies => self.disks[victim].lose(true),
+            Loss::Vanishes => {
+                self.disks[victim].lose(true);
+                return self.cut(seed, &[]);
+            }
             Loss::Returns => {
                 self.disks[victim].come_back();
                 return self.cut(seed, &[]);
@@ -182,7 +186,8 @@ impl World {
         let (victim, marked) = (self.victim(), engine.superblock().stale);
         let honest = self.honest_faults() == 0 && self.disks.iter().all(|disk| !disk.is_lost());
         let mut rng = Rng::new(seed);
-        let (chosen, alone) = (rng.index(members), rng.chance(500));
+        let chosen = if rng.chance(500) { victim } else { rng.index(members) };
+        let alone = rng.chance(500);
         let kept: Vec<bool> = (0..members).map(|member| (member == chosen) == alone).collect();
         let mut copy = self.copy();
         copy.lose_power(seed);

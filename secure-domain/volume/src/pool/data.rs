@@ -61,7 +61,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let Some((index, copy)) = self.data.pop_front() else { return };
             let place = self.runs.get(index).places[copy];
             let member = place.physical.member;
-            if self.is_lost(member) {
+            // With writes stopped nobody gives up a disk that takes nothing.
+            if self.is_lost(member) || self.stopped && self.is_dead(member) {
                 self.complete_write(index, copy, place.block, false);
                 continue;
             }

@@ -152,6 +152,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         (self.superblock.stale | self.checkpoint.stale) & !(1 << member) != 0
     }
 
+    /// Whether `member` may be marked as stale, if it is not.
+    pub(super) fn may_be_marked(&self, member: usize) -> bool {
+        self.options.degraded && !self.is_another_stale(member)
+    }
+
     /// Has `member` marked as stale: waits for the checkpoint that says so. One member at a time can be.
     pub(super) fn mark_stale(&mut self, member: usize) -> Result<(), Missing> {
         let marked = self.superblock.stale & 1 << member != 0;
