@@ -43,6 +43,8 @@ pub struct Config {
     pub adversary: bool,
     /// The faulty member is lost, comes back, is replaced.
     pub losses: bool,
+    /// The pool is mounted without a member if need be, and goes on without one.
+    pub degraded: bool,
 }
 
 /// What a run may be narrowed to from outside.
@@ -83,6 +85,7 @@ impl Config {
             faults,
             adversary,
             losses,
+            degraded: losses || rng.chance(500),
         }
     }
 }

@@ -247,8 +247,8 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        let Config { policy, cache_blocks, losses, .. } = self.config;
-        Options { policy, cache_blocks, degraded: losses, ..Options::default() }
+        let Config { policy, cache_blocks, degraded, .. } = self.config;
+        Options { policy, cache_blocks, degraded, ..Options::default() }
     }
 
     fn is_strict(&self) -> bool {

@@ -169,7 +169,8 @@ impl World {
         let (free, Some(engine)) = (self.free_extents(), &self.engine) else { return false };
         let lies = |volume, block, copy| Some(engine.member(engine.locate(volume, block, copy)?.0).disk().member());
         let mirrors = engine.volumes().filter(|info| info.layout == Layout::Mirrored);
-        let mut blocks = mirrors.flat_map(|info| extents(info.layout, info.blocks).into_iter().map(move |at| (info.number, at)));
+        let mut blocks =
+            mirrors.flat_map(|info| extents(info.layout, info.blocks).into_iter().map(move |at| (info.number, at)));
         blocks.any(|(volume, (block, copy))| match (lies(volume, block, copy), lies(volume, block, 1 - copy)) {
             (Some(member), None) => !free.iter().enumerate().any(|(other, free)| other != member && *free > 0),
             _ => false,

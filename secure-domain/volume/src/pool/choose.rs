@@ -59,7 +59,9 @@ pub(super) fn choose<D: BlockDevice>(
     let mut stranger = Error::Members { given: 0 };
     for (index, disk) in disks.iter_mut().enumerate() {
         let looked = match look(disk, index, root, idle) {
-            Err(Error::Silent) if lenient.is_some() => Looked { newest: Err(Error::Silent), damaged: Vec::new(), unread: 0 },
+            Err(Error::Silent) if lenient.is_some() => {
+                Looked { newest: Err(Error::Silent), damaged: Vec::new(), unread: 0 }
+            }
             looked => looked?,
         };
         match (looked.newest, lenient) {

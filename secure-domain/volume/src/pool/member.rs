@@ -197,7 +197,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// no flush is answered: a mount would take what this member holds for the newest.
     pub(super) fn marks_are_pending(&self) -> bool {
         let wanted = self.checkpoint.stale;
-        wanted & !self.superblock.stale != 0 || (0..self.members.len()).any(|member| !self.checkpoint.keeps_mark(member))
+        wanted & !self.superblock.stale != 0
+            || (0..self.members.len()).any(|member| !self.checkpoint.keeps_mark(member))
     }
 
     /// A copy of a run was not written: its member has missed it. If that cannot be marked, writes stop and the log keeps everything.
