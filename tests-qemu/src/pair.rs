@@ -24,7 +24,7 @@ const CHANGES: [(&str, &str); 6] = [
     ("suite = \"aria-256-gcm\"", "suite = \"aria-256-gcm\"\nkey_generation = 2"),
     ("size_mib = 64", "size_mib = 80"),
     ("suite = \"seed-128-gcm\"", "suite = \"aria-256-ccm\""),
-    ("[pool]", "[pool]\npolicy = \"bulk\"\nwindow_ms = 1000"),
+    ("[anchor]", "[pool]\npolicy = \"bulk\"\nwindow_ms = 1000\n\n[anchor]"),
 ];
 
 /// Firmware of a board.

@@ -1,5 +1,5 @@
 //! Two disks, two volumes: made as the board wants them, served in the approved profile under load, discarded, and whole though one disk is
-//! damaged, or missing. Then another board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a
+//! damaged. Then another board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a
 //! partition.
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
@@ -41,13 +41,11 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     ensure!(found.bad == 0, "{} blocks are not what was sealed, first {:?}", found.bad, found.first_bad);
 
     let [first, second] = disks;
-    without_one(images, &pair, place, &first)?;
     let parted = Parted::around(&second, place)?;
     lying_table(images, &pair, place, &first, &parted)?;
 
     let disks = [first, parted.disk.clone()];
     let mut guest = pair.changed.boot(images, place.inside("changed")?, &disks)?;
-    caught_up(&mut guest)?;
     resealed_under_load(&mut guest)?;
     grown(&mut guest)?;
     reads_whole(&mut guest)?;
@@ -59,28 +57,6 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     parted.untouched_beside()?;
     victim.iter().try_for_each(|copies| flip(&disks, parted.inside(copies[1])))?;
     clean_for_the_host(&pair, &disks)
-}
-
-/// The machine starts without its second disk: the console says so, and Linux reads and writes as if nothing were.
-fn without_one(images: &Images, pair: &Pair, place: &Place, first: &Path) -> Result<()> {
-    let mut guest = pair.first.boot(images, place.inside("without")?, &[first.to_path_buf()])?;
-    says(&guest, "disk 1 failed and is not used any more")?;
-    reads_whole(&mut guest)?;
-    guest.run(&format!("echo written on one disk > {ALONE}; sync"))?;
-    guest.power_off()
-}
-
-/// What Linux wrote while the second disk was away.
-const ALONE: &str = "/root/alone";
-
-/// The disk is back: what it missed is read as it was written, and it catches up.
-fn caught_up(guest: &mut Guest) -> Result<()> {
-    let alone = guest.run(&format!("cat {ALONE}"))?;
-    ensure!(alone == "written on one disk", "{ALONE} reads as `{alone}`");
-    if says(guest, "disk 1 has caught up with its mirrors").is_err() {
-        guest.expect("disk 1 has caught up with its mirrors", LONG)?;
-    }
-    Ok(())
 }
 
 /// A disk with a member in one of its partitions.

@@ -178,40 +178,44 @@ impl World {
     }
 
     /// Some of the members are mounted without the others, on a copy: whatever they show must be what the whole pool may show, and
-    /// without the member that may be lost it must be served.
+    /// without the member that may be lost they must be served.
     pub(super) fn mount_part(&mut self, seed: u64) -> Verdict {
-        let members = self.disks.len();
-        let Some(engine) = self.engine.as_ref().filter(|_| members > 1 && !self.is_tainted() && !self.bereft) else {
-            return Ok(());
-        };
-        let (victim, marked) = (self.victim(), engine.superblock().stale);
-        let honest = self.honest_faults() == 0 && self.disks.iter().all(|disk| !disk.is_lost());
-        let mut rng = Rng::new(seed);
-        let chosen = if rng.chance(500) { victim } else { rng.index(members) };
-        let alone = rng.chance(500);
-        let kept: Vec<bool> = (0..members).map(|member| (member == chosen) == alone).collect();
+        let served = self.engine.as_ref().filter(|_| self.disks.len() > 1 && !self.is_tainted() && !self.bereft);
+        let Some(marked) = served.map(|engine| engine.superblock().stale) else { return Ok(()) };
+        let missing = self.draw_missing(&mut Rng::new(seed));
+        let must = self.must_do_without(&missing, marked);
         let mut copy = self.copy();
         copy.lose_power(seed);
-        for (disk, kept) in copy.disks.iter().zip(&kept) {
-            if *kept { disk.come_back() } else { disk.lose(true) }
+        for disk in &copy.disks {
+            if missing.contains(&disk.member()) { disk.lose(true) } else { disk.come_back() }
         }
         let mounted = copy.mount();
         let served = matches!(mounted, Ok(Mounted::Served { .. }));
-        let missing: Vec<usize> = (0..members).filter(|member| !kept[*member]).collect();
-        let one = missing.len() == 1 && (kept[0] || kept[1]);
-        let current = missing == [victim] && marked & !(1 << victim) == 0 || honest && marked == 0;
-        (copy.tally.parts.0, copy.tally.parts.1) = (u64::from(served), u64::from(!served));
-        let safe = self.is_safe();
+        copy.tally.parts = (u64::from(served), u64::from(!served));
         self.come_back(copy);
         match mounted.map_err(|what| format!("without members {missing:?}: {what}"))? {
-            Mounted::Served { .. } => Ok(()),
             Mounted::Cut => Err("a mount does not come to an end".into()),
-            Mounted::Refused(Error::MemberNeeded { .. }) if !safe => Ok(()),
-            Mounted::Refused(error) if one && current => {
+            Mounted::Refused(error) if must && (self.is_safe() || !matches!(error, Error::MemberNeeded { .. })) => {
                 Err(format!("false refusal: a pool is not mounted without members {missing:?}: {error}"))
             }
-            Mounted::Refused(_) => Ok(()),
+            Mounted::Served { .. } | Mounted::Refused(_) => Ok(()),
         }
+    }
+
+    /// All members but one, or one: mostly that which may be lost.
+    fn draw_missing(&self, rng: &mut Rng) -> Vec<usize> {
+        let members = self.disks.len();
+        let chosen = if rng.chance(500) { self.victim() } else { rng.index(members) };
+        let alone = rng.chance(500);
+        (0..members).filter(|member| (*member == chosen) != alone).collect()
+    }
+
+    /// Whether the pool must be served without these members, while its superblock calls those in `marked` stale.
+    fn must_do_without(&self, missing: &[usize], marked: u8) -> bool {
+        let victim = self.victim();
+        let whole = marked == 0 && self.honest_faults() == 0 && self.disks.iter().all(|disk| !disk.is_lost());
+        let current = missing == [victim] && marked & !(1 << victim) == 0 || whole;
+        missing.len() == 1 && current
     }
 
     /// Every volume is synchronised.
