@@ -5,7 +5,6 @@ mod degraded;
 mod epochs;
 mod faults;
 mod idle;
-mod members;
 mod model;
 mod module;
 mod refusal;
