@@ -8,6 +8,7 @@ mod door;
 mod hostile;
 mod integrity;
 mod isolation;
+mod pci;
 mod pool;
 mod power;
 mod power_cuts;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         cores::groups(),
         restart::groups(),
         disk::groups(),
+        pci::groups(),
         pool::groups(),
         integrity::groups(),
         power::groups(),
