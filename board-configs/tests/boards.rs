@@ -115,7 +115,7 @@ fn refuses_a_bus_that_does_not_fit() {
     refuses("devices = 8\n", "devices = 8\ntransport = \"usb\"\n", "unknown variant `usb`");
     let bus =
         "\n[channel.pci]\nconfiguration = 0x0b10_0000\nregisters = 0x0b20_0000\nfirst_message = 232\nmessages = 56\n";
-    refuses(bus, "transport = \"pci\"\n", "channel.transport is \"pci\", and there is no [channel.pci]");
+    refuses(bus, "\ntransport = \"pci\"\n", "channel.transport is \"pci\", and there is no [channel.pci]");
     refuses("messages = 56", "messages = 0", "channel.pci.messages is 0 from 232: 1 to 256 are taken");
     refuses("messages = 56", "messages = 257", "channel.pci.messages is 257");
     refuses("first_message = 232", "first_message = 1000", "channel.pci.messages is 56 from 1000");

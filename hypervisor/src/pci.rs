@@ -72,8 +72,11 @@ fn with(
 ) -> Option<u64> {
     let mut guard = core.system.devices.get(index)?.lock();
     let VirtualDevice { device, page, function } = &mut *guard;
+    let line = function.line(device);
     let value = read(function, &mut Behind { device, page });
-    devices::drive_line(core, index, function.line(device));
+    if function.line(device) != line {
+        devices::drive_line(core, index, !line);
+    }
     Some(value)
 }
 
@@ -88,6 +91,7 @@ pub fn store(core: &mut Core, target: Target, size: usize, value: u64) -> Store 
     let Some(device) = system.devices.get(index) else { return Store::Done };
     let mut guard = device.lock();
     let VirtualDevice { device, page, function } = &mut *guard;
+    let line = function.line(device);
     let mut behind = Behind { device, page };
     let Access { effect, vectors } = match target {
         Target::Configuration(_) => {
@@ -97,9 +101,11 @@ pub fn store(core: &mut Core, target: Target, size: usize, value: u64) -> Store 
         }
         Target::Registers(_) => function.write_bar(&mut behind, offset, size, value),
     };
-    send(core, function, vectors);
-    if !matches!(effect, channel::Effect::Notify { .. }) {
-        devices::drive_line(core, index, function.line(device));
+    if vectors != 0 {
+        send(core, function, vectors);
+    }
+    if function.line(device) != line {
+        devices::drive_line(core, index, !line);
     }
     match devices::carry_out(core, index, device, effect) {
         // A driver waits until it reads 0.

@@ -14,7 +14,7 @@
 use core::arch::asm;
 use core::fmt;
 
-use crate::disk::{Disk, register};
+use crate::disk::Disk;
 use crate::gic;
 use crate::probe::Probe;
 
