@@ -15,6 +15,6 @@ pub use emit::emit;
 pub use error::Error;
 pub use load::{directory, load, load_with, named, parse};
 pub use schema::{
-    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, Huk, Layout, Partition, Pci, Policy, Pool, Profile,
-    Storage, Transport, Volume,
+    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, General, Huk, Layout, Partition, Pci, Policy, Pool,
+    Profile, Reset, Storage, Transport, Volume,
 };

@@ -90,6 +90,20 @@ pub fn carry_out(core: &Core, index: usize, device: &Device, effect: Effect) -> 
     }
 }
 
+/// Every driver is gone: each device is reset as if its driver had asked for it. The secure domain confirms it where it may be at work.
+pub fn reset_all(core: &mut Core) {
+    crate::pci::reset(core);
+    for index in 0..core.system.devices.len() {
+        // The effects are the same; there is no instruction to step over or to replay.
+        let _ = store(core, index, channel::offset::STATUS, 4, 0);
+    }
+}
+
+/// Whether no reset waits for the secure domain.
+pub fn are_reset(core: &Core) -> bool {
+    core.system.devices.iter().all(|device| !device.lock().device.is_resetting())
+}
+
 /// What the secure domain has to tell the driver of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {

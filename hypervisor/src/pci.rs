@@ -128,3 +128,13 @@ pub fn send(core: &mut Core, function: &Function, vectors: u32) {
         }
     }
 }
+
+/// Puts every function back to power-on: nothing is decoded, no vector is open. The register files behind them are reset by their own means.
+pub fn reset(core: &Core) {
+    if BUS.is_some() {
+        for (index, device) in core.system.devices.iter().enumerate() {
+            device.lock().function.reset();
+            core.system.pci.bus.decode(index, None);
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod pool;
 mod power;
 mod power_cuts;
 mod refusals;
+mod reset;
 mod restart;
 mod secrecy;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         hostile::groups(),
         isolation::groups(),
         cores::groups(),
+        reset::groups(),
         restart::groups(),
         disk::groups(),
         pci::groups(),

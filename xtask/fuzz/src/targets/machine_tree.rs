@@ -2,7 +2,7 @@
 
 use machine::{
     Denied, KernelSize, Loaded, Machine, MemoryPlan, PciHost, Region, SystemMmu,
-    board::{Board, ChannelWindow, Layout, Partition, PciBus, Pool, StorageController, Volume},
+    board::{Board, ChannelWindow, Layout, Partition, PciBus, Pool, Reset, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
@@ -33,6 +33,7 @@ const BOARD: Board = Board {
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
     channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8, pci: None },
+    reset: Reset::Domain,
     window_bytes: Some(64 << 20),
     denied: &[],
     test_huk: None,
@@ -91,6 +92,7 @@ fn plan(machine: &Machine) -> Option<MemoryPlan> {
         secure_bytes: BOARD.secure_memory_bytes,
         window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
+        keeps_bundle: true,
     };
     MemoryPlan::make(machine, &loaded).ok()
 }
