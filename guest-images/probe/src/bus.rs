@@ -110,7 +110,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     messages(probe, &function);
     rain(probe, "configuration", host.configuration, |_| false);
     let window = Range { base: host.window, size: (BUSY + 2) * REGISTERS };
-    rain(probe, "registers", window, |offset| offset % REGISTERS & !0xfff == DOORBELL);
+    rain(probe, "registers", window, |offset| offset & (REGISTERS - 0x1000) == DOORBELL);
     works(probe, "good_read_after_nonsense");
 }
 
