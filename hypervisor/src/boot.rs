@@ -383,7 +383,7 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
     }
     let stolen = Region::new(pages::stolen_times() as u64, PAGE).expect("a page");
     general.memory(&stolen, Attributes::READ_ONLY_RAM);
-    if pci::BUS.is_none() {
+    if !pci::IS_THERE {
         let register_pages = pages::register_pages();
         let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
         general.device(&registers, BOARD.channel.base, REGISTER_PAGE);

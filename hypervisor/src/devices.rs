@@ -58,6 +58,7 @@ pub enum Store {
 }
 
 /// The driver of device `index` stores `size` bytes at `offset` of its register page.
+#[inline(always)]
 pub fn store(core: &mut Core, index: usize, offset: usize, size: usize, value: u64) -> Store {
     let system = core.system;
     let mut guard = system.devices[index].lock();
@@ -70,7 +71,7 @@ pub fn store(core: &mut Core, index: usize, offset: usize, size: usize, value: u
 }
 
 /// Does what `effect` of a driver's store on device `index` asks for, but for its line.
-#[inline]
+#[inline(always)]
 pub fn carry_out(core: &Core, index: usize, device: &Device, effect: Effect) -> Store {
     let shared = core.system.shared;
     let view = &shared.devices[index];
@@ -132,7 +133,7 @@ fn change(core: &mut Core, index: usize, work: impl FnOnce(&mut Device, &mut Reg
         Some(Notice::NeedsReset) => _ = device.needs_reset(page),
         None => {}
     }
-    if crate::pci::BUS.is_none() {
+    if !crate::pci::IS_THERE {
         return drive_line(core, index, device.line());
     }
     let vectors = match notice {

@@ -61,7 +61,7 @@ impl Map {
         if let Some(offset) = within(self.distributor.base(), self.distributor.size()) {
             return Some(Target::Gic(GicFrame::Distributor, offset));
         }
-        if pci::BUS.is_some() {
+        if pci::IS_THERE {
             if let Some(target) = pci::find(address) {
                 return Some(Target::Pci(target));
             }

@@ -65,7 +65,7 @@ fn pci(images: &Images, place: &Place, gic: Gic) -> Result<Vec<Case>> {
     machine.initrd = Some(images.probe_bundle());
     machine.append = "probe.only=bus,rings,hostile probe.cases=50000".into();
     machine.gic = gic;
-    run(&machine, place, 70)
+    run(&machine, place, 69)
 }
 
 /// The class `rings` where the secure domain reaches only a window of the probe's memory: the good requests lie in it.
