@@ -92,6 +92,7 @@ pub fn carry_out(core: &Core, index: usize, device: &Device, effect: Effect) -> 
 }
 
 /// Every driver is gone: each device is reset as if its driver had asked for it. The secure domain confirms it where it may be at work.
+#[inline(never)]
 pub fn reset_all(core: &mut Core) {
     crate::pci::reset(core);
     for index in 0..core.system.devices.len() {
