@@ -42,6 +42,8 @@ use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
 use crate::{cpu, mmio, pci, reset, secure};
 
+/// Bytes that the general domain must have beside kernel and initrd before the bundle is kept from it.
+const ROOM: u64 = 96 << 20;
 /// Claims that the ownership table has room for: EL2, the secure domain, the pieces of general memory, the shared pages.
 const CLAIMS: usize = 32;
 
@@ -230,7 +232,8 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
     };
     let plan = MemoryPlan::make(&found.machine, &loaded);
     // Where memory is short, the general domain needs it more.
-    let plan = plan.or_else(|_| MemoryPlan::make(&found.machine, &Loaded { keeps_bundle: false, ..loaded }));
+    let plan = plan.ok().filter(|plan| plan.kept.is_none() || plan.room() >= ROOM);
+    let plan = plan.map_or_else(|| MemoryPlan::make(&found.machine, &Loaded { keeps_bundle: false, ..loaded }), Ok);
     plan.unwrap_or_else(|error| stop(format_args!("memory: {error}")))
 }
 
@@ -331,13 +334,11 @@ pub fn next_life(
     let origin = reset::Origin {
         parts: [kernel].into_iter().chain(initrd).collect(),
         entry: plan.kernel.base(),
-        seed: found.machine.seeds.as_ref().and_then(|seeds| {
-            let offset = tree.windows(seeds.general.len()).position(|bytes| bytes == seeds.general)?;
-            Some((offset, seeds.reset.clone()))
-        }),
+        seeds: found.machine.seeds.iter().flat_map(|seeds| seeds.places_in(&tree)).collect(),
+        seed: found.machine.seeds.as_ref().map(|seeds| seeds.reset.clone()),
         tree,
         tree_place: plan.general_tree.base() as usize,
-        cleared: ranges(&plan.outlived_by(&found.machine.records)),
+        cleared: ranges(&plan.outlived_by(&found.machine.reserved)),
         virtio: ranges(&found.masters.virtio),
         ecam: ranges(&found.masters.ecam),
         first: found.boot_index(),

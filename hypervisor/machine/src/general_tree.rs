@@ -233,7 +233,7 @@ impl Editor<'_> {
             root.add_child(DeviceTreeNode::new_unchecked("chosen"));
         }
         let Some(chosen) = root.child_mut("chosen") else { return };
-        for gone in ["linux,initrd-start", "linux,initrd-end", "rng-seed"] {
+        for gone in ["linux,initrd-start", "linux,initrd-end", "rng-seed", "kaslr-seed"] {
             chosen.remove_property(gone);
         }
         if let Some(initrd) = self.general.plan.initrd {
@@ -242,6 +242,7 @@ impl Editor<'_> {
         }
         if let Some(seeds) = &self.machine.seeds {
             set(chosen, "rng-seed", seeds.general);
+            set(chosen, "kaslr-seed", seeds.layout);
         }
         if let Some(bootargs) = self.general.bootargs {
             set(chosen, "bootargs", bootargs);

@@ -460,23 +460,37 @@ fn blocks_that_a_kept_bundle_shares_with_el2_are_el2s() {
 }
 
 #[test]
-fn records_of_a_crash_are_told_from_other_reserved_memory() {
-    let mut tree = DeviceTree::from_fdt(&Fdt::new(GIC3).unwrap());
-    let mut reserved = DeviceTreeNode::new_unchecked("reserved-memory");
-    reserved.add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2_u32));
-    reserved.add_property(DeviceTreeProperty::new_unchecked("#size-cells", 2_u32));
-    reserved.add_property(DeviceTreeProperty::new_unchecked("ranges", [0_u8; 0]));
-    for (name, base) in [("ramoops", 0x7F00_0000_u64), ("shared-dma-pool", 0x7E00_0000)] {
-        let mut node = DeviceTreeNode::new_unchecked(format!("{name}@{base:x}"));
-        let reg: Vec<u8> = [base, MIB].iter().flat_map(|word| word.to_be_bytes()).collect();
-        node.add_property(DeviceTreeProperty::new_unchecked("compatible", name));
-        node.add_property(DeviceTreeProperty::new_unchecked("reg", reg));
-        reserved.add_child(node);
+fn what_is_reserved_outlives_a_reset() {
+    let machine = Machine::read(GIC3).unwrap();
+    let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
+    let reserved = region(0x7000_0000, MIB);
+    let cleared = plan.outlived_by(&[reserved]);
+    assert!(cleared.iter().all(|region| !region.overlaps(&reserved)));
+    let size = |regions: &[Region]| regions.iter().map(Region::size).sum::<u64>();
+    assert_eq!(size(&cleared) + reserved.size(), size(&plan.general));
+    assert_eq!(plan.room() + plan.kernel.size() + plan.initrd.unwrap().size(), size(&plan.general));
+}
+
+#[test]
+fn both_seeds_of_the_general_domain_are_its_own_and_found_again() {
+    for dtb in ALL {
+        let booted = boot(dtb);
+        let made = general_of(dtb, &booted);
+        let seeds = booted.machine.seeds.as_ref().unwrap();
+        let places = seeds.places_in(&made);
+        assert_eq!(places.iter().map(|place| place.len()).collect::<Vec<_>>(), [32, 8]);
+        let fdt = Fdt::new(&made).unwrap();
+        let chosen = fdt.find_node("/chosen").unwrap();
+        for (name, place) in ["rng-seed", "kaslr-seed"].into_iter().zip(places) {
+            let told = chosen.property(name).unwrap();
+            assert_eq!(told.value(), &made[place]);
+            let machines = Fdt::new(dtb).unwrap();
+            assert_ne!(
+                Some(told.value()),
+                machines.find_node("/chosen").unwrap().property(name).map(|it| it.value().to_vec()).as_deref()
+            );
+        }
     }
-    tree.root.add_child(reserved);
-    let machine = Machine::read(&tree.to_dtb()).unwrap();
-    assert_eq!(machine.records, [region(0x7F00_0000, MIB)]);
-    assert!(machine.reserved.contains(&region(0x7E00_0000, MIB)));
 }
 
 #[test]
