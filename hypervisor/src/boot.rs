@@ -24,8 +24,8 @@ use machine::board::{Attachment, Function, Reset, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{
-    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, SharedHost, Region, Stoppable, SystemMmu,
-    Trigger,
+    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, PciHost, Region, SharedHost, Stoppable,
+    SystemMmu, Trigger,
 };
 
 use psci::Psci;
@@ -33,7 +33,7 @@ use spin::Mutex;
 use stage2::{Access, Attributes, Ipa, MemoryType, Owner, Ownership, PhysAddr, Shareability, Stage2, State};
 use vcpu::control::Domain;
 use vcpu::{El1State, Frame};
-use vgic::{Config, Source, Version, Vgic};
+use vgic::{Config, Messages, Source, Version, Vgic};
 
 use crate::board::BOARD;
 use crate::dma::{self, Disks, Dma};
@@ -42,7 +42,7 @@ use crate::panic::stop;
 use crate::pcie::Bus;
 use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
-use crate::{cpu, mmio, reset, secure};
+use crate::{cpu, mmio, pci, reset, secure};
 
 /// Bytes that the general domain must have beside kernel and initrd before the bundle is kept from it.
 const ROOM: u64 = 96 << 20;
@@ -435,9 +435,11 @@ pub fn domains(found: &Found, bus: Option<&Bus>, plan: &MemoryPlan) -> Domains {
     }
     let stolen = Region::new(pages::stolen_times() as u64, PAGE).expect("a page");
     general.memory(&stolen, Attributes::READ_ONLY_RAM);
-    let register_pages = pages::register_pages();
-    let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
-    general.device(&registers, BOARD.channel.base, READ_ONLY_DEVICE);
+    if !pci::IS_THERE {
+        let register_pages = pages::register_pages();
+        let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
+        general.device(&registers, BOARD.channel.base, READ_ONLY_DEVICE);
+    }
     if let (Some(host), Some(bus)) = (&found.host, bus) {
         let pages = bus.general().filter_map(|function| host.page(function));
         pages.for_each(|page| general.device(&page, page.base(), READ_ONLY_DEVICE));
@@ -594,6 +596,7 @@ pub fn system(
         cpus: cores,
         affinities: interrupts.affinities(),
         spis: interrupts.lines().saturating_sub(32) as usize,
+        messages: pci::BUS.map(|bus| Messages { first: bus.first_message, count: bus.messages }),
     });
     assign_sources(found, &vgic, interrupts.lines());
     let mut lines = [None; IRQ_LINES];
@@ -616,6 +619,7 @@ pub fn system(
         console_intid: found.console.interrupt.intid,
         lines,
         devices: core::array::from_fn(|index| Mutex::new(crate::devices::VirtualDevice::new(index))),
+        pci: pci::State::default(),
         shared: pages::shared(),
         secure: Mutex::new(secure::SecureDomain::new(
             plan.secure.base(),
@@ -628,7 +632,7 @@ pub fn system(
         slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
         general: domains.general,
         dma,
-        pci: bus,
+        shared_bus: bus,
         interrupts,
     }
 }
@@ -669,6 +673,13 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
     vgic.assign(found.console.interrupt.intid, Source::Virtual);
     for index in 0..abi::DEVICES as u32 {
         vgic.assign(BOARD.channel.first_intid + index, Source::Virtual);
+    }
+    if let Some(bus) = pci::BUS {
+        for intid in bus.first_message..bus.first_message + bus.messages {
+            if !vgic.assign(intid, Source::Virtual) {
+                stop(format_args!("board file: the machine has no interrupt {intid} for a message"));
+            }
+        }
     }
 }
 
@@ -741,10 +752,20 @@ pub fn general_tree(
     plan: &MemoryPlan,
     memory: &mut BootMemory,
 ) -> Vec<u8> {
-    let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
-    let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
+    let attached: Vec<usize> =
+        (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached()).collect();
+    let devices: Vec<VirtualDevice> = match pci::BUS {
+        Some(_) => Vec::new(),
+        None => attached.iter().copied().filter_map(virtual_device).collect(),
+    };
+    let pci = pci::BUS.map(|bus| PciHost {
+        bus,
+        first_line: BOARD.channel.first_intid,
+        devices: abi::DEVICES as u32,
+        frame: BOARD.channel.base,
+    });
     let host = found.host.as_ref();
-    let general = General { plan, denied: &found.denied, host, devices: &devices, bootargs: None };
+    let general = General { plan, denied: &found.denied, host, devices: &devices, pci, bootargs: None };
     let made = general_tree::write(tree, &found.machine, &general)
         .unwrap_or_else(|error| stop(format_args!("device tree of the general domain: {error}")));
     if made.len() as u64 > plan.general_tree.size() {
@@ -753,8 +774,9 @@ pub fn general_tree(
     memory.fill(&range(&found.tree), &[]);
     memory.fill(&range(&plan.general_tree), &made);
     log!(
-        "general domain: {} virtual disk(s), kernel at {:#x}, device tree at {:#x}",
-        devices.len(),
+        "general domain: {} virtual disk(s){}, kernel at {:#x}, device tree at {:#x}",
+        attached.len(),
+        if pci.is_some() { " as PCI functions" } else { "" },
         plan.kernel.base(),
         plan.general_tree.base()
     );

@@ -251,7 +251,7 @@ fn stop_masters(core: &Core, origin: &Origin, memory: &OpenMemory<'_>) -> bool {
         log!("a virtio device of the general domain does not answer its reset");
         return false;
     }
-    if !core.system.pci.as_ref().is_none_or(Bus::stop_general) {
+    if !core.system.shared_bus.as_ref().is_none_or(Bus::stop_general) {
         log!("a PCI function of the general domain does not let itself be stopped");
         return false;
     }

@@ -165,7 +165,7 @@ impl Restart {
 /// Cuts every disk off from memory, then tells it to stop. Whether all of that was done.
 fn stop_disks(system: &System, mapped: Option<&[Mmio]>) -> bool {
     let cut_off = system.dma.as_ref().is_none_or(Dma::hold_disks);
-    let functions = system.pci.as_ref().is_none_or(Bus::stop_disks);
+    let functions = system.shared_bus.as_ref().is_none_or(Bus::stop_disks);
     let mapped = mapped.is_some_and(|disks| disks.iter().all(storage::stop));
     cut_off && functions && mapped
 }
@@ -175,7 +175,7 @@ fn stop_disks(system: &System, mapped: Option<&[Mmio]>) -> bool {
 fn start_disks(system: &System) -> bool {
     let admitted = system.dma.as_ref().is_none_or(Dma::release_disks);
     if admitted {
-        system.pci.iter().for_each(Bus::start_disks);
+        system.shared_bus.iter().for_each(Bus::start_disks);
     }
     admitted
 }

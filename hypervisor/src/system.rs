@@ -42,7 +42,7 @@ pub struct System {
     /// The system MMU, if one is driven.
     pub dma: Option<Dma>,
     /// The PCI bus that both domains have functions on, if there is one.
-    pub pci: Option<Bus>,
+    pub shared_bus: Option<Bus>,
     /// What injected exceptions depend on.
     pub features: Features,
     /// Where the general domain's emulated devices are.
@@ -53,6 +53,8 @@ pub struct System {
     pub lines: [Option<u32>; IRQ_LINES],
     /// The virtual devices.
     pub devices: [Mutex<VirtualDevice>; DEVICES],
+    /// The bus that they are on, if they are on one.
+    pub pci: crate::pci::State,
     /// What EL2 tells the secure domain.
     pub shared: &'static SharedPage,
     /// The secure domain: whoever holds the lock has it on its core.

@@ -129,6 +129,18 @@ impl Images {
         self.directory.join("probe.bundle")
     }
 
+    /// Hypervisor and bundle of the board with a window, in `place`, with this kernel.
+    ///
+    /// # Errors
+    /// What a build step says.
+    pub fn window(&self, place: &Place, kernel: &Path, initrd: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
+        let made = firmware::build(&board_configs::directory().join("qemu-virt-window.toml"))?;
+        let (hypervisor, bundle) = (place.file("haechi.img"), place.file("window.bundle"));
+        fs::copy(&made.hypervisor, &hypervisor).context("the hypervisor cannot be copied")?;
+        boot::pack_to(&bundle, &made.secure_domain, kernel, initrd)?;
+        Ok((hypervisor, bundle))
+    }
+
     /// The machine of `./x run` with Linux 6.1, this disk, and its anchor if it has one.
     pub fn machine(&self, disk: &Path) -> Machine {
         let anchor = anchor::beside(disk);

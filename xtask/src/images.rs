@@ -158,7 +158,12 @@ fn fetch_packages(debian: &mut Debian, recipe: &Path) -> Result<PathBuf> {
 }
 
 /// Downloads packages and unpacks them into `tree`, unless that was done for the same `wish`.
-fn fetch(tree: &Path, what: &str, wish: &str, download: impl FnOnce(&Path) -> Result<Vec<PathBuf>>) -> Result<()> {
+pub(crate) fn fetch(
+    tree: &Path,
+    what: &str,
+    wish: &str,
+    download: impl FnOnce(&Path) -> Result<Vec<PathBuf>>,
+) -> Result<()> {
     let stamp = Stamp::new(tree, wish.to_owned());
     if stamp.is_fresh() && tree.is_dir() {
         return Ok(());

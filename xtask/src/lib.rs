@@ -27,4 +27,5 @@ pub mod stamp;
 pub mod tidy;
 pub mod toolchain;
 pub mod verbs;
+pub mod window_kernel;
 pub mod workspace;

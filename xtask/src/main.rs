@@ -43,7 +43,7 @@ enum Verb {
     /// Compile the firmware into flat images (target/haechi/*.img)
     Build(verbs::build::Arguments),
     /// Make the Linux guest's kernels, initrd and root filesystem
-    Images,
+    Images(verbs::images::Arguments),
     /// Run cargo with the project's compiler, so that bare-metal targets work
     Cargo(verbs::cargo::Arguments),
     /// Print every verb with its flags, or those of one verb
@@ -79,7 +79,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Sizes => verbs::sizes::run(),
         Verb::Disk(arguments) => verbs::disk::run(arguments),
         Verb::Build(arguments) => verbs::build::run(arguments),
-        Verb::Images => verbs::images::run(),
+        Verb::Images(arguments) => verbs::images::run(arguments),
         Verb::Cargo(arguments) => verbs::cargo::run(arguments),
         Verb::Help { verb } => help(verb.as_deref()),
     }

@@ -6,8 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts, memory,
-    pcie, pmu, power, registers, rings, siege, sysregs, timer, vectors,
+    bench, bus, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts,
+    memory, pcie, pmu, power, registers, rings, siege, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -46,6 +46,7 @@ const CLASSES: [Class; 20] = [
     ("cores", cores::run),
     ("siege", siege::run),
     ("frames", frames::run),
+    ("bus", bus::run),
     ("hostile", hostile::run),
 ];
 

@@ -8,10 +8,10 @@ use dtoolkit::{
 };
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
-    MemoryPlan, PlanError, Region, SharedHost, Stoppable, SystemMmu, Trigger,
+    MemoryPlan, PciHost, PlanError, Region, SharedHost, Stoppable, SystemMmu, Trigger,
     board::{
         AnchorFlash, Attachment, ChannelWindow, EarlyConsole, Function, Layout, MAX_DISKS, MAX_VOLUMES, Partition,
-        Pool, Reset, StorageController, Volume,
+        PciBus, Pool, Reset, StorageController, Volume,
     },
     device_windows,
     general_tree::{self, General, VirtualDevice},
@@ -53,11 +53,11 @@ const BOARD: Board = Board {
     name: "qemu-virt",
     early_console: Some(EarlyConsole::Pl011(0x0900_0000)),
     storage: &[FIRST, SECOND],
-    pool: Pool { window_ms: None, cache_mib: 16 },
+    pool: Pool { window_ms: None, cache_mib: 16, degraded: false },
     volumes: &[DATA],
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
-    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8, pci: None },
     window_bytes: None,
     anchor: Some(ANCHOR),
     denied: &[DENIED_HOLE],
@@ -123,6 +123,7 @@ fn general_of(dtb: &[u8], booted: &Booted) -> Vec<u8> {
         denied: &booted.denied,
         host: None,
         devices: &[virtual_device()],
+        pci: None,
         bootargs: Some("quiet"),
     };
     general_tree::write(dtb, &booted.machine, &general).unwrap()
@@ -799,6 +800,7 @@ fn the_general_domain_is_told_of_the_rest_of_the_host() {
             denied: &booted.denied,
             host: Some(&host),
             devices: &[virtual_device()],
+            pci: None,
             bootargs: None,
         };
         let tree = general_tree::write(dtb, &booted.machine, &general).unwrap();
@@ -924,6 +926,83 @@ fn boot_with_window(dtb: &[u8]) -> Booted {
     Booted { plan, ..booted }
 }
 
+/// The bus of the virtual devices.
+const HOST: PciHost = PciHost {
+    bus: PciBus {
+        configuration: Region::new(0x0B10_0000, MIB).unwrap(),
+        registers: Region::new(0x0B20_0000, 8 << 14).unwrap(),
+        first_message: 232,
+        messages: 56,
+    },
+    first_line: 224,
+    devices: 8,
+    frame: 0x0B00_0000,
+};
+
+fn with_bus(dtb: &[u8]) -> Result<Vec<u8>, Error> {
+    let booted = boot(dtb);
+    let general = General {
+        plan: &booted.plan,
+        denied: &booted.denied,
+        host: None,
+        devices: &[],
+        pci: Some(HOST),
+        bootargs: None,
+    };
+    general_tree::write(dtb, &booted.machine, &general)
+}
+
+fn words(node: &impl dtoolkit::Node, name: &str) -> Vec<u32> {
+    let value = node.property(name).unwrap_or_else(|| panic!("it has no {name}")).value().to_vec();
+    value.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_gicv2_without_a_place_for_a_frame_takes_no_bus() {
+    let error = with_bus(&with::<u32>(GIC2, "/intc@8000000", "ranges", None)).unwrap_err().to_string();
+    assert!(error.contains("leaves no place for a frame of messages"), "{error}");
+}
+
+#[test]
+fn the_virtual_devices_are_on_a_bus_of_their_own_if_the_board_says_so() {
+    for dtb in ALL {
+        let tree = with_bus(dtb).unwrap();
+        let fdt = Fdt::new(&tree).unwrap();
+        let host = fdt.find_node("/pcie@b100000").unwrap();
+        assert!(fdt.find_node("/virtio_mmio@b000000").is_none());
+        assert_eq!(words(&host, "reg"), [0, 0x0B10_0000, 0, 0x10_0000]);
+        assert_eq!(words(&host, "ranges"), [0x0200_0000, 0, 0x0B20_0000, 0, 0x0B20_0000, 0, 0x2_0000]);
+        let domains: Vec<_> =
+            fdt.root().children().filter(|node| node.property("linux,pci-domain").is_some()).collect();
+        assert!(domains.len() == 2 && words(&domains[0], "linux,pci-domain") != words(&domains[1], "linux,pci-domain"));
+        let gic = words(&fdt.find_node("/intc@8000000").unwrap(), "phandle")[0];
+        let map = words(&host, "interrupt-map");
+        assert_eq!(map.len(), 8 * 10);
+        assert_eq!(map[10..20], [1 << 11, 0, 0, 1, gic, 0, 0, 0, 224 + 1 - 32, 4]);
+    }
+}
+
+#[test]
+fn messages_go_to_the_gicv3_itself_or_to_a_frame_inside_the_gicv2() {
+    for dtb in ALL {
+        let tree = with_bus(dtb).unwrap();
+        let fdt = Fdt::new(&tree).unwrap();
+        let (host, gic) = (fdt.find_node("/pcie@b100000").unwrap(), fdt.find_node("/intc@8000000").unwrap());
+        let taker = words(&host, "msi-parent");
+        if dtb == GIC2 {
+            let frame = fdt.find_node("/intc@8000000/v2m@b000000").unwrap();
+            assert_eq!(words(&frame, "phandle"), taker);
+            assert_eq!(words(&frame, "reg"), [0, 0x0B00_0000, 0, 0x1000]);
+            assert_eq!((words(&frame, "arm,msi-base-spi"), words(&frame, "arm,msi-num-spis")), (vec![232], vec![56]));
+            assert!(gic.property("msi-controller").is_none() && frame.property("msi-controller").is_some());
+        } else {
+            assert_eq!(words(&gic, "phandle"), taker);
+            assert_eq!(words(&gic, "mbi-ranges"), [232, 56]);
+            assert!(gic.property("msi-controller").is_some());
+        }
+    }
+}
+
 #[test]
 fn a_window_is_general_memory_in_which_nothing_lies() {
     for dtb in ALL {
@@ -945,7 +1024,7 @@ fn reserved_memory_with_cells_of_its_own_takes_no_window() {
     tree.root.add_child(reserved);
     let dtb = tree.to_dtb();
     let Booted { machine, plan, denied, .. } = boot_with_window(&dtb);
-    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], pci: None, bootargs: None };
     let error = general_tree::write(&dtb, &machine, &general).unwrap_err();
     assert!(error.to_string().contains("/reserved-memory"), "{error}");
 }
@@ -1060,7 +1139,7 @@ fn the_secure_domain_reads_every_disk_and_volume() {
     let by_name = Partition { kind: None, ..PARTITION };
     told.storage.push(Storage { irq_line: 3, partition: Some(by_name), ..storage(0x0A00_0000) });
     told.storage[1].window = Some(Window { registers: region(0x3EC0_0000, 0x8000), bus_address: 0x1_0000_0000 });
-    told.pool = Pool { window_ms: Some(60_000), cache_mib: 4 };
+    told.pool = Pool { window_ms: Some(60_000), cache_mib: 4, degraded: true };
     for (name, layout) in [("one", Layout::Linear), ("two words", Layout::Striped)] {
         told.volumes.push(Volume { name, layout, size_mib: 1 << 40, key_generation: u16::MAX, ..DATA });
     }
@@ -1097,8 +1176,11 @@ fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
     let denied = Denied::new(&machine, &BOARD, [&storage], None);
     assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
-    let general = General { plan: &plan, denied: &denied, host: None, devices: &[virtual_device()], bootargs: None };
+    let general =
+        General { plan: &plan, denied: &denied, host: None, devices: &[virtual_device()], pci: None, bootargs: None };
     let tree = general_tree::write(dtb, &machine, &general)?;
+    Fdt::new(&tree)?;
+    let tree = general_tree::write(dtb, &machine, &General { devices: &[], pci: Some(HOST), ..general })?;
     Fdt::new(&tree)?;
     let host = SharedHost::find(dtb, &machine, &[DISK])?;
     let disk = host.device(DISK)?;

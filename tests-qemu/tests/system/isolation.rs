@@ -1,5 +1,4 @@
 //! The probe in Linux' place tries what is forbidden; each of its cases is a test.
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -8,7 +7,6 @@ use tests_qemu::images::Images;
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Case, Group};
 use xtask::qemu::{Gic, Machine};
-use xtask::{boot, firmware};
 
 /// Fewer cases than this means that the probe lost some. A GICv2 has no redistributors to try.
 fn at_least(gic: Gic) -> usize {
@@ -27,6 +25,8 @@ pub(crate) fn groups() -> Vec<Group> {
         Group::many("probe_4_cores", |images, place| probe(images, place, 4, Gic::V3)),
         Group::many("probe_gicv2", |images, place| probe(images, place, 4, Gic::V2)),
         Group::many("probe_window", window),
+        Group::many("probe_pci", |images, place| pci(images, place, Gic::V3)),
+        Group::many("probe_pci_gicv2", |images, place| pci(images, place, Gic::V2)),
         Group::many("probe_bare", |images, place| conformance(images, place, Gic::V3)),
         Group::many("probe_bare_gicv2", |images, place| conformance(images, place, Gic::V2)),
     ]
@@ -55,12 +55,20 @@ fn probe(images: &Images, place: &Place, smp: u32, gic: Gic) -> Result<Vec<Case>
     run(&machine, place, at_least(gic))
 }
 
+/// The classes that meet the virtual devices, where these are PCI functions.
+fn pci(images: &Images, place: &Place, gic: Gic) -> Result<Vec<Case>> {
+    let disk = place.copy(&images.small_disk, "disk.img")?;
+    let mut machine = images.machine(&disk);
+    machine.kernel = crate::pci::hypervisor()?;
+    machine.initrd = Some(images.probe_bundle());
+    machine.append = "probe.only=bus,rings,hostile probe.cases=50000".into();
+    machine.gic = gic;
+    run(&machine, place, 69)
+}
+
 /// The class `rings` where the secure domain reaches only a window of the probe's memory: the good requests lie in it.
 fn window(images: &Images, place: &Place) -> Result<Vec<Case>> {
-    let made = firmware::build(&board_configs::directory().join("qemu-virt-window.toml"))?;
-    let (hypervisor, bundle) = (place.file("haechi.img"), place.file("probe.bundle"));
-    fs::copy(&made.hypervisor, &hypervisor).context("the hypervisor cannot be copied")?;
-    boot::pack_to(&bundle, &made.secure_domain, &images.probe(), None)?;
+    let (hypervisor, bundle) = images.window(place, &images.probe(), None)?;
     let disk = place.copy(&images.small_disk, "disk.img")?;
     let mut machine = images.machine(&disk);
     machine.kernel = hypervisor;

@@ -1,4 +1,4 @@
-//! The system tests: `./x test`, or one of them with `./x test NAME`.
+//! The system tests: `./x test`, or one of them with `./x test NAME`; with `--window` those that want a kernel of their own.
 mod anchor;
 mod boots;
 mod console;
@@ -8,6 +8,7 @@ mod door;
 mod hostile;
 mod integrity;
 mod isolation;
+mod pci;
 mod pcie;
 mod pool;
 mod power;
@@ -16,6 +17,7 @@ mod refusals;
 mod reset;
 mod restart;
 mod secrecy;
+mod window;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         reset::groups(),
         restart::groups(),
         disk::groups(),
+        pci::groups(),
         pool::groups(),
         pcie::groups(),
         integrity::groups(),
@@ -43,7 +46,10 @@ fn main() -> ExitCode {
         refusals::groups(),
         door::groups(),
     ];
-    let groups = groups.into_iter().flatten().collect::<Vec<_>>();
+    let mut groups = groups.into_iter().flatten().collect::<Vec<_>>();
+    if flags.iter().any(|flag| flag == "--window") {
+        groups = window::groups();
+    }
     if flags.iter().any(|flag| flag == "--list") {
         runner::names(&groups).iter().for_each(|name| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::gate::Gate;
 use crate::toolchain::{HARD_FLOAT, Toolchain};
-use crate::{board, boot, firmware, images, leaks, paths, process};
+use crate::{board, boot, firmware, images, leaks, paths, process, window_kernel};
 
 /// What can be asked of `./x test`.
 #[derive(clap::Args, Debug)]
@@ -28,6 +28,8 @@ enum Part {
     Sim,
     /// The system in QEMU
     System,
+    /// Linux that the secure domain reaches through a window only; builds a kernel for it, so it runs only when it is named
+    Window,
 }
 
 /// What is run of the storage simulator.
@@ -61,6 +63,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         gate.note("Images for the system tests", prepare());
         let tests = format!("test --profile host --package tests-qemu -- {filter}");
         gate.tests("System tests in QEMU", &toolchain, &tests);
+    }
+    if arguments.only == Some(Part::Window) {
+        gate.note("Images for the system tests", window_kernel::ensure().and_then(|_| prepare()));
+        let tests = format!("test --profile host --package tests-qemu --test system -- --window {filter}");
+        gate.tests("Linux with a window in QEMU", &toolchain, &tests);
     }
     gate.end()
 }

@@ -1,8 +1,10 @@
 //! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
 
 use machine::{
-    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region, SharedHost, SystemMmu,
-    board::{Attachment, Board, ChannelWindow, Function, Layout, Partition, Pool, Reset, StorageController, Volume},
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, PciHost, Region, SharedHost, SystemMmu,
+    board::{
+        Attachment, Board, ChannelWindow, Function, Layout, Partition, PciBus, Pool, Reset, StorageController, Volume,
+    },
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
@@ -15,6 +17,18 @@ const PARTITION: Partition<'static> = Partition { kind: Some([7; 16]), name: Som
 /// The disk's registers.
 const BASE: u64 = 0x0A00_3E00;
 
+const HOST: PciHost = PciHost {
+    bus: PciBus {
+        configuration: Region::new(0x0B10_0000, 1 << 20).unwrap(),
+        registers: Region::new(0x0B20_0000, 8 << 14).unwrap(),
+        first_message: 232,
+        messages: 56,
+    },
+    first_line: 224,
+    devices: 8,
+    frame: 0x0B00_0000,
+};
+
 const BOARD: Board = Board {
     name: "fuzz",
     early_console: None,
@@ -22,11 +36,12 @@ const BOARD: Board = Board {
         at: Attachment::Registers { compatible: "virtio,mmio", base: BASE },
         partition: None,
     }],
-    pool: Pool { window_ms: Some(1000), cache_mib: 16 },
+    pool: Pool { window_ms: Some(1000), cache_mib: 16, degraded: true },
     volumes: &[VOLUME],
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
-    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8, pci: None },
+    reset: Reset::Domain,
     window_bytes: Some(64 << 20),
     denied: &[],
     test_huk: None,
@@ -46,7 +61,7 @@ pub fn run(data: &[u8]) {
     check(&machine, &plan, &denied);
     let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
     let _ = machine::bus_masters(data, &denied, driven.as_ref());
-    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], pci: Some(HOST), bootargs: None };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
     }
@@ -87,7 +102,7 @@ fn share(data: &[u8], machine: &Machine, plan: &MemoryPlan) {
     assert!(denied.touches(&host.window) && denied.touches(&device.registers));
     let driven = SystemMmu::find(data, machine, &denied).ok().flatten();
     let _ = driven.map(|driven| driven.stream(data, &host, disk));
-    let general = General { plan, denied: &denied, host: Some(&host), devices: &[], bootargs: None };
+    let general = General { plan, denied: &denied, host: Some(&host), devices: &[], pci: None, bootargs: None };
     if let Ok(tree) = general_tree::write(data, machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
     }
