@@ -27,6 +27,7 @@ pub fn emit(board: &Board) -> String {
     field("crypto_profile", format!("{:?}", board.crypto.profile.name()));
     field("slice_us", board.slice_us.to_string());
     field("crash_drills", board.crash_drills.to_string());
+    field("reset", format!("machine::board::Reset::{:?}", board.general.reset));
     text.push_str("};\n");
     text
 }

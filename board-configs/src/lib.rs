@@ -15,6 +15,6 @@ pub use emit::emit;
 pub use error::Error;
 pub use load::{directory, load, named, parse};
 pub use schema::{
-    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, Huk, Layout, Partition, Policy, Pool, Profile, Storage,
-    Volume,
+    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, General, Huk, Layout, Partition, Policy, Pool, Profile,
+    Reset, Storage, Volume,
 };

@@ -19,6 +19,9 @@ pub struct Board {
     /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
     #[serde(default)]
     pub crash_drills: bool,
+    /// What the general domain is like.
+    #[serde(default)]
+    pub general: General,
     /// A UART that can be written before the device tree has been read.
     pub early_console: Option<EarlyConsole>,
     /// The storage controllers, which belong to the secure domain: one for each disk, 1 to 4.
@@ -42,6 +45,26 @@ pub struct Board {
     pub huk: Option<Huk>,
     /// How the secure domain's crypto module is powered on.
     pub crypto: Crypto,
+}
+
+/// What the general domain is like.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct General {
+    /// What its reset starts anew.
+    #[serde(default)]
+    pub reset: Reset,
+}
+
+/// What a reset of the general domain starts anew.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Reset {
+    /// That domain alone.
+    #[default]
+    Domain,
+    /// The machine.
+    Machine,
 }
 
 /// A UART that can be written before the device tree has been read.

@@ -54,6 +54,16 @@ fn refuses_what_has_not_the_form_and_names_the_line() {
 }
 
 #[test]
+fn refuses_a_reset_that_there_is_not() {
+    refuses(
+        "[channel]",
+        "[general]\nreset = \"warm\"\n[channel]",
+        "unknown variant `warm`, expected `domain` or `machine`",
+    );
+    refuses("[channel]", "[general]\nrestart = \"domain\"\n[channel]", "unknown field `restart`");
+}
+
+#[test]
 fn refuses_a_crypto_profile_that_there_is_not() {
     refuses("profile = \"open\"", "profile = \"fips\"", "unknown variant `fips`, expected `open` or `kcmvp`");
     refuses("profile = \"open\"", "", "missing field `profile`");

@@ -18,12 +18,12 @@ use el2::context::Confinement;
 use el2::gic::{Hardware, Interrupts};
 use el2::gic_v2::GicV2;
 use el2::gic_v3::GicV3;
-use el2::memory::{BootMemory, DomainMemory, NoDeviceTree};
+use el2::memory::{BootMemory, GeneralPlace, NoDeviceTree};
 use el2::{context, firmware, pages, storage, tables};
-use machine::board::StorageController;
+use machine::board::{Reset, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
-use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, SystemMmu, Trigger};
+use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Stoppable, SystemMmu, Trigger};
 
 use psci::Psci;
 use spin::Mutex;
@@ -38,7 +38,7 @@ use crate::log::{CONSOLE, log, set_raw};
 use crate::panic::stop;
 use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
-use crate::{cpu, mmio, secure};
+use crate::{cpu, mmio, reset, secure};
 
 /// Claims that the ownership table has room for: EL2, the secure domain, the pieces of general memory, the shared pages.
 const CLAIMS: usize = 32;
@@ -74,6 +74,8 @@ pub struct Found {
     pub denied: Denied,
     /// The system MMU that its devices are behind, if the machine has one.
     pub system_mmu: Option<SystemMmu>,
+    /// Its bus masters, by how EL2 can stop them.
+    pub masters: Stoppable,
 }
 
 /// Reads the tree and checks that this build can serve the machine.
@@ -98,8 +100,9 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     let denied = Denied::new(&machine, &BOARD, storage.iter().map(|(_, device)| device));
     let system_mmu = SystemMmu::find(tree, &machine, &denied);
     let system_mmu = system_mmu.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
+    let masters = Stoppable::find(tree, &denied).unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
     let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
-    Found { machine, storage, anchor, console, affinity, tree, denied, system_mmu }
+    Found { machine, storage, anchor, console, affinity, tree, denied, system_mmu, masters }
 }
 
 /// The storage controllers; without one that the board names the others go on.
@@ -221,8 +224,12 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
         secure_bytes: BOARD.secure_memory_bytes,
         window_bytes: BOARD.window_bytes,
         secure_image_bytes: modules.secure_domain.bytes.size(),
+        keeps_bundle: found.resets_alone(),
     };
-    MemoryPlan::make(&found.machine, &loaded).unwrap_or_else(|error| stop(format_args!("memory: {error}")))
+    let plan = MemoryPlan::make(&found.machine, &loaded);
+    // Where memory is short, the general domain needs it more.
+    let plan = plan.or_else(|_| MemoryPlan::make(&found.machine, &Loaded { keeps_bundle: false, ..loaded }));
+    plan.unwrap_or_else(|error| stop(format_args!("memory: {error}")))
 }
 
 /// Puts the secure domain's image and tree and the general domain's kernel where the plan says. The rest of their places is
@@ -233,6 +240,9 @@ pub fn load(found: &Found, modules: &Modules, plan: &MemoryPlan, memory: &mut Bo
         stop(format_args!("secure domain: its image needs {needed} bytes and has {}", plan.secure.size()));
     }
     memory.fill_from(&range(&plan.kernel), &range(&modules.kernel.bytes));
+    if let (Some(source), Some(place), Some(_)) = (modules.initrd, plan.initrd, plan.kept) {
+        memory.fill_from(&range(&place), &range(&source));
+    }
     memory.fill_from(&range(&plan.secure), &range(&modules.secure_domain.bytes));
     let tree = secure_tree::write(&SecureTree {
         memory: Region::between(plan.secure.base(), plan.secure_kept.base()).expect("room for the image"),
@@ -300,9 +310,38 @@ pub fn restart_memory(plan: &MemoryPlan) -> (Range<usize>, Range<usize>) {
     (range(&plan.pristine), range(&plan.secure))
 }
 
-/// The outcome of ending EL2's access to all other memory.
-pub fn closed_memory(closed: Result<DomainMemory, MapError>) -> DomainMemory {
-    closed.unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")))
+/// The outcome of a change of EL2's mapping.
+pub fn mapped<T>(outcome: Result<T, MapError>) -> T {
+    outcome.unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")))
+}
+
+/// What a reset of the general domain needs, if the plan is made for it; its device tree is `tree`.
+pub fn next_life(
+    found: &Found,
+    modules: &Modules,
+    plan: &MemoryPlan,
+    tree: Vec<u8>,
+) -> Option<(GeneralPlace, reset::Origin)> {
+    plan.kept?;
+    let ranges = |regions: &[Region]| regions.iter().map(range).collect::<Vec<_>>();
+    let initrd = modules.initrd.zip(plan.initrd).map(|(source, place)| (range(&source), place.base() as usize));
+    let kernel = (range(&modules.kernel.bytes), plan.kernel.base() as usize);
+    let origin = reset::Origin {
+        parts: [kernel].into_iter().chain(initrd).collect(),
+        entry: plan.kernel.base(),
+        seed: found.machine.seeds.as_ref().and_then(|seeds| {
+            let offset = tree.windows(seeds.general.len()).position(|bytes| bytes == seeds.general)?;
+            Some((offset, seeds.reset.clone()))
+        }),
+        tree,
+        tree_place: plan.general_tree.base() as usize,
+        cleared: ranges(&plan.outlived_by(&found.machine.records)),
+        virtio: ranges(&found.masters.virtio),
+        ecam: ranges(&found.masters.ecam),
+        first: found.boot_index(),
+    };
+    let devices = found.masters.virtio.iter().chain(&found.masters.ecam).map(range).collect();
+    Some((GeneralPlace { memory: ranges(&plan.general), kept: range(&modules.bundle), devices }, origin))
 }
 
 /// What the secure domain is told of a storage controller.
@@ -421,6 +460,9 @@ fn ownership(plan: &MemoryPlan) -> Result<Ownership<CLAIMS>, stage2::OwnershipEr
     let mut ownership = Ownership::new();
     ownership.assign(PhysAddr(plan.el2.base()), plan.el2.size(), Owner::Hypervisor)?;
     ownership.assign(PhysAddr(plan.pristine.base()), plan.pristine.size(), Owner::Hypervisor)?;
+    if let Some(kept) = plan.kept {
+        ownership.assign(PhysAddr(kept.base()), kept.size(), Owner::Hypervisor)?;
+    }
     ownership.assign(PhysAddr(plan.secure.base()), plan.secure.size(), Owner::Secure)?;
     for bank in &plan.general {
         ownership.assign(PhysAddr(bank.base()), bank.size(), Owner::General)?;
@@ -477,7 +519,7 @@ pub fn system(
     System {
         cores,
         vgic,
-        psci: psci(&interrupts, cores, found.boot_index()),
+        psci: psci(&interrupts, cores, found.boot_index(), plan.kept.is_some()),
         general_memory: plan.general.to_vec(),
 
         features: cpu::features(),
@@ -499,6 +541,7 @@ pub fn system(
             Restart::new(origin),
         )),
         secure_state: secure::State::default(),
+        reset: reset::State::default(),
         slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
         general: domains.general,
         dma,
@@ -507,13 +550,13 @@ pub fn system(
 }
 
 /// The general domain's cores: the one that boots is on.
-fn psci(interrupts: &Interrupts, cores: usize, boot: usize) -> Psci {
+fn psci(interrupts: &Interrupts, cores: usize, boot: usize, resets_alone: bool) -> Psci {
     let psci = Psci::new(psci::Config {
         cores,
         affinities: interrupts.affinities(),
         stolen_time: pages::stolen_times() as u64,
         system_suspend: true,
-        warm_reset: firmware::has_warm_reset(),
+        warm_reset: resets_alone || firmware::has_warm_reset(),
     });
     let nowhere = psci::Start { entry: 0, context: 0 };
     let started = psci.claim(boot, nowhere).is_ok() && psci.begin(boot).is_some();
@@ -554,6 +597,11 @@ impl Found {
         pages
     }
 
+    /// Whether a reset of the general domain can be its own: the board wants it, and EL2 can stop its bus masters.
+    fn resets_alone(&self) -> bool {
+        BOARD.reset == Reset::Domain && self.masters.others.is_empty()
+    }
+
     /// Index of the core that boots.
     pub fn boot_index(&self) -> usize {
         self.machine
@@ -581,15 +629,15 @@ pub fn console(found: &Found, memory: &BootMemory) {
     connect(memory.device(&range(&found.console.registers)));
 }
 
-/// Writes the general domain's tree, with the devices that the secure domain offers, and erases the loader's, whose seeds are
-/// no domain's to know.
+/// Writes the general domain's tree, with the devices that the secure domain offers, and returns it; erases the loader's, whose seeds
+/// are no domain's to know.
 pub fn general_tree(
     core: &Core,
     found: &Found,
     tree: &[u8],
     plan: &MemoryPlan,
     memory: &mut BootMemory,
-) {
+) -> Vec<u8> {
     let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
     let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
     let general = General { plan, denied: &found.denied, devices: &devices, bootargs: None };
@@ -606,6 +654,7 @@ pub fn general_tree(
         plan.kernel.base(),
         plan.general_tree.base()
     );
+    made
 }
 
 fn virtual_device(index: usize) -> Option<VirtualDevice> {
@@ -650,6 +699,12 @@ pub fn report(found: &Found, plan: &MemoryPlan) {
     log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
     if let Some(window) = &plan.window {
         log!("the secure domain reaches {window} of the general domain's memory, and nothing else of it");
+    }
+    match &plan.kept {
+        Some(kept) => log!("a reset of the general domain is its own; the boot bundle is kept in {kept}"),
+        None if BOARD.reset == Reset::Machine => {}
+        None if found.resets_alone() => log!("a reset resets the machine: there is too little memory to keep the boot bundle"),
+        None => log!("a reset resets the machine: EL2 cannot stop {}", dma::names(&found.masters.others)),
     }
     for (place, device) in &found.storage {
         log!("disk {place}: {} at {}", device.path, device.registers);

@@ -7,7 +7,7 @@ use trace::Reason;
 
 use crate::log::log;
 use crate::system::Core;
-use crate::{boot, exits, irq, panic, run, secure, smp};
+use crate::{boot, exits, irq, panic, reset, run, smp};
 
 /// Carries out the call in the vCPU's registers, which has been stepped over. One that nobody knows needs nothing of the system.
 pub fn handle(core: &mut Core) {
@@ -40,16 +40,11 @@ fn known(core: &mut Core, call: Call) {
             core.frame.x[0] = 0;
         }
         Decision::SystemOff => {
-            save_everything(core);
+            reset::save(core);
             log!("off");
             panic::off()
         }
-        Decision::SystemReset { warm } => {
-            save_everything(core);
-            log!("reset");
-            let answer = if warm { firmware::system_warm_reset() } else { firmware::system_reset() };
-            panic::stop(format_args!("the firmware refused to reset the machine: {answer}"))
-        }
+        Decision::SystemReset { warm } => reset::carry_out(core, warm),
         Decision::SystemSuspend(start) => suspend(core, start),
         Decision::Firmware(function, argument) => {
             core.frame.x[..4].copy_from_slice(&firmware::ask(function, argument));
@@ -60,7 +55,7 @@ fn known(core: &mut Core, call: Call) {
 /// The machine sleeps, all other cores being off: this core idles until an interrupt waits for its vCPU, which then starts anew.
 /// A sleeping machine may lose its power, so everything is saved first.
 fn suspend(core: &mut Core, start: Start) {
-    save_everything(core);
+    reset::save(core);
     while !core.system.vgic.has_pending(core.index, &core.interrupts) {
         run::idle(core);
         irq::serve(core);
@@ -69,11 +64,4 @@ fn suspend(core: &mut Core, start: Start) {
     let kicks = core.system.vgic.cpu_off(core.index, &mut core.interrupts);
     core.kick(kicks);
     boot::load_vcpu(core, start.entry, start.context);
-}
-
-/// Before power goes: the secure domain brings what it has acknowledged to stable storage.
-fn save_everything(core: &mut Core) {
-    if !secure::quiesce(core) && !core.system.secure_state.is_stopped() {
-        log!("the secure domain has not saved everything in time");
-    }
 }

@@ -84,6 +84,19 @@ pub fn store(core: &mut Core, index: usize, offset: usize, size: usize, value: u
     }
 }
 
+/// Every driver is gone: each device is reset as if its driver had asked for it. The secure domain confirms it where it may be at work.
+pub fn reset_all(core: &mut Core) {
+    for index in 0..core.system.devices.len() {
+        // The effects are the same; there is no instruction to step over or to replay.
+        let _ = store(core, index, channel::offset::STATUS, 4, 0);
+    }
+}
+
+/// Whether no reset waits for the secure domain.
+pub fn are_reset(core: &Core) -> bool {
+    core.system.devices.iter().all(|device| !device.lock().device.is_resetting())
+}
+
 /// Does `change` to device `index` for the secure domain and drives the line to the level that it returns.
 pub fn signal(core: &mut Core, index: usize, change: impl FnOnce(&mut Device, &mut RegisterPage) -> bool) {
     let system = core.system;

@@ -1,6 +1,7 @@
 //! DMA of the general domain's devices. The system MMU lets them reach what the domain's cores reach, by the very same tables, and tells what
 //! it has stopped.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,7 @@ use arrayvec::ArrayVec;
 use el2::context::Confinement;
 use el2::smmu::{Frames, Memory};
 use el2::tables;
-use machine::{Denied, Interrupt, SystemMmu, Trigger};
+use machine::{Denied, Interrupt, Masters, SystemMmu, Trigger};
 use smmu::{Fault, Notice, Smmu, Translation};
 use spin::Mutex;
 
@@ -69,6 +70,21 @@ impl Dma {
             notices: AtomicU64::new(0),
             watch: Mutex::new(Watch { smmu, printed: 0, last: None }),
         }
+    }
+
+    /// Lets nothing of the general domain's devices through. Whether it does not.
+    pub fn hold(&self) -> bool {
+        self.change(Smmu::hold)
+    }
+
+    /// Lets them through again, as far as their domain reaches. Whether it does.
+    pub fn release(&self) -> bool {
+        self.change(Smmu::release)
+    }
+
+    fn change(&self, change: fn(&mut Smmu<Frames, Memory>) -> Result<(), smmu::Error>) -> bool {
+        let outcome = change(&mut self.watch.lock().smmu);
+        outcome.inspect_err(|error| log!("system MMU: {error}")).is_ok()
     }
 
     /// Its interrupts.
@@ -149,12 +165,17 @@ fn look(core: &Core, dma: &Dma) {
     }
 }
 
+/// Kinds of devices in words.
+pub fn names(masters: &[Masters]) -> String {
+    let named: Vec<_> = masters.iter().map(|kind| alloc::format!("{} {}", kind.count, kind.name)).collect();
+    named.join(", ")
+}
+
 /// Says which devices of the general domain can reach all memory.
 pub fn report(tree: &[u8], denied: &Denied, driven: Option<&SystemMmu>) {
     let masters = machine::bus_masters(tree, denied, driven);
     let masters = masters.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    let named: Vec<_> = masters.iter().map(|kind| alloc::format!("{} {}", kind.count, kind.name)).collect();
-    let named = named.join(", ");
+    let named = names(&masters);
     match driven {
         None if masters.is_empty() => log!("DMA isolation: the device tree shows no bus master of the general domain"),
         None => log!("DMA isolation: partial (no system MMU is driven: not confined are {named})"),

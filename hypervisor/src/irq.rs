@@ -9,9 +9,9 @@ use trace::Reason;
 use crate::dma::Dma;
 use crate::log::{CONSOLE, Console};
 use crate::system::Core;
-use crate::{dma, exits, secure};
+use crate::{dma, exits, reset, secure};
 
-/// The SGI by which one core asks another to look at its virtual GIC. Physical SGIs are all EL2's.
+/// The SGI by which one core asks another to look at its virtual GIC, and at what else waits for it. Physical SGIs are all EL2's.
 pub const KICK: u32 = 1;
 
 /// Maintenance interrupt of the virtual CPU interface (BSA, Arm DEN 0094, section 3.6).
@@ -65,6 +65,7 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
     match interrupt.intid() {
         KICK => {
             core.interrupts.deactivate_local(interrupt);
+            reset::attend(core);
             let kicks = system.vgic.sync(core.index, &mut core.interrupts);
             core.kick(kicks);
             // A core that went off may have left work of the secure domain behind.

@@ -29,6 +29,7 @@ firmware! {
     mod log;
     mod mmio;
     mod panic;
+    mod reset;
     mod restart;
     mod run;
     mod secure;
@@ -98,12 +99,19 @@ firmware! {
         secure::start(&mut core);
 
         // Then the general domain, which from here on is all that EL2 serves.
-        boot::general_tree(&core, &found, &tree, &plan, &mut memory);
+        let told = boot::general_tree(&core, &found, &tree, &plan, &mut memory);
         let (pristine, domain) = boot::restart_memory(&plan);
+        let life = boot::next_life(&found, &modules, &plan, told).map(|(place, origin)| {
+            // SAFETY: the plan keeps the bundle for EL2, and the devices are the general domain's; `reset` opens the memory when every core but
+            // its own is off.
+            let memory = unsafe { memory.set_aside(place, &pristine, &domain) };
+            reset::Life { origin, memory: boot::mapped(memory) }
+        });
         // SAFETY: the ownership table gives the copy to EL2; `restart` uses the value under the lock of the secure domain, when the
         // domain runs on no core and its disks are stopped.
         let kept = unsafe { memory.close(pristine, domain) };
-        secure::allow_restart(&core, boot::closed_memory(kept));
+        secure::allow_restart(&core, boot::mapped(kept));
+        reset::allow(&core, life);
         HEAP.close();
         boot::load_vcpu(&mut core, plan.kernel.base(), plan.general_tree.base());
         run::run(&mut core)

@@ -447,6 +447,17 @@ fn crash(frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
     Leave::Crashed
 }
 
+/// Ends the domain's life because of `what` it has not done, on a core that does not have it, while no other core may have it.
+pub fn end_life(core: &mut Core, what: core::fmt::Arguments<'_>) {
+    let mut domain = core.system.secure.lock();
+    crash(&domain.frame, what);
+    let leave = restart::begin(core, &mut domain);
+    drop(domain);
+    if leave == Leave::Stopped {
+        devices::backend_stopped(core);
+    }
+}
+
 /// The domain has attached its devices. After a restart, its drivers have been waiting.
 pub fn ready(core: &mut Core) {
     let state = &core.system.secure_state;
@@ -496,12 +507,18 @@ pub fn quiesce(core: &mut Core) -> bool {
     system.secure_state.quiesced.store(false, Ordering::Relaxed);
     system.secure_state.quiescing.store(true, Ordering::Relaxed);
     system.shared.raise(Event::SHUTDOWN);
-    while !quiesced(core) && !system.secure_state.is_stopped() && time::counter() < deadline {
-        serve_guaranteed(core);
-        idle_unless(core, quiesced);
-    }
+    drive_until(core, deadline, quiesced);
     system.secure_state.quiescing.store(false, Ordering::Relaxed);
     quiesced(core)
+}
+
+/// Gives this core to the domain until it is `done` or stopped for good, or the counter reaches `deadline`. Whether it is done.
+pub fn drive_until(core: &mut Core, deadline: u64, done: impl Fn(&Core) -> bool) -> bool {
+    while !done(core) && !core.system.secure_state.is_stopped() && time::counter() < deadline {
+        serve_guaranteed(core);
+        idle_unless(core, &done);
+    }
+    done(core)
 }
 
 /// Sleeps until an interrupt, at most a slice, then serves it; not at all if `done` or the domain has something to do.

@@ -8,7 +8,7 @@ use spin::Mutex;
 
 use crate::log::log;
 use crate::system::{self, Core};
-use crate::{boot, irq, run, secure};
+use crate::{boot, irq, panic, run, secure};
 
 /// How long a core may take from leaving the guest to being off for the firmware, or from being claimed to its first
 /// instruction, in microseconds.
@@ -47,9 +47,30 @@ pub fn stop(core: &mut Core) -> ! {
         }
         secure::serve_guaranteed(core);
     }
+    leave(core)
+}
+
+/// As [`stop`], at once: another core carries the secure domain's work on.
+pub fn leave(core: &mut Core) -> ! {
     timer::stop();
     run::leave(core);
     pass_on(core);
+    off(core)
+}
+
+/// Starts core `to`, which has been claimed, and turns this core off, which has left the guest and counts as off already. What this core has for others, `to`
+/// takes when it comes.
+pub fn hand_over(core: &mut Core, to: usize) -> ! {
+    start(core, to);
+    if core.system.psci.power(to) == Power::Off {
+        panic::stop(format_args!("nobody can enter the general domain"));
+    }
+    timer::stop();
+    core.interrupts.disable_core();
+    off(core)
+}
+
+fn off(core: &Core) -> ! {
     let answer = firmware::cpu_off();
     log!("core {}: the firmware refused to turn it off: {answer}", core.index);
     loop {
@@ -69,7 +90,7 @@ fn pass_on(core: &mut Core) {
     let heir = (0..system.cores).find(|index| system.psci.power(*index) == Power::On);
     if let Some(heir) = heir {
         irq::route_lines(core, heir);
-        if secure::wanted(core) || secure::has_alarm(core) {
+        if secure::wanted(core) || secure::has_alarm(core) || system.reset.is_demanded() {
             core.interrupts.send_sgi(irq::KICK, heir);
         }
     }
@@ -87,13 +108,16 @@ pub fn init_core(core: &Core) {
     core.interrupts.enable(irq::KICK);
 }
 
-/// Another core's first line of Rust.
+/// Another core's first line of Rust, and the first core's when the general domain begins anew.
 pub extern "C" fn secondary(index: usize) -> ! {
     assert!(index < MAX_CORES, "the firmware started core {index}, which nobody asked for");
     let system = system::get();
     let mut core = Core::new(system, index);
     init_core(&core);
     let start = system.psci.begin(index).expect("a core is started after its entry has been published");
+    if system.psci.must_leave(index) {
+        leave(&mut core);
+    }
     {
         let _one_at_a_time = LEAVING.lock();
         irq::route_lines(&core, index);

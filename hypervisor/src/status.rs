@@ -25,12 +25,13 @@ pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let mut out = Lines(console);
     // Writing to the console cannot fail.
     let _ = match command {
-        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, t trace, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"),
+        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, t trace, r reset the general domain, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"),
         Command::Status => status(core, dropped, &mut out),
         Command::Crash => demand(core, &mut out, Drill::Crash),
         Command::Freeze => demand(core, &mut out, Drill::Hang),
         Command::Trace => exits::tell(&mut out),
         Command::Panic => fail(&mut out),
+        Command::Reset => reset(core),
     };
 }
 
@@ -51,6 +52,13 @@ fn fail(out: &mut Lines<'_>) -> core::fmt::Result {
     no_drills(out)
 }
 
+/// Not here: the console is held. The IPI that this core gives itself comes when it is not.
+fn reset(core: &Core) -> core::fmt::Result {
+    core.system.reset.demand();
+    core.interrupts.send_sgi(crate::irq::KICK, core.index);
+    Ok(())
+}
+
 fn no_drills(out: &mut Lines<'_>) -> core::fmt::Result {
     writeln!(out, "this board allows no drills (`crash_drills` of its board file)")
 }
@@ -66,6 +74,8 @@ fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
         if secure.is_stopped() { "stopped" } else { "running" },
         system.shared.events.load(core::sync::atomic::Ordering::Relaxed)
     )?;
+    let (resets, longest_us) = system.reset.count();
+    writeln!(out, "general domain: {resets} resets, the longest took {longest_us} us")?;
     for (index, view) in system.shared.devices.iter().enumerate() {
         let status = view.status.load(core::sync::atomic::Ordering::Relaxed);
         if status != 0 {

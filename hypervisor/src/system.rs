@@ -55,6 +55,8 @@ pub struct System {
     pub secure: Mutex<SecureDomain>,
     /// How the secure domain stands, without its lock.
     pub secure_state: crate::secure::State,
+    /// Resets of the general domain.
+    pub reset: crate::reset::State,
     /// Ticks of one slice of the secure domain.
     pub slice_ticks: u64,
 }

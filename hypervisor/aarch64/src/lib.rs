@@ -16,3 +16,4 @@ pub mod pl011;
 pub mod stage1;
 pub mod sysreg;
 pub mod time;
+pub mod zero;

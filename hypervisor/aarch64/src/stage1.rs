@@ -80,29 +80,44 @@ impl El2Tables {
     /// # Safety
     /// The tables must map everything that the program goes on to use.
     pub unsafe fn activate(&mut self) -> u64 {
-        self.0.mark_active();
-        let root = self.0.root_address().0 as u64;
-        // SAFETY: the code between the two SCTLR writes is fetched from the identity mapping's addresses, which do not
-        // change, and touches no data; the rest is the caller's contract.
-        unsafe {
-            asm!(
-                "dsb ish",
-                "mrs {old}, sctlr_el2",
-                "bic {off}, {old}, #1",
-                "msr sctlr_el2, {off}",
-                "isb",
-                "msr ttbr0_el2, {root}",
-                "tlbi alle2",
-                "dsb nsh",
-                "isb",
-                "orr {old}, {old}, #(1 << 19)", // WXN: what is writable is never executable
-                "msr sctlr_el2, {old}",
-                "isb",
-                root = in(reg) root, old = out(reg) _, off = out(reg) _,
-                options(nostack),
-            );
-        }
+        let root = self.set_aside();
+        // SAFETY: passed on to the caller.
+        unsafe { switch_el2(root) };
         root
+    }
+
+    /// Makes the tables ready for [`switch_el2`], without using them yet. Returns the value of `TTBR0_EL2`. They must be leaked.
+    pub fn set_aside(&mut self) -> u64 {
+        self.0.mark_active();
+        self.0.root_address().0 as u64
+    }
+}
+
+/// Switches this core to the tables with this `TTBR0_EL2`.
+///
+/// # Safety
+/// They must come from [`El2Tables::activate`] or [`El2Tables::set_aside`], exist for good, and map everything that the program goes
+/// on to use.
+pub unsafe fn switch_el2(root: u64) {
+    // SAFETY: the code between the two SCTLR writes is fetched from the identity mapping's addresses, which do not
+    // change, and touches no data; the rest is the caller's contract.
+    unsafe {
+        asm!(
+            "dsb ish",
+            "mrs {old}, sctlr_el2",
+            "bic {off}, {old}, #1",
+            "msr sctlr_el2, {off}",
+            "isb",
+            "msr ttbr0_el2, {root}",
+            "tlbi alle2",
+            "dsb nsh",
+            "isb",
+            "orr {old}, {old}, #(1 << 19)", // WXN: what is writable is never executable
+            "msr sctlr_el2, {old}",
+            "isb",
+            root = in(reg) root, old = out(reg) _, off = out(reg) _,
+            options(nostack),
+        );
     }
 }
 

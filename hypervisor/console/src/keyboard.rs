@@ -18,6 +18,8 @@ pub enum Command {
     Trace,
     /// Make the hypervisor itself fail.
     Panic,
+    /// Reset the general domain.
+    Reset,
 }
 
 /// What a key means.
@@ -32,7 +34,8 @@ pub enum Input {
     Command(Command),
 }
 
-/// Recognises the escape key: Ctrl-] then `h` for help, `s` for the status, `t` for the last exits, `c`, `f` and `p` for drills, Ctrl-] for a literal Ctrl-].
+/// Recognises the escape key: Ctrl-] then `h` for help, `s` for the status, `t` for the last exits, `r` to reset the general domain, `c`, `f`
+/// and `p` for drills, Ctrl-] for a literal Ctrl-].
 #[derive(Clone, Debug, Default)]
 pub struct Keyboard {
     escaped: bool,
@@ -57,6 +60,7 @@ impl Keyboard {
             b'f' => Input::Command(Command::Freeze),
             b't' => Input::Command(Command::Trace),
             b'p' => Input::Command(Command::Panic),
+            b'r' => Input::Command(Command::Reset),
             _ => Input::Command(Command::Help),
         }
     }
@@ -90,6 +94,7 @@ mod tests {
             (b's', Command::Status),
             (b'c', Command::Crash),
             (b'f', Command::Freeze),
+            (b'r', Command::Reset),
             (b'?', Command::Help),
         ];
         for (key, command) in commands {

@@ -54,6 +54,24 @@ pub fn publish_tables(ttbr0: u64) {
     aarch64::cache::clean_to_poc(address..address + 8);
 }
 
+/// Calls `start` with `index` on the empty stack of this core, which is core `index`: whatever was on it is given up.
+pub fn begin_again(index: usize, start: extern "C" fn(usize) -> !) -> ! {
+    assert!(index < MAX_CORES);
+    let top = (&raw const EL2_STACKS).addr() + (index + 1) * STACK_BYTES;
+    // SAFETY: the stack is this core's alone, and nobody returns to what was on it, since `start` does not return. Values there are leaked,
+    // which is safe; EL2 has no pinned ones.
+    unsafe {
+        core::arch::asm!(
+            "mov sp, {top}",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "br  {start}",
+            top = in(reg) top, start = in(reg) start, in("x0") index,
+            options(noreturn),
+        );
+    }
+}
+
 /// The physical address at which another core enters (with its index as context).
 pub fn secondary_entry() -> u64 {
     unsafe extern "C" {

@@ -3,8 +3,12 @@
 //! [`BootMemory`] is the only way to touch memory outside the image. It exists once, on the core that boots, between the
 //! final tables and the first instruction of a domain that could write the same bytes; slices that it lends end before it
 //! writes (the borrow checker sees to that), and [`BootMemory::close`] unmaps all of it but what [`DomainMemory`] holds.
+//!
+//! The general domain's memory has no place in EL2's tables. A reset of that domain, when it runs nowhere, needs it for a moment:
+//! [`GeneralMemory`] is a second set of tables that has it, made at boot and used by the one core that carries the reset out.
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use core::slice;
@@ -12,9 +16,11 @@ use core::slice;
 use aarch64::heap::BootHeap;
 use aarch64::image::sections;
 use aarch64::mmio::Mmio;
-use aarch64::stage1::{El2Tables, Kind, MapError};
+use aarch64::read_sysreg;
+use aarch64::stage1::{El2Tables, Kind, MapError, switch_el2};
+use machine::pci::ConfigurationSpace;
 
-use crate::{boot, pages, smmu};
+use crate::{boot, pages, smmu, storage};
 
 /// First bytes of a flattened device tree, in memory order (Devicetree Specification 0.4, section 5.2).
 const DEVICE_TREE_MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
@@ -94,14 +100,10 @@ impl BootMemory {
         let outside =
             memory.iter().flat_map(|bank| [bank.start..bank.end.min(own.start), bank.start.max(own.end)..bank.end]);
         let memory: Vec<Range<usize>> = outside.filter(|piece| piece.start < piece.end).collect();
-        let mut tables = El2Tables::new(&image)?;
-        let uncached = [pages::register_pages(), smmu::shared_pages()];
-        uncached.iter().try_for_each(|pages| tables.map(pages, Kind::Device))?;
-        boot::guard_pages().try_for_each(|guard| tables.map(&guard, Kind::Hole))?;
-        devices.iter().try_for_each(|device| tables.map(device, Kind::Device))?;
+        let mut tables = own_tables(&devices)?;
         memory.iter().try_for_each(|piece| tables.map(piece, Kind::Data))?;
         // These pages were zeroed through a cacheable mapping: no line of theirs may stay.
-        uncached.into_iter().for_each(aarch64::cache::clean_and_invalidate_to_poc);
+        uncached().into_iter().for_each(aarch64::cache::clean_and_invalidate_to_poc);
         // SAFETY: image, devices and memory are mapped; nothing else has been used.
         boot::publish_tables(unsafe { tables.activate() });
         Ok(BootMemory { tables, memory, devices })
@@ -147,6 +149,31 @@ impl BootMemory {
         self.fill(range, contents);
     }
 
+    /// What a reset of the general domain needs: `place` for the domain's memory and devices, and of `close` what stays.
+    ///
+    /// # Safety
+    /// `place.kept` must be EL2's alone from here on, and `place.devices` registers of devices that are mapped as nothing else. Whoever opens the
+    /// value sees to it that the general domain runs on no core meanwhile, and no other core of EL2 either.
+    pub unsafe fn set_aside(
+        &self,
+        place: GeneralPlace,
+        pristine: &Range<usize>,
+        domain: &Range<usize>,
+    ) -> Result<GeneralMemory, MapError> {
+        let kept = [&place.kept, pristine, domain];
+        let is_memory = place.memory.iter().chain(kept).all(|piece| self.contains(piece));
+        assert!(is_memory, "what is set aside is memory");
+        let mut tables = own_tables(&self.devices)?;
+        place.devices.iter().try_for_each(|device| tables.map(device, Kind::Device))?;
+        place.memory.iter().try_for_each(|piece| tables.map(piece, Kind::Data))?;
+        tables.map(&place.kept, Kind::Rodata)?;
+        tables.map(pristine, Kind::Rodata)?;
+        tables.map(domain, Kind::Data)?;
+        let open = tables.set_aside();
+        core::mem::forget(tables);
+        Ok(GeneralMemory { open, closed: read_sysreg!("ttbr0_el2"), place })
+    }
+
     /// Ends EL2's access to all memory outside its image, but for that of a domain that it may start again and the copy that it
     /// starts it from.
     ///
@@ -182,7 +209,7 @@ impl DomainMemory {
 
     /// Fills `range` of the domain's memory with zeros.
     pub fn zero(&mut self, range: &Range<usize>) {
-        self.target(range).fill(0);
+        aarch64::zero::fill(self.target(range));
         aarch64::cache::clean_and_invalidate_to_poc(range.clone());
     }
 
@@ -206,6 +233,124 @@ impl DomainMemory {
         assert!(within(&self.domain, range), "{range:#x?} is not the domain's memory");
         // SAFETY: mapped for good, and written by nobody while `self` is borrowed.
         unsafe { slice::from_raw_parts(with_exposed_provenance(range.start), range.len()) }
+    }
+}
+
+/// Tables that map EL2's image, W^X, with its stacks' guard pages out, and `devices`.
+fn own_tables(devices: &[Range<usize>]) -> Result<El2Tables, MapError> {
+    let mut tables = El2Tables::new(&sections())?;
+    uncached().iter().try_for_each(|pages| tables.map(pages, Kind::Device))?;
+    boot::guard_pages().try_for_each(|guard| tables.map(&guard, Kind::Hole))?;
+    devices.iter().try_for_each(|device| tables.map(device, Kind::Device))?;
+    Ok(tables)
+}
+
+/// Pages of the image that are mapped as a device.
+fn uncached() -> [Range<usize>; 2] {
+    [pages::register_pages(), smmu::shared_pages()]
+}
+
+/// Where the general domain's memory is, what it is loaded from, and its devices.
+#[derive(Debug)]
+pub struct GeneralPlace {
+    /// Its memory.
+    pub memory: Vec<Range<usize>>,
+    /// What EL2 keeps to load it from.
+    pub kept: Range<usize>,
+    /// Registers of its devices.
+    pub devices: Vec<Range<usize>>,
+}
+
+/// The general domain's memory, which EL2 does not see until it opens it.
+#[derive(Debug)]
+pub struct GeneralMemory {
+    /// `TTBR0_EL2` with it and without.
+    open: u64,
+    closed: u64,
+    place: GeneralPlace,
+}
+
+impl GeneralMemory {
+    /// Maps it for this core, until the value is dropped.
+    pub fn open(&mut self) -> OpenMemory<'_> {
+        // SAFETY: the tables exist for good, and have all that the others have.
+        unsafe { switch_el2(self.open) };
+        OpenMemory(self)
+    }
+}
+
+/// The general domain's memory and devices, mapped. What is written is cleaned to the point of coherency: the domain's first
+/// instructions run with caches off.
+#[derive(Debug)]
+pub struct OpenMemory<'m>(&'m mut GeneralMemory);
+
+impl Drop for OpenMemory<'_> {
+    fn drop(&mut self) {
+        // SAFETY: these tables were in use before; what they lack is reached through `self` alone.
+        unsafe { switch_el2(self.0.closed) };
+    }
+}
+
+impl OpenMemory<'_> {
+    fn target(&mut self, range: &Range<usize>) -> &mut [u8] {
+        assert!(self.0.place.memory.iter().any(|it| within(it, range)), "{range:#x?} is not the domain's memory");
+        // SAFETY: mapped while `self` exists, and written by nobody else meanwhile (the contract of `set_aside`).
+        unsafe { slice::from_raw_parts_mut(with_exposed_provenance_mut(range.start), range.len()) }
+    }
+
+    /// Fills `range` with zeros.
+    pub fn zero(&mut self, range: &Range<usize>) {
+        aarch64::zero::fill(self.target(range));
+        aarch64::cache::clean_and_invalidate_to_poc(range.clone());
+    }
+
+    /// Writes `contents` to `at`.
+    pub fn write(&mut self, at: usize, contents: &[u8]) {
+        let range = at..at + contents.len();
+        self.target(&range).copy_from_slice(contents);
+        aarch64::cache::clean_and_invalidate_to_poc(range);
+    }
+
+    /// Copies `source` of what EL2 has kept to `at`.
+    pub fn load(&mut self, at: usize, source: &Range<usize>) {
+        assert!(within(&self.0.place.kept, source), "{source:#x?} has not been kept");
+        // SAFETY: mapped while `self` exists, never written, and apart from the domain's memory.
+        let contents = unsafe { slice::from_raw_parts(with_exposed_provenance(source.start), source.len()) };
+        self.write(at, contents);
+    }
+
+    fn device(&self, registers: &Range<usize>) -> Mmio {
+        assert!(
+            self.0.place.devices.iter().any(|it| within(it, registers)),
+            "{registers:#x?} is no device of the domain"
+        );
+        // SAFETY: mapped as Device memory while `self` exists; it does not leave this type but by a borrow.
+        unsafe { Mmio::new(registers.start, registers.len()) }
+    }
+
+    /// Resets the virtio-mmio device with these registers. Returns whether it has answered.
+    #[must_use]
+    pub fn stop_virtio(&self, registers: &Range<usize>) -> bool {
+        storage::stop(&self.device(registers))
+    }
+
+    /// The configuration space in these registers.
+    pub fn configuration_space(&self, registers: &Range<usize>) -> Ecam<'_> {
+        Ecam(self.device(registers), PhantomData)
+    }
+}
+
+/// The configuration space of a PCI host, mapped.
+#[derive(Debug)]
+pub struct Ecam<'m>(Mmio, PhantomData<&'m ()>);
+
+impl ConfigurationSpace for Ecam<'_> {
+    fn read32(&self, offset: usize) -> u32 {
+        self.0.read32(offset)
+    }
+
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.0.write32(offset, value);
     }
 }
 

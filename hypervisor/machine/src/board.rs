@@ -40,6 +40,18 @@ pub struct Board {
     pub slice_us: u32,
     /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
     pub crash_drills: bool,
+    /// What a reset of the general domain is.
+    pub reset: Reset,
+}
+
+/// What starts anew when the general domain asks for a reset (`SYSTEM_RESET`, or `SYSTEM_RESET2` for a warm one).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reset {
+    /// That domain alone, if EL2 can stop all its bus masters.
+    #[default]
+    Domain,
+    /// The machine.
+    Machine,
 }
 
 /// A UART that is known before the device tree is read.

@@ -19,6 +19,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod board;
+pub mod pci;
 mod region;
 pub mod secure_tree;
 
@@ -53,7 +54,7 @@ pub use self::{
     device::{Device, Interrupt, Trigger},
     error::Error,
     gic::{Frames, Gic},
-    masters::{Masters, bus_masters},
+    masters::{Masters, Stoppable, bus_masters},
     plan::{KernelSize, Loaded, MemoryPlan, PlanError},
     read::{Conduit, Machine, Timers},
     seed::{Restart, Seeds},

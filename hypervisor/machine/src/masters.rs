@@ -12,7 +12,7 @@ use alloc::{
 use dtoolkit::Node as _;
 
 use crate::{
-    Denied, Error, SystemMmu,
+    Denied, Error, Region, SystemMmu,
     read::{FIRMWARE_CONFIGURATION, SMMU},
     tree::{self, Place},
 };
@@ -20,6 +20,8 @@ use crate::{
 const SIGNS: [&str; 5] = ["dma-coherent", "dma-ranges", "iommus", "iommu-map", "#dma-cells"];
 /// Transports whose devices may be masters.
 const TRANSPORTS: [&str; 1] = ["virtio,mmio"];
+/// PCI hosts whose configuration space is memory (Linux, bindings/pci/host-generic-pci.yaml).
+const ECAM: &str = "pci-host-ecam-generic";
 
 /// Devices of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,39 @@ pub fn bus_masters(dtb: &[u8], denied: &Denied, driven: Option<&SystemMmu>) -> R
         Ok(())
     })?;
     Ok(masters)
+}
+
+/// The bus masters of the general domain by how they can be stopped, from outside and for good: until a driver sets them up anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stoppable {
+    /// Registers of virtio-mmio devices: one that has been reset does nothing (virtio 1.2, section 2.4).
+    pub virtio: Vec<Region>,
+    /// Configuration spaces of PCI hosts: a function that is no bus master sends nothing ([`crate::pci::stop`]).
+    pub ecam: Vec<Region>,
+    /// All others, which nobody but their drivers knows to stop.
+    pub others: Vec<Masters>,
+}
+
+impl Stoppable {
+    /// The masters in the tree `dtb` that `denied` leaves to the general domain, confined or not.
+    ///
+    /// # Errors
+    /// As [`bus_masters`].
+    pub fn find(dtb: &[u8], denied: &Denied) -> Result<Stoppable, Error> {
+        let mut found = Stoppable::default();
+        tree::walk(tree::open(dtb)?, &mut |place| {
+            let registers = place.registers()?;
+            if place.is_enabled() && is_master(place) && denied.leaves(&registers) {
+                match registers.first() {
+                    Some(device) if place.is_any_of(&TRANSPORTS) => found.virtio.push(*device),
+                    Some(host) if place.is_any_of(&[ECAM]) => found.ecam.push(*host),
+                    _ => count(&mut found.others, place.node.name_without_address()),
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
 }
 
 fn is_master(place: &Place<'_, '_>) -> bool {

@@ -1,9 +1,11 @@
 //! Who gets which memory.
 //!
 //! The boot loader has put three things into memory: EL2 itself, the machine's tree and the bundle. The plan leaves them where
-//! they are, cuts EL2 and the secure domain out of the memory in whole blocks, and gives all the rest to the general domain,
-//! the bundle's place included: its initrd is used where it lies, and once kernel and secure domain have been copied out, the
-//! general domain may overwrite them.
+//! they are, cuts EL2 and the secure domain out of the memory in whole blocks, and gives all the rest to the general domain.
+//!
+//! If the general domain is to be started again without the machine, the bundle is cut out too and stays EL2's: kernel and initrd are
+//! copied from it, at boot and again. If not, its place is the general domain's: its initrd is used where it lies, and once kernel and secure
+//! domain have been copied out, the general domain may overwrite them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -15,8 +17,8 @@ use crate::{BLOCK, MAX_BANKS, MAX_TREE_BYTES, Machine, PAGE, Region, region};
 
 /// The secure domain lies below this if it can: devices that address 32 bits only can then reach it.
 const LOW: u64 = 1 << 32;
-/// Both cuts may split a bank.
-const MAX_GENERAL: usize = MAX_BANKS + 2;
+/// Each of the three cuts may split a bank.
+const MAX_GENERAL: usize = MAX_BANKS + 3;
 
 /// What the header of an arm64 `Image` says of its needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +48,17 @@ pub struct Loaded {
     pub window_bytes: Option<u64>,
     /// The secure domain's image as it lies in the bundle, in bytes.
     pub secure_image_bytes: u64,
+    /// The bundle stays EL2's, for the general domain's later lives.
+    pub keeps_bundle: bool,
 }
 
-/// Who gets which memory. No two of `el2`, `pristine`, `secure` and `general` overlap; the rest lies in one of them.
+/// Who gets which memory. No two of `el2`, `kept`, `pristine`, `secure` and `general` overlap; the rest lies in one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// EL2 and the rest of its blocks.
     pub el2: Region,
+    /// The bundle and the rest of its blocks, if EL2 keeps it; blocks that it shares with `el2` are that one's.
+    pub kept: Option<Region>,
     /// EL2's copy of the secure domain's image and behind it of its tree, from which the domain is started again: whole blocks.
     pub pristine: Region,
     /// The secure domain, in whole blocks.
@@ -69,7 +75,7 @@ pub struct MemoryPlan {
     pub kernel: Region,
     /// Where the general domain's tree goes: one block.
     pub general_tree: Region,
-    /// The initrd, in its place in the bundle.
+    /// The initrd: in its place in the bundle, or where it is copied to if EL2 keeps that.
     pub initrd: Option<Region>,
 }
 
@@ -138,6 +144,11 @@ impl MemoryPlan {
         }
     }
 
+    /// The general domain's memory without `records` of it that outlive the domain.
+    pub fn outlived_by(&self, records: &[Region]) -> Vec<Region> {
+        region::difference(&self.general, records)
+    }
+
     /// Shares out the memory of `machine`.
     ///
     /// # Errors
@@ -145,21 +156,30 @@ impl MemoryPlan {
     pub fn make(machine: &Machine, loaded: &Loaded) -> Result<MemoryPlan, PlanError> {
         check(machine, loaded)?;
         let el2 = loaded.el2.hull(BLOCK);
-        let (pristine, secure) = place_secure(machine, loaded, el2)?;
-        let general = region::difference(&machine.memory, &[el2, pristine, secure]);
+        let kept = if loaded.keeps_bundle { kept(machine, loaded, el2) } else { None };
+        let (pristine, secure) = place_secure(machine, loaded, el2, kept)?;
+        let cut: Vec<Region> = [el2, pristine, secure].into_iter().chain(kept).collect();
+        let general = region::difference(&machine.memory, &cut);
         let mut free = Free { machine, regions: region::difference(&general, &taken(machine, loaded)) };
         let base = free.lowest("the general domain's kernel", kernel_span(loaded.kernel)?)?;
         let general_tree = free.lowest("the general domain's device tree", MAX_TREE_BYTES as u64)?;
+        let initrd = match loaded.initrd {
+            Some(initrd) if loaded.keeps_bundle => {
+                Some(free.lowest("the general domain's initrd", initrd.hull(PAGE).size())?)
+                    .map(|place| within(place, 0, initrd.size()))
+            }
+            initrd => initrd,
+        };
         let window =
             loaded.window_bytes.map(|size| free.highest("the window of the secure domain", size)).transpose()?;
         let kernel = within(base, loaded.kernel.text_offset, loaded.kernel.image_size);
         let secure_tree = within(secure, secure.size() - PLACE_BYTES, PLACE_BYTES);
         let secure_kept = within(secure, secure.size() - PLACE_BYTES - PAGE, PAGE);
-        // A machine has at most MAX_BANKS ranges and two cuts, of which `pristine` and `secure` are one, add at most one each.
+        // A machine has at most MAX_BANKS ranges and three cuts, of which `pristine` and `secure` are one, add at most one each.
         let general = general.into_iter().take(MAX_GENERAL).collect();
-        let initrd = loaded.initrd;
         Ok(MemoryPlan {
             el2,
+            kept,
             pristine,
             secure,
             secure_kept,
@@ -202,10 +222,23 @@ fn taken(machine: &Machine, loaded: &Loaded) -> Vec<Region> {
     machine.reserved.iter().copied().chain([loaded.dtb, loaded.bundle]).collect()
 }
 
+/// The blocks of the bundle as far as they are memory and not EL2's already. The bundle lies in one bank and not on EL2, so they are one
+/// range.
+fn kept(machine: &Machine, loaded: &Loaded, el2: Region) -> Option<Region> {
+    let bank = machine.memory.iter().find(|bank| bank.contains(&loaded.bundle))?;
+    let blocks = loaded.bundle.hull(BLOCK).common(bank)?;
+    region::difference(&[blocks], &[el2]).into_iter().find(|rest| rest.overlaps(&loaded.bundle))
+}
+
 /// At the top of a bank, below 4 GiB if there is room: the pristine copy, and right behind it the secure domain.
-fn place_secure(machine: &Machine, loaded: &Loaded, el2: Region) -> Result<(Region, Region), PlanError> {
+fn place_secure(
+    machine: &Machine,
+    loaded: &Loaded,
+    el2: Region,
+    kept: Option<Region>,
+) -> Result<(Region, Region), PlanError> {
     let mut taken = taken(machine, loaded);
-    taken.push(el2);
+    taken.extend([el2].into_iter().chain(kept));
     let free = Free { machine, regions: region::difference(&machine.memory, &taken) };
     let copy = loaded.secure_image_bytes.checked_add(PLACE_BYTES).and_then(|size| size.checked_next_multiple_of(BLOCK));
     let both = copy.and_then(|copy| copy.checked_add(loaded.secure_bytes));

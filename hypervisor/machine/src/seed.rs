@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 const GENERAL: &[u8] = b"haechi rng-seed general domain 1\0";
 const SECURE: &[u8] = b"haechi rng-seed secure domain 1\0";
 const RESTART: &[u8] = b"haechi rng-seed restart 1\0";
+const RESET: &[u8] = b"haechi rng-seed reset 1\0";
+const LIFE: &[u8] = b"haechi rng-seed life 1\0";
 
 /// A seed for each domain; knowing one does not help to know the other.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,27 +20,36 @@ pub struct Seeds {
     pub secure: [u8; 32],
     /// For the secure domain's later lives: no domain gets it.
     pub restart: Restart,
+    /// For the general domain's.
+    pub reset: Restart,
 }
 
-/// Where the seeds of the secure domain's later lives come from. A life that crashed may be hostile: what it knew does not help
+/// Where the seeds of a domain's later lives come from. A life that crashed may be hostile: what it knew does not help
 /// to know the next one's.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Restart([u8; 32]);
 
+impl core::fmt::Debug for Restart {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Restart(..)")
+    }
+}
+
 impl Restart {
     /// The seed of the next life; each call gives another one, from which neither the earlier nor the later ones follow.
     pub fn next_seed(&mut self) -> [u8; 32] {
-        let seed = Sha256::new().chain_update(SECURE).chain_update(self.0).finalize().into();
+        let seed = Sha256::new().chain_update(LIFE).chain_update(self.0).finalize().into();
         self.0 = Sha256::new().chain_update(RESTART).chain_update(self.0).finalize().into();
         seed
     }
 }
 
 impl Seeds {
-    /// Derives both from the seed of the machine.
+    /// Derives all from the seed of the machine.
     pub fn derive(machine: &[u8]) -> Seeds {
         let derive = |label: &[u8]| Sha256::new().chain_update(label).chain_update(machine).finalize().into();
-        Seeds { general: derive(GENERAL), secure: derive(SECURE), restart: Restart(derive(RESTART)) }
+        let (restart, reset) = (Restart(derive(RESTART)), Restart(derive(RESET)));
+        Seeds { general: derive(GENERAL), secure: derive(SECURE), restart, reset }
     }
 }
 
@@ -61,9 +72,16 @@ mod tests {
     }
 
     #[test]
-    fn no_life_of_the_secure_domain_gets_the_seed_of_another() {
+    fn no_life_of_a_domain_gets_the_seed_of_another() {
         let mut seeds = Seeds::derive(&[7; 32]);
-        let lives = [seeds.secure, seeds.restart.next_seed(), seeds.restart.next_seed(), seeds.restart.next_seed()];
+        let lives = [
+            seeds.secure,
+            seeds.restart.next_seed(),
+            seeds.restart.next_seed(),
+            seeds.general,
+            seeds.reset.next_seed(),
+            seeds.reset.next_seed(),
+        ];
         for (index, seed) in lives.iter().enumerate() {
             assert!(!lives[..index].contains(seed));
         }
@@ -73,5 +91,6 @@ mod tests {
     #[test]
     fn a_seed_is_not_printed() {
         assert_eq!(std::format!("{:?}", Seeds::derive(&[])), "Seeds { .. }");
+        assert_eq!(std::format!("{:?}", Seeds::derive(&[]).restart), "Restart(..)");
     }
 }

@@ -8,10 +8,10 @@ use dtoolkit::{
 };
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
-    MemoryPlan, PlanError, Region, SystemMmu, Trigger,
+    MemoryPlan, PlanError, Region, Stoppable, SystemMmu, Trigger,
     board::{
-        AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, StorageController,
-        Volume,
+        AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, Reset,
+        StorageController, Volume,
     },
     device_windows,
     general_tree::{self, General, VirtualDevice},
@@ -58,6 +58,7 @@ const BOARD: Board = Board {
     crypto_profile: "kcmvp",
     slice_us: 1000,
     crash_drills: false,
+    reset: Reset::Domain,
 };
 
 const KERNEL: KernelSize = KernelSize { text_offset: 0, image_size: 46 * MIB };
@@ -77,6 +78,7 @@ fn loaded() -> Loaded {
         secure_bytes: BOARD.secure_memory_bytes,
         window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
+        keeps_bundle: false,
     }
 }
 
@@ -418,6 +420,74 @@ fn what_is_placed_lies_in_general_memory_and_on_nothing_else() {
         assert!(plan.secure.contains(&plan.secure_kept) && plan.secure_kept.end() == plan.secure_tree.base());
         assert!(plan.pristine.size() >= loaded.secure_image_bytes + plan.secure_tree.size());
     }
+}
+
+#[test]
+fn a_bundle_that_is_kept_is_nobody_elses_and_its_initrd_finds_another_place() {
+    for dtb in ALL {
+        let machine = Machine::read(dtb).unwrap();
+        let loaded = Loaded { keeps_bundle: true, ..loaded() };
+        let plan = MemoryPlan::make(&machine, &loaded).unwrap();
+        let kept = plan.kept.unwrap();
+        assert_eq!(kept, loaded.bundle.hull(2 * MIB));
+        let mut owners: Vec<Region> =
+            plan.general.iter().copied().chain([plan.el2, kept, plan.pristine, plan.secure]).collect();
+        owners.sort();
+        assert!(owners.windows(2).all(|pair| pair[0].end() <= pair[1].base()), "{owners:?}");
+        assert_eq!(owners.iter().map(Region::size).sum::<u64>(), machine.memory_bytes());
+        let initrd = plan.initrd.unwrap();
+        assert_eq!(initrd.size(), loaded.initrd.unwrap().size());
+        let placed = [plan.kernel, plan.general_tree, loaded.dtb, initrd];
+        for (index, place) in placed.iter().enumerate() {
+            assert!(plan.general.iter().any(|bank| bank.contains(place)), "{place} in {:?}", plan.general);
+            assert!(placed[..index].iter().all(|other| !other.overlaps(place)), "{place}");
+        }
+    }
+}
+
+#[test]
+fn blocks_that_a_kept_bundle_shares_with_el2_are_el2s() {
+    let machine = Machine::read(GIC3).unwrap();
+    let bundle = region(0x4070_0000, 8 * MIB);
+    let loaded = Loaded { keeps_bundle: true, bundle, initrd: None, ..loaded() };
+    let plan = MemoryPlan::make(&machine, &loaded).unwrap();
+    assert_eq!((plan.el2.end(), plan.kept.unwrap()), (0x4080_0000, region(0x4080_0000, 8 * MIB)));
+}
+
+#[test]
+fn records_of_a_crash_are_told_from_other_reserved_memory() {
+    let mut tree = DeviceTree::from_fdt(&Fdt::new(GIC3).unwrap());
+    let mut reserved = DeviceTreeNode::new_unchecked("reserved-memory");
+    reserved.add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2_u32));
+    reserved.add_property(DeviceTreeProperty::new_unchecked("#size-cells", 2_u32));
+    reserved.add_property(DeviceTreeProperty::new_unchecked("ranges", [0_u8; 0]));
+    for (name, base) in [("ramoops", 0x7F00_0000_u64), ("shared-dma-pool", 0x7E00_0000)] {
+        let mut node = DeviceTreeNode::new_unchecked(format!("{name}@{base:x}"));
+        let reg: Vec<u8> = [base, MIB].iter().flat_map(|word| word.to_be_bytes()).collect();
+        node.add_property(DeviceTreeProperty::new_unchecked("compatible", name));
+        node.add_property(DeviceTreeProperty::new_unchecked("reg", reg));
+        reserved.add_child(node);
+    }
+    tree.root.add_child(reserved);
+    let machine = Machine::read(&tree.to_dtb()).unwrap();
+    assert_eq!(machine.records, [region(0x7F00_0000, MIB)]);
+    assert!(machine.reserved.contains(&region(0x7E00_0000, MIB)));
+}
+
+#[test]
+fn every_master_of_the_general_domain_is_known_to_be_stopped_or_named() {
+    let booted = boot(GIC3);
+    let found = Stoppable::find(GIC3, &booted.denied).unwrap();
+    // Eight slots share the page of the secure domain's disks.
+    assert_eq!((found.virtio.len(), found.ecam.len()), (24, 1));
+    assert!(found.virtio.iter().chain(&found.ecam).all(|device| !booted.denied.touches(device)));
+    assert_eq!(found.others, []);
+    let mut master = DeviceTree::from_fdt(&Fdt::new(GIC3).unwrap());
+    let node = master.find_node_mut("/pl061@9030000").unwrap();
+    node.add_property(DeviceTreeProperty::new_unchecked("dma-coherent", [0_u8; 0]));
+    let master = master.to_dtb();
+    let found = Stoppable::find(&master, &booted.denied).unwrap();
+    assert_eq!(named(&found.others), [("pl061", 1)]);
 }
 
 #[test]

@@ -14,13 +14,17 @@
 //! core takes its time; the entry point is
 //! published with the state after it. `CPU_OFF` leaves the state alone: the core itself reports [`Psci::stopped`] once nothing of the
 //! guest is left on it, and only then `AFFINITY_INFO` says OFF and another `CPU_ON` may succeed (DEN 0022, `CPU_OFF`).
+//!
+//! **A reset of the guest alone** is led by one core ([`Psci::lead_reset`]). Every other core, wherever it is found, leaves the guest
+//! as by `CPU_OFF`, and a core that is on its way does not enter it; once the leader is alone ([`Psci::is_alone`]) nothing of the guest
+//! runs, and [`Psci::end_reset`] makes the cores what they are after power-on: all off, and the first one claimed.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod call;
 mod firmware;
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 pub use call::{Call, Workaround, decode};
 use call::{id, is_random, normalise, workaround};
@@ -161,7 +165,12 @@ impl Core {
 pub struct Psci {
     config: Config,
     cores: [Core; MAX_CORES],
+    /// The core that leads a reset, or [`NOBODY`].
+    leader: AtomicUsize,
 }
+
+/// No reset is under way.
+const NOBODY: usize = usize::MAX;
 
 impl Psci {
     /// All cores off.
@@ -170,7 +179,7 @@ impl Psci {
     /// If `config.cores` is not 1 to [`MAX_CORES`].
     pub const fn new(config: Config) -> Psci {
         assert!(config.cores >= 1 && config.cores <= MAX_CORES);
-        Psci { config, cores: [const { Core::new() }; MAX_CORES] }
+        Psci { config, cores: [const { Core::new() }; MAX_CORES], leader: AtomicUsize::new(NOBODY) }
     }
 
     /// Claims core `cpu` and leaves `start` for it: `CPU_ON` by the guest, or by the binary for the first core.
@@ -205,6 +214,38 @@ impl Psci {
     /// Core `cpu` has left the guest for good (after [`Decision::Off`]).
     pub fn stopped(&self, cpu: usize) {
         self.cores[cpu].state.store(OFF, Ordering::Release);
+    }
+
+    /// Core `cpu`, which is on, wants the guest to be reset: whether it leads. If not, another one does, and `cpu` has to leave the guest.
+    #[must_use]
+    pub fn lead_reset(&self, cpu: usize) -> bool {
+        self.leader.compare_exchange(NOBODY, cpu, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Whether a reset is under way.
+    pub fn is_resetting(&self) -> bool {
+        self.leader.load(Ordering::SeqCst) != NOBODY
+    }
+
+    /// Whether core `cpu` has to leave the guest, or must not enter it, because another one resets it.
+    pub fn must_leave(&self, cpu: usize) -> bool {
+        let leader = self.leader.load(Ordering::SeqCst);
+        leader != NOBODY && leader != cpu
+    }
+
+    /// Whether all cores but `cpu`, the leader, are off, and will be. One look is not enough: a core that was still on when it was
+    /// looked at may have claimed one before it, and have gone off since. One that is claimed during a reset claims nobody.
+    pub fn is_alone(&self, cpu: usize) -> bool {
+        let others = || (0..self.config.cores).filter(|other| *other != cpu);
+        (0..2).all(|_| others().all(|other| self.power(other) == Power::Off))
+    }
+
+    /// The leader `cpu`, which is alone and has left the guest too, ends the reset: core `first` is claimed for `start`, every other one is off.
+    pub fn end_reset(&self, cpu: usize, first: usize, start: Start) {
+        self.stopped(cpu);
+        let claimed = self.claim(first, start);
+        debug_assert!(claimed.is_ok(), "every core is off");
+        self.leader.store(NOBODY, Ordering::SeqCst);
     }
 
     /// The state of core `cpu`.

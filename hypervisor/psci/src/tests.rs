@@ -4,6 +4,8 @@ extern crate std;
 use std::vec;
 use std::vec::Vec;
 
+use core::sync::atomic::AtomicBool;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -209,6 +211,84 @@ fn op() -> impl Strategy<Value = Op> {
         cpu.clone().prop_map(Op::Begin),
         cpu.prop_map(Op::Info),
     ]
+}
+
+#[test]
+fn a_second_core_that_wants_a_reset_does_not_lead_it() {
+    let psci = psci();
+    assert!(!psci.must_leave(3));
+    assert!(psci.lead_reset(0));
+    assert!(!psci.lead_reset(3) && !psci.lead_reset(0));
+    assert!(psci.must_leave(3) && !psci.must_leave(0) && psci.is_resetting());
+}
+
+#[test]
+fn the_leader_is_not_alone_while_a_core_is_on_or_on_its_way() {
+    let psci = psci();
+    assert_eq!(call(&psci, CPU_ON, [1, 0x1000, 0]), Decision::Wake { cpu: 1 });
+    assert!(psci.lead_reset(0));
+    assert!(!psci.is_alone(0), "one is on its way");
+    assert!(psci.begin(1).is_some());
+    assert!(!psci.is_alone(0), "one is on");
+    psci.stopped(1);
+    assert!(psci.is_alone(0));
+}
+
+#[test]
+fn a_reset_ends_with_the_first_core_claimed_and_all_others_off() {
+    let psci = psci();
+    let start = Start { entry: 0x4020_0000, context: 9 };
+    for (leader, first) in [(0, 3), (3, 3), (3, 0)] {
+        assert!(psci.lead_reset(leader));
+        assert!(psci.is_alone(leader));
+        psci.end_reset(leader, first, start);
+        assert!((0..CORES).all(|cpu| !psci.must_leave(cpu)) && !psci.is_resetting());
+        assert!((0..CORES).filter(|cpu| *cpu != first).all(|cpu| psci.power(cpu) == Power::Off));
+        assert_eq!(psci.begin(first), Some(start));
+    }
+}
+
+/// Cores that turn each other on as fast as they can, and one after the other resets the guest: when it is alone, nobody is in there.
+#[test]
+fn a_leader_that_is_alone_stays_alone_however_cores_race() {
+    const ROUNDS: usize = 300;
+    let psci = psci();
+    let inside: [AtomicBool; CORES] = core::array::from_fn(|cpu| AtomicBool::new(cpu == 0));
+    let resets = AtomicUsize::new(0);
+    let start = Start { entry: 0, context: 0 };
+    let run = |cpu: usize| {
+        while resets.load(Ordering::SeqCst) < ROUNDS {
+            if !inside[cpu].load(Ordering::SeqCst) {
+                // Where the firmware starts a core: it enters the guest only if no reset is under way.
+                if psci.power(cpu) == Power::OnPending && psci.begin(cpu).is_some() {
+                    match psci.must_leave(cpu) {
+                        true => psci.stopped(cpu),
+                        false => inside[cpu].store(true, Ordering::SeqCst),
+                    }
+                }
+                std::thread::yield_now();
+                continue;
+            }
+            for other in 0..CORES {
+                let _ = psci.claim(other, start);
+            }
+            if !psci.lead_reset(cpu) {
+                inside[cpu].store(false, Ordering::SeqCst);
+                psci.stopped(cpu);
+                continue;
+            }
+            while !psci.is_alone(cpu) {
+                std::thread::yield_now();
+            }
+            for (other, inside) in inside.iter().enumerate() {
+                assert!(other == cpu || !inside.load(Ordering::SeqCst), "core {other} runs beside the leader {cpu}");
+            }
+            inside[cpu].store(false, Ordering::SeqCst);
+            resets.fetch_add(1, Ordering::SeqCst);
+            psci.end_reset(cpu, (cpu + 1) % CORES, start);
+        }
+    };
+    std::thread::scope(|scope| (0..CORES).for_each(|cpu| drop(scope.spawn(move || run(cpu)))));
 }
 
 proptest! {

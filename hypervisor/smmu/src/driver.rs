@@ -117,6 +117,8 @@ pub struct Smmu<R, M> {
     memory: M,
     commands: Index,
     events: Index,
+    /// Whose streams pass.
+    translation: Translation,
 }
 
 impl<R: Registers, M: Memory> Smmu<R, M> {
@@ -134,6 +136,7 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
             memory,
             commands: Index::new(features.command_bits.min(COMMAND_BITS)),
             events: Index::new(features.event_bits.min(EVENT_BITS)),
+            translation,
         };
         let bits = features.stream_bits.min(MAX_STREAM_BITS);
         stream::write(&mut smmu.memory, bits, streams, stream::entry(translation, features.coherent))?;
@@ -151,9 +154,36 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
         Ok(smmu)
     }
 
+    /// Stops every stream that was let through, and forgets it: when this returns, what its devices send ends here, and what they sent
+    /// before has arrived (`CMD_SYNC`, section 4.6.3). Nothing of it is told.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] and [`Error::Command`]; what passes then is unknown.
+    pub fn hold(&mut self) -> Result<(), Error> {
+        self.pass(false)
+    }
+
+    /// Lets the streams through that [`Smmu::hold`] has stopped.
+    ///
+    /// # Errors
+    /// As [`Smmu::hold`].
+    pub fn release(&mut self) -> Result<(), Error> {
+        self.pass(true)
+    }
+
+    fn pass(&mut self, passes: bool) -> Result<(), Error> {
+        stream::set_passing(&mut self.memory, self.translation.root, passes);
+        self.memory.barrier();
+        self.give(Command::ForgetConfiguration);
+        // Done when no transfer that was translated before is under way.
+        self.give(Command::ForgetTranslations);
+        self.give(Command::Sync);
+        self.carry_out()
+    }
+
     /// Tells it where tables and queues are.
     fn place(&self, bits: u8) {
-        let Smmu { registers, memory, commands, events } = self;
+        let Smmu { registers, memory, commands, events, .. } = self;
         registers.write32(CR1, UNCACHED);
         registers.write32(CR2, RECORD_UNKNOWN);
         registers.write64(STRTAB_BASE, memory.address(Part::Directory));

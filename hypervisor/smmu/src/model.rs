@@ -270,6 +270,26 @@ fn nothing_passes_before_the_tables_are_in_force() {
 }
 
 #[test]
+fn what_is_held_ends_and_is_let_through_again() {
+    let world = world();
+    let mut smmu = start(&world, &[0..0x100, 0x210..0x220]).unwrap();
+    world.0.borrow_mut().commands.clear();
+    smmu.hold().unwrap();
+    for stream in [0, 0xff, 0x210, 0x21f] {
+        assert_eq!(world.0.borrow().fate(stream), Fate::Abort);
+    }
+    assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
+    assert_eq!(world.0.borrow().commands, [0x04, 0x30, 0x46], "nothing is left in its caches");
+    smmu.release().unwrap();
+    for stream in [0, 0xff, 0x210, 0x21f] {
+        assert_eq!(world.0.borrow().fate(stream), stage_2());
+    }
+    assert_eq!(world.0.borrow().fate(0x220), Fate::Unknown);
+    world.0.borrow_mut().refuses = Some(1);
+    assert!(matches!(smmu.hold(), Err(Error::Command(1))));
+}
+
+#[test]
 fn what_a_device_has_had_translated_is_checked_all_the_same() {
     let world = world();
     assert!(start_one(&world, 0..16).is_ok());

@@ -48,10 +48,15 @@ impl Translation {
     }
 }
 
+/// The word of an entry that has `S2TTB`.
+const ROOT: usize = 3;
+
 /// `STE.V`.
 const VALID: u64 = 1;
 /// `STE.Config`: no stage 1, translation by stage 2.
 const STAGE_2: u64 = 0b110 << 1;
+/// `STE.Config`: transfers end here, and no event tells of it.
+const ABORT: u64 = 0b000 << 1;
 /// `STE.SHCFG`, bits 109:108: shareability as it comes in. (`EATS` = 0: no address is translated before it gets here.)
 const SHAREABILITY_INCOMING: u64 = 0b01 << 44;
 /// `STE.S2SL0`, bits 167:166: walks start at level 1.
@@ -105,6 +110,20 @@ pub(crate) fn write(
         memory.write(Part::Directory, index as usize, descriptor);
     }
     Ok(())
+}
+
+/// Lets the streams that are translated by the tables at `root` through, or no longer. Each entry changes by one word of 64 bits, which the SMMU
+/// reads as a whole (section 3.21.3).
+pub(crate) fn set_passing(memory: &mut impl Memory, root: u64, passes: bool) {
+    let first = VALID | if passes { STAGE_2 } else { ABORT };
+    for table in 0..TABLES {
+        for place in (0..TABLE_WORDS).step_by(ENTRY_WORDS) {
+            let part = Part::Table(table);
+            if memory.read(part, place) & VALID != 0 && memory.read(part, place + ROOT) == root {
+                memory.write(part, place, first);
+            }
+        }
+    }
 }
 
 fn fill(memory: &mut impl Memory, table: usize, entry: [u64; ENTRY_WORDS], given: impl Fn(u32) -> bool) {

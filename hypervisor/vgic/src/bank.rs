@@ -33,6 +33,9 @@ pub(crate) enum Fact {
 
 const FACTS: usize = 12;
 
+/// The SGIs, INTIDs 0 to 15, in word 0 of a vCPU's private interrupts.
+const SGIS: u32 = 0xFFFF;
+
 /// No list register, no vCPU.
 pub(crate) const NONE: u8 = 0xFF;
 
@@ -126,10 +129,20 @@ impl<const WORDS: usize, const INTIDS: usize> Bank<WORDS, INTIDS> {
         Bank { facts, priority: [0; INTIDS], slot: [NONE; INTIDS], requesters: [0; 16] }
     }
 
+    /// As after a reset, but for whose the interrupts are.
+    pub(crate) fn reset(&mut self, group1: bool) {
+        let [hardware, software] = [Fact::Hardware, Fact::Virtual].map(|fact| self.facts[fact as usize]);
+        let sgis = self.facts[Fact::Edge as usize][0] & SGIS & software[0];
+        *self = Bank::new(group1);
+        self.facts[Fact::Hardware as usize] = hardware;
+        self.facts[Fact::Virtual as usize] = software;
+        self.facts[Fact::Edge as usize][0] = sgis;
+    }
+
     /// SGIs exist, are edge-triggered and come from software.
     pub(crate) const fn with_sgis(mut self) -> Self {
-        self.facts[Fact::Virtual as usize][0] = 0xFFFF;
-        self.facts[Fact::Edge as usize][0] = 0xFFFF;
+        self.facts[Fact::Virtual as usize][0] = SGIS;
+        self.facts[Fact::Edge as usize][0] = SGIS;
         self
     }
 }

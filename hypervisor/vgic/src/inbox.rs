@@ -25,6 +25,12 @@ impl Inbox {
         Inbox { attention: AtomicU32::new(0), words: [const { AtomicU32::new(0) }; WORDS] }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        self.attention.store(0, Ordering::Release);
+        self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
     /// What was asked for and not taken yet.
     #[inline]
     pub(crate) fn attention(&self) -> u32 {

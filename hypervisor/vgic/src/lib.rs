@@ -274,12 +274,49 @@ impl Vgic {
         let mut shared = self.shared.lock();
         shared.bank.set(Fact::Hardware, intid, hardware);
         shared.bank.set(Fact::Virtual, intid, software);
-        let affinity = shared.affinity[intid as usize];
-        shared.route[intid as usize] = match self.config.version {
+        shared.route[intid as usize] = self.named_by(shared.affinity[intid as usize]);
+        true
+    }
+
+    /// The vCPU that an entry of [`Shared::affinity`] names, or [`NONE`].
+    fn named_by(&self, affinity: u32) -> u8 {
+        match self.config.version {
             Version::V3 => self.config.vcpu_with_affinity(affinity),
             Version::V2 => self.first_target(affinity),
-        };
-        true
+        }
+    }
+
+    /// Puts everything back to what it was before the guest first ran, here and in the physical GIC; interrupts keep their sources.
+    /// On the core of `cpu`, when every vCPU has gone ([`Vgic::cpu_off`]) and nobody else calls. Private physical interrupts of other cores
+    /// are left to whoever turns these on: their core has been off by then.
+    pub fn reset<H: Physical>(&self, cpu: usize, hw: &mut H) {
+        self.set_ctlr(0);
+        let group1 = self.config.version == Version::V3;
+        let mut shared = self.shared.lock();
+        for word in 1..lists::WORDS {
+            for bit in bank::bits(shared.bank.word(Fact::Hardware, word)) {
+                silence(cpu, word as u32 * 32 + bit, hw);
+                hw.apply(cpu, word as u32 * 32 + bit, Change::Route(0));
+            }
+        }
+        shared.bank.reset(group1);
+        shared.affinity = [0; INTIDS];
+        shared.home = [NONE; INTIDS];
+        for intid in 32..INTIDS {
+            let owned = shared.bank.owned(intid / 32) >> (intid % 32) & 1 != 0;
+            shared.route[intid] = if owned { self.named_by(0) } else { NONE };
+        }
+        for (index, vcpu) in self.cpus.iter().enumerate() {
+            let mut state = vcpu.state.lock();
+            if index == cpu {
+                bank::bits(state.private.word(Fact::Hardware, 0)).for_each(|intid| silence(cpu, intid, hw));
+            }
+            state.private.reset(group1);
+            state.lists = Lists::new();
+            vcpu.inbox.clear();
+            vcpu.waker.store(0);
+            vcpu.asking.store(0, Ordering::Relaxed);
+        }
     }
 
     /// A trapped write of `ICC_SGI1R_EL1` by vCPU `cpu` (GIC IHI 0069, `ICC_SGI1R_EL1` and Forwarding an SGI to a target PE): generates an SGI of either group.
@@ -632,6 +669,13 @@ impl Vgic {
         if target != cpu && self.cpus[target].is_online() {
             kicks.0 |= 1 << target;
         }
+    }
+}
+
+/// Brings the physical interrupt `intid` to rest, level-sensitive as the guest first finds it.
+fn silence(cpu: usize, intid: u32, hw: &mut impl Physical) {
+    for change in [Change::Enable(false), Change::Edge(false), Change::Pending(false), Change::Active(false)] {
+        hw.apply(cpu, intid, change);
     }
 }
 

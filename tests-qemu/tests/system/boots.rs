@@ -138,7 +138,7 @@ fn linux_sees_the_interrupt_controller(guest: &mut Guest, gic: Gic) -> Result<()
 }
 
 /// It writes random bytes to Linux' memory, and says so by a wired interrupt. The kernel is told of no system MMU.
-fn pci_device(guest: &mut Guest) -> Result<()> {
+pub(crate) fn pci_device(guest: &mut Guest) -> Result<()> {
     let current = guest.run("modprobe virtio_rng; cat /sys/class/misc/hw_random/rng_current")?;
     ensure!(current.starts_with("virtio_rng"), "the random number generator is {current}");
     let bytes = guest.run("dd if=/dev/hwrng bs=64 count=1 iflag=fullblock 2>/dev/null | wc -c")?;

@@ -6,6 +6,8 @@ use tests_qemu::guest::{BOOT, Guest, PROMPT};
 use tests_qemu::images::{BLOCK_BYTES, Images, SERIAL, VICTIM};
 use tests_qemu::runner::{Group, check};
 
+use crate::reset::AGAIN;
+
 /// fio on an emulated machine that shares two cores.
 const FIO: Duration = Duration::from_secs(240);
 
@@ -118,7 +120,7 @@ fn reboot(guest: &mut Guest) -> Result<()> {
     let sum =
         guest.run("dd if=/dev/urandom of=/root/kept bs=4k count=256 2>/dev/null && sync && sha256sum /root/kept")?;
     guest.send("reboot\n")?;
-    guest.expect("[haechi] Haechi ", BOOT).context("the hypervisor did not come again")?;
+    guest.expect(AGAIN, BOOT).context("Linux is not started again")?;
     guest.expect(PROMPT, BOOT)?;
     guest.run("dmesg -n 1")?;
     let again = guest.run("sha256sum /root/kept")?;

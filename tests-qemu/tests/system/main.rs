@@ -12,6 +12,7 @@ mod pool;
 mod power;
 mod power_cuts;
 mod refusals;
+mod reset;
 mod restart;
 mod secrecy;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         hostile::groups(),
         isolation::groups(),
         cores::groups(),
+        reset::groups(),
         restart::groups(),
         disk::groups(),
         pool::groups(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests_qemu::gpt;
-use tests_qemu::guest::{Guest, STOP};
+use tests_qemu::guest::{BOOT, Guest, STOP};
 use tests_qemu::images::{BLOCK_BYTES, Images, VICTIM, VICTIM_BLOCKS};
 use tests_qemu::pair::Pair;
 use tests_qemu::place::Place;
@@ -49,6 +49,10 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     resealed_under_load(&mut guest)?;
     grown(&mut guest)?;
     reads_whole(&mut guest)?;
+    // This board wants a reset to be the machine's.
+    guest.send("reboot -f\n")?;
+    guest.expect("[haechi] Haechi ", BOOT)?;
+    guest.login()?;
     guest.power_off()?;
     parted.untouched_beside()?;
     victim.iter().try_for_each(|copies| flip(&disks, parted.inside(copies[1])))?;

@@ -9,7 +9,6 @@ pub(crate) fn groups() -> Vec<Group> {
     let checks = vec![
         alone("off_ends_the_machine_and_leaves_a_clean_disk", off),
         alone("off_under_load_on_4_cores_keeps_what_was_synced", off_under_load),
-        alone("reboot_under_load_on_4_cores_keeps_what_was_synced", reboot_under_load),
     ];
     vec![Group::each("power", checks)]
 }
@@ -44,20 +43,6 @@ fn off_under_load(images: &Images, place: &Place) -> Result<()> {
     let mut second = images.boot_disk(place.inside("second")?, &disk, |_| ())?;
     ensure!(second.run("sha256sum /root/kept")? == sum, "the file changed over power-off");
     whole(&mut second)
-}
-
-fn reboot_under_load(images: &Images, place: &Place) -> Result<()> {
-    let mut guest = images.boot(place.inside("boot")?, |machine| machine.smp = 4)?;
-    for _ in 0..2 {
-        let sum = keep(&mut guest)?;
-        load(&mut guest)?;
-        guest.send("reboot -f\n")?;
-        guest.expect("[haechi] Haechi ", BOOT)?;
-        guest.login()?;
-        ensure!(guest.run("sha256sum /root/kept")? == sum, "the file changed over the reboot");
-        ensure!(guest.run("cat /sys/devices/system/cpu/online")? == "0-3", "a core is missing after the reboot");
-    }
-    whole(&mut guest)
 }
 
 /// Writes a file and makes it durable; gives its digest.

@@ -16,7 +16,7 @@ pub(crate) fn groups() -> Vec<Group> {
     let checks = vec![
         check("a_hundred_crashes_under_fio_cost_no_request_and_no_byte", |_, guest| crashes(guest)),
         check("a_domain_that_hangs_is_started_again", |_, guest| hang(guest)),
-        check("a_reset_of_the_machine_while_the_domain_is_away_is_carried_out", |_, guest| reset(guest)),
+        check("a_reset_of_linux_while_the_domain_is_away_is_carried_out", |_, guest| reset(guest)),
         check("a_domain_that_crashes_too_often_is_left_alone_and_linux_goes_on", |_, guest| give_up(guest)),
     ];
     vec![Group::shared("restart", |images, place| images.boot(place, |machine| machine.smp = 2), checks)]
@@ -70,12 +70,12 @@ fn hang(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Linux asks for a reset at once after the crash: the next life comes up, saves everything, and then the machine is reset.
+/// Linux asks for a reset at once after the crash: the next life comes up and saves everything, and then Linux is started again.
 fn reset(guest: &mut Guest) -> Result<()> {
     let before = guest.run("cat /proc/sys/kernel/random/boot_id")?;
     guest.send(&format!("{ESCAPE}c"))?;
     guest.send("reboot -f\n")?;
-    guest.expect("[haechi] Haechi ", BOOT)?;
+    guest.expect(crate::reset::AGAIN, BOOT)?;
     guest.login()?;
     ensure!(guest.run("cat /proc/sys/kernel/random/boot_id")? != before, "Linux did not boot anew");
     Ok(())
