@@ -52,6 +52,7 @@ pub enum Store {
 }
 
 /// The driver of device `index` stores `size` bytes at `offset` of its register page.
+#[inline(always)]
 pub fn store(core: &mut Core, index: usize, offset: usize, size: usize, value: u64) -> Store {
     let system = core.system;
     let mut guard = system.devices[index].lock();
@@ -85,6 +86,7 @@ pub fn store(core: &mut Core, index: usize, offset: usize, size: usize, value: u
 }
 
 /// Every driver is gone: each device is reset as if its driver had asked for it. The secure domain confirms it where it may be at work.
+#[inline(never)]
 pub fn reset_all(core: &mut Core) {
     for index in 0..core.system.devices.len() {
         // The effects are the same; there is no instruction to step over or to replay.

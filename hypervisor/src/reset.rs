@@ -140,6 +140,7 @@ pub fn attend(core: &mut Core) {
 }
 
 /// Resets the domain, or the machine where it has to be; `warm`: which may keep memory.
+#[cold]
 pub fn carry_out(core: &mut Core, warm: bool) -> ! {
     if !core.system.reset.is_alone() {
         reset_machine(core, warm);

@@ -10,13 +10,19 @@
 //! count; `loop` is a batch without operation, to be subtracted. Latencies are sums over single samples. There the counter, which
 //! ticks once in many instructions, would round every sample alike, so that each is preceded by a pause of random length: then
 //! the mean is right. `first_latency_zero` is such a batch whose two readings follow each other at once.
+//!
+//! On a machine of several cores it is interrupts from one to another that are measured, and nothing else. The receiver loops; whoever has nothing to
+//! do says `YIELD`, at which an emulator that runs one core at a time goes on with the other: so the time is what both execute.
 
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::{Disk, register};
+use crate::calls::{CPU_ON, call, psci};
+use crate::disk::{Disk, barrier, register};
 use crate::gic;
 use crate::probe::Probe;
+use crate::tree::GicFrames;
 
 /// Batches of each operation; the first one warms up and is not told.
 const BATCHES: usize = 8;
@@ -24,6 +30,8 @@ const BATCHES: usize = 8;
 const REPETITIONS: u64 = 1000;
 /// Bytes in a batch of the console: they are seen.
 const BYTES: u64 = 64;
+/// Looks at whether the second core has come.
+const PATIENCE: u32 = 10_000_000;
 /// An SGI that nobody else uses.
 const SGI: u32 = 5;
 /// An SPI without a device on QEMU's `virt`, the first of its word (hw/arm/virt.c, `a15irqmap`).
@@ -53,6 +61,47 @@ core::arch::global_asm!(
     "eret",
     ".balign 2048",
 );
+
+core::arch::global_asm!(
+    ".section .text.vectors, \"ax\"",
+    ".balign 2048",
+    "bench_receiver_vectors:",
+    ".skip 0x280",
+    "mrs  x9, cntvct_el0",
+    "mrs  x10, s3_0_c12_c12_0", // ICC_IAR1_EL1
+    "msr  s3_0_c12_c12_1, x10", // ICC_EOIR1_EL1
+    "str  x9, [x19]",
+    "eret",
+    ".balign 2048",
+    ".global bench_receiver",
+    "bench_receiver:", // no stack, MMU off
+    "adrp x19, BENCH_ARRIVED",
+    "add  x19, x19, :lo12:BENCH_ARRIVED",
+    "adrp x1, bench_receiver_vectors",
+    "add  x1, x1, :lo12:bench_receiver_vectors",
+    "msr  vbar_el1, x1",
+    "mov  x1, #7",
+    "msr  s3_0_c12_c12_5, x1", // ICC_SRE_EL1
+    "isb",
+    "mov  x1, #0xff",
+    "msr  s3_0_c4_c6_0, x1", // ICC_PMR_EL1
+    "mov  x1, #1",
+    "msr  s3_0_c12_c12_7, x1", // ICC_IGRPEN1_EL1
+    "isb",
+    "msr  daifclr, #2",
+    "str  x1, [x19]",
+    "0:",
+    "yield",
+    "b    0b",
+);
+
+unsafe extern "C" {
+    fn bench_receiver();
+}
+
+/// When the receiver's handler began, in ticks; 0 once that was taken. The receiver says so by 1 when it is ready.
+#[unsafe(no_mangle)]
+static BENCH_ARRIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Ticks of the batches.
 struct Batches([u64; BATCHES]);
@@ -112,6 +161,10 @@ macro_rules! latency {
 /// All of them.
 pub(crate) fn run(probe: &mut Probe<'_>) {
     probe.report.note(format_args!("bench frequency {}", aarch64::read_sysreg!("cntfrq_el0")));
+    if let ([_, target, ..], Some(frames)) = (probe.machine.cores.as_slice(), probe.machine.gic) {
+        let target = *target;
+        return between_cores(probe, target, &frames);
+    }
     tell(probe, "loop", REPETITIONS, || batch!(REPETITIONS, [], 0_u64, 0_u64));
     tell(probe, "loop_of_call", REPETITIONS, || batch!(REPETITIONS, ["mov x0, x12"], NULL_CALL, 0_u64));
     if probe.machine.psci_by_hvc {
@@ -137,6 +190,43 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     if let Some(console) = probe.machine.console {
         let data = console.base + UART_DR;
         tell(probe, "console_byte", BYTES, || batch!(BYTES, ["str w13, [x12]"], data, u64::from(b'.')));
+    }
+}
+
+/// Interrupts from this core, the first, to the second, whose affinity is `target`.
+fn between_cores(probe: &mut Probe<'_>, target: u64, frames: &GicFrames) {
+    gic::start(frames);
+    gic::start_other(frames, 1, SGI);
+    barrier();
+    let conduit = psci(probe);
+    call(conduit, [CPU_ON, target, (bench_receiver as *const ()).addr() as u64, 0]);
+    if (0..PATIENCE).all(|_| BENCH_ARRIVED.load(Ordering::SeqCst) == 0) {
+        return probe.report.note("the second core does not come: no interrupts between cores");
+    }
+    BENCH_ARRIVED.store(0, Ordering::SeqCst);
+    let mut seed = || probe.random.next() | 1;
+    // ICC_SGI1R_EL1: Aff3, Aff2, Aff1 and the bit of Aff0.
+    let [aff0, aff1, aff2, aff3] = [0, 8, 16, 32].map(|shift| target >> shift & 0xff);
+    let sgi = aff3 << 48 | aff2 << 32 | u64::from(SGI) << 24 | aff1 << 16 | 1 << (aff0 & 0xf);
+    let zero = Batches::run(|| latency!(["mrs x9, cntvct_el0"], 0_u64, seed()));
+    let arrived = Batches::run(|| {
+        latency!(
+            [
+                "msr s3_0_c12_c11_5, x12",
+                "adrp x13, BENCH_ARRIVED",
+                "add x13, x13, :lo12:BENCH_ARRIVED",
+                "3:",
+                "yield",
+                "ldr x9, [x13]",
+                "cbz x9, 3b",
+                "str xzr, [x13]"
+            ],
+            sgi,
+            seed()
+        )
+    });
+    for (name, batches) in [("zero", zero), ("ipi", arrived)] {
+        probe.report.note(format_args!("bench between_{name} {REPETITIONS}{batches}"));
     }
 }
 

@@ -55,6 +55,20 @@ pub(crate) fn start(gic: &GicFrames) {
     }
 }
 
+/// Bytes of one core's redistributor.
+const REDISTRIBUTOR_BYTES: usize = 0x2_0000;
+
+/// Wakes the redistributor of another core, the one with this index, and enables a private interrupt there. Its CPU interface is its own to
+/// turn on.
+pub(crate) fn start_other(gic: &GicFrames, index: usize, intid: u32) {
+    let redistributor = gic.redistributors.base + index * REDISTRIBUTOR_BYTES;
+    write32(redistributor + GICR_WAKER, 0);
+    let _ = (0..POLLS).find(|_| read32(redistributor + GICR_WAKER) & 0b100 == 0);
+    write32(redistributor + SGI_BASE + GICD_IGROUPR, u32::MAX);
+    write32(redistributor + GICR_IPRIORITYR + 4 * (intid as usize / 4), 0x8080_8080);
+    write32(redistributor + GICR_ISENABLER0, 1 << intid);
+}
+
 /// Enables a private interrupt of this core.
 pub(crate) fn enable_private(gic: &GicFrames, intid: u32) {
     write32(gic.redistributors.base + GICR_ISENABLER0, 1 << intid);

@@ -10,7 +10,7 @@ use crate::qemu::Machine;
 const SEEDS: [u32; 3] = [42, 43, 44];
 
 /// QEMU's counter has 62.5 MHz.
-const TICK_NS: f64 = 16.0;
+pub(super) const TICK_NS: f64 = 16.0;
 
 /// Boots every kernel both ways and prints the times.
 pub(super) fn print(bench: &Bench) -> Result<()> {
@@ -46,14 +46,19 @@ fn times(bench: &Bench, name: &str, machine: impl Fn(u32) -> Result<Machine>) ->
         let mut machine = machine(*seed)?;
         machine.append = guest::arguments("boot");
         let words = Guest::start(bench, name, &machine)?.words()?;
-        Ok([ticks(&words, "first")?, ticks(&words, "mounted")?].map(|ticks| ticks as f64 * TICK_NS / 1e6))
+        Ok([point(&words, "first")?, point(&words, "mounted")?].map(|ticks| ticks as f64 * TICK_NS / 1e6))
     };
     SEEDS.iter().map(boot).collect()
 }
 
-/// A counter's value, which the guest says as eight bytes of two digits, the lowest first.
-fn ticks(words: &[String], name: &str) -> Result<u64> {
+/// When the guest reached the point `name`, in ticks.
+fn point(words: &[String], name: &str) -> Result<u64> {
     let digits = words.iter().find_map(|word| word.strip_prefix(name)).map(str::trim);
-    let value = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    value.map(u64::swap_bytes).with_context(|| format!("the guest told no `{name}`"))
+    ticks(digits.with_context(|| format!("the guest told no `{name}`"))?)
+}
+
+/// A counter's value, which the guest says as eight bytes of two digits, the lowest first.
+pub(super) fn ticks(digits: &str) -> Result<u64> {
+    let value = u64::from_str_radix(digits, 16).with_context(|| format!("`{digits}` is no value of a counter"))?;
+    Ok(value.swap_bytes())
 }

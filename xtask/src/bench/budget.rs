@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn the_budgets_of_the_tree_can_be_read() {
         let budgets = parse(include_str!("../../budgets.toml")).unwrap();
-        assert_eq!(budgets.keys().collect::<Vec<_>>(), ["primitives", "sizes"]);
+        assert_eq!(budgets.keys().collect::<Vec<_>>(), ["loads", "primitives", "sizes"]);
         assert!(parse("[t]\nx = { limit = 3 }").is_err());
     }
 }

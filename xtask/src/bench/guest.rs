@@ -8,6 +8,7 @@ use crypto::Suite;
 use volume::FormatOptions;
 
 use super::Bench;
+use super::programs::PROGRAMS;
 use crate::cpio::Archive;
 use crate::{anchor, files, sealed};
 
@@ -21,20 +22,6 @@ const DISK_BYTES: u64 = 1 << 30;
 /// Sectors of the partition table: both kinds of disk have logical blocks of this size.
 const SECTOR_BYTES: u64 = 4096;
 
-/// A program that writes `CNTVCT_EL0` to its standard output as eight bytes: A64 instructions, then Linux' calls `write` and `exit`.
-const TICK: [u32; 10] = [
-    0xd53b_e040, // mrs x0, cntvct_el0
-    0xf81f_0fe0, // str x0, [sp, #-16]!
-    0xd280_0020, // mov x0, #1
-    0x9100_03e1, // mov x1, sp
-    0xd280_0102, // mov x2, #8
-    0xd280_0808, // mov x8, #64
-    0xd400_0001, // svc #0
-    0xd280_0000, // mov x0, #0
-    0xd280_0ba8, // mov x8, #93
-    0xd400_0001, // svc #0
-];
-
 /// Linux' arguments for a job of `guest.sh`.
 pub(super) fn arguments(job: &str) -> String {
     format!("console=ttyAMA0 quiet panic=-1 rdinit=/bench bench={job}")
@@ -47,28 +34,10 @@ pub(super) fn initrd(bench: &Bench) -> Result<PathBuf> {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     let mut archive = Archive::default();
     archive.file("bench", 0o755, include_bytes!("guest.sh"));
-    archive.file("tick", 0o755, &tick());
+    PROGRAMS.iter().for_each(|program| archive.file(program.name, 0o755, &program.elf()));
     bytes.extend(archive.finish());
     files::replace_if_changed(&made, &bytes)?;
     Ok(made)
-}
-
-/// The program as an ELF file of one segment (System V ABI: ELF-64 header, program header).
-fn tick() -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    let code: Vec<u8> = TICK.iter().flat_map(|instruction| instruction.to_le_bytes()).collect();
-    let (header, total) = (120_u64, 120 + code.len() as u64);
-    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    // ET_EXEC, EM_AARCH64, version 1.
-    elf.extend([2, 0, 183, 0, 1, 0, 0, 0]);
-    [BASE + header, 64, 0].iter().for_each(|word| elf.extend(word.to_le_bytes()));
-    elf.extend([0; 4]);
-    [64_u16, 56, 1, 0, 0, 0].iter().for_each(|half| elf.extend(half.to_le_bytes()));
-    // PT_LOAD, PF_R | PF_X.
-    [1_u32, 5].iter().for_each(|word| elf.extend(word.to_le_bytes()));
-    [0, BASE, BASE, total, total, 0x1000].iter().for_each(|word| elf.extend(word.to_le_bytes()));
-    elf.extend(code);
-    elf
 }
 
 /// A plain disk of its own for the measurement `name`: the root filesystem, and data that are not zeros.
@@ -146,13 +115,5 @@ mod tests {
         let table = partition_table(&[8 << 20, 4 << 20]);
         let word = |at: usize| u32::from_le_bytes(table[at..at + 4].try_into().unwrap());
         assert_eq!([word(454), word(458), word(470), word(474)], [256, 2048, 2304, 1024]);
-    }
-
-    #[test]
-    fn tick_is_an_elf_file_whose_entry_is_its_first_instruction() {
-        let elf = tick();
-        assert_eq!(elf.len(), 160);
-        assert_eq!(u64::from_le_bytes(elf[24..32].try_into().unwrap()), 0x40_0000 + 120);
-        assert_eq!(elf[120..124], TICK[0].to_le_bytes());
     }
 }

@@ -141,8 +141,30 @@ crashes() {
     done
 }
 
+# What a compiler makes a machine do: short processes, text read and written, sorted, compressed and hashed. Nothing touches a disk.
+compile() {
+    for unit in 0 1 2 3 4 5 6 7 8 9; do
+        awk "BEGIN { for (i = 0; i < 1500; i++) printf \"int f%d(int x) { return x * %d + %d; }\\n\", i, i * 7 + $unit, i * 13 }" >/new/tmp/unit.c
+        sed 's/int/long/g; s/f\([0-9]*\)/function_\1/' /new/tmp/unit.c | sort -k 2 | gzip >/new/tmp/unit.o
+        gunzip -c /new/tmp/unit.o | sha256sum >/dev/null
+    done
+}
+
+# Four rounds of each load, with the counter before and after; the host throws the first one away.
+loads() {
+    for load in compile /ping-pong /page-faults; do
+        for round in 0 1 2 3; do
+            /tick >/new/tmp/before
+            $load
+            /tick >/new/tmp/after
+            say load "${load#/} $(ticks /new/tmp/before) $(ticks /new/tmp/after)"
+        done
+    done
+}
+
 case $job in
     boot) ;;
+    loads) loads ;;
     raw) rounds 256M 32M ;;
     crypt) encrypt "" && rounds 32M 8M ;;
     crypt-4k) encrypt "1 sector_size:4096" && rounds 32M 8M ;;

@@ -15,7 +15,9 @@ mod crypto;
 mod disk;
 mod figures;
 mod guest;
+mod loads;
 mod primitives;
+mod programs;
 mod requests;
 mod restart;
 mod rig;
@@ -28,6 +30,8 @@ mod walk;
 pub enum Table {
     /// Instructions of single operations, by a bare-metal guest
     Primitives,
+    /// Linux that computes, switches processes and faults pages, beside the same without Haechi
+    Loads,
     /// Guest time to the first process of Linux
     Boot,
     /// fio in a guest: over the sealed disk, a plain disk, and dm-crypt without and with dm-integrity
@@ -47,6 +51,11 @@ pub enum Table {
 }
 
 impl Table {
+    /// As it is typed.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Whether it is made with guests in QEMU, for which everything has to be built.
     fn needs_guests(self) -> bool {
         !matches!(self, Self::Sizes | Self::Volume | Self::Crypto | Self::Timing)
@@ -88,19 +97,27 @@ pub fn run(tables: &[Table]) -> Result<()> {
     others.into_iter().try_for_each(print_alone)
 }
 
-/// Measures what has a budget (`xtask/budgets.toml`) and compares.
+/// Measures what has a budget (`xtask/budgets.toml`), of these tables or of all, and compares.
 ///
 /// # Errors
-/// What is above its budget; or as for [`run`].
-pub fn check() -> Result<()> {
+/// What is above its budget, and a table that has none; or as for [`run`].
+pub fn check(tables: &[Table]) -> Result<()> {
     let file = paths::workspace().join("xtask/budgets.toml");
     let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", paths::shown(&file)))?;
-    let budgets = budget::parse(&text)?;
+    let mut budgets = budget::parse(&text)?;
+    if !tables.is_empty() {
+        let wanted: Vec<String> = tables.iter().map(|table| table.name()).collect();
+        if let Some(without) = wanted.iter().find(|name| !budgets.contains_key(*name)) {
+            bail!("{} has no budgets of `{without}`", paths::shown(&file));
+        }
+        budgets.retain(|name, _| wanted.contains(name));
+    }
     let bench = Bench::prepare()?;
     let _lock = files::lock()?;
     let mut regressed = Vec::new();
     for (table, budgets) in &budgets {
         let figures = match table.as_str() {
+            "loads" => loads::figures(&bench)?,
             "primitives" => primitives::figures(&bench)?,
             "sizes" => crate::verbs::sizes::figures()?.into(),
             other => bail!("{} has budgets of `{other}`, which nobody measures", paths::shown(&file)),
@@ -125,6 +142,7 @@ fn print_from_guests(table: Table, bench: &Bench) -> Result<()> {
     println!();
     match table {
         Table::Primitives => primitives::print(bench),
+        Table::Loads => loads::print(bench),
         Table::Boot => boot::print(bench),
         Table::Disk => disk::print(bench),
         Table::Requests => requests::print(bench),

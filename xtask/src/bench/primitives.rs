@@ -9,12 +9,13 @@ use super::rig::{self, Guest};
 use super::{Bench, guest};
 
 /// What is printed: name, the probe's batch, the batch that is subtracted, and whether bare hardware has the operation.
-const ROWS: [(&str, &str, &str); 12] = [
+const ROWS: [(&str, &str, &str); 13] = [
     ("null HVC, round trip", "hvc", "loop_of_call"),
     ("GICD_CTLR read", "gicd_ctlr", "loop"),
     ("GICD_ISENABLER1 read", "gicd_isenabler1", "loop"),
     ("SGI to self, to the handler", "first_latency_sgi", "first_latency_zero"),
     ("SGI to self, round", "sgi_round", "loop_of_interrupt"),
+    ("SGI to another core, to its handler", "between_ipi", "between_zero"),
     ("expired timer, to the handler", "first_latency_timer", "first_latency_zero"),
     ("expired timer, round", "timer_round", "loop_of_interrupt"),
     ("SPI pended, to the handler", "first_latency_spi", "first_latency_zero"),
@@ -32,7 +33,7 @@ pub(super) fn figures(bench: &Bench) -> Result<Figures> {
 }
 
 fn over(bench: &Bench) -> Result<Batches> {
-    run(bench, "primitives", |disk| {
+    run_both(bench, "primitives", |disk| {
         Ok(rig::with_disk(rig::haechi(bench, "primitives", &bench.probe, None, rig::SEED)?, disk))
     })
 }
@@ -41,7 +42,7 @@ fn over(bench: &Bench) -> Result<Batches> {
 pub(super) fn print(bench: &Bench) -> Result<()> {
     let over = over(bench)?;
     let bare =
-        run(bench, "primitives-bare", |disk| Ok(rig::with_disk(rig::bare(&bench.probe, None, rig::SEED), disk)))?;
+        run_both(bench, "primitives-bare", |disk| Ok(rig::with_disk(rig::bare(&bench.probe, None, rig::SEED), disk)))?;
     println!("{:<34} {:>22} {:>22}   instructions", "operation", "Haechi", "bare");
     for (name, batch, zero) in ROWS {
         println!("{name:<34} {:>22} {:>22}", cell(&over, batch, zero), cell(&bare, batch, zero));
@@ -52,9 +53,21 @@ pub(super) fn print(bench: &Bench) -> Result<()> {
 /// Instructions of one operation in every batch.
 type Batches = BTreeMap<String, Vec<f64>>;
 
+/// On one core, and what goes between two.
+fn run_both(
+    bench: &Bench,
+    name: &str,
+    machine: impl Fn(&std::path::Path) -> Result<crate::qemu::Machine>,
+) -> Result<Batches> {
+    let mut batches = run(bench, name, 1, &machine)?;
+    batches.extend(run(bench, name, 2, &machine)?);
+    Ok(batches)
+}
+
 fn run(
     bench: &Bench,
     name: &str,
+    cores: u32,
     machine: impl Fn(&std::path::Path) -> Result<crate::qemu::Machine>,
 ) -> Result<Batches> {
     let disk = match name.ends_with("bare") {
@@ -62,6 +75,7 @@ fn run(
         false => guest::sealed_disk(bench, name, crate::sealed::DEFAULT_SUITE)?,
     };
     let mut machine = machine(&disk)?;
+    machine.smp = cores;
     machine.append = "probe.only=bench".into();
     let mut guest = Guest::start(bench, name, &machine)?;
     let mut batches = Batches::new();
@@ -81,7 +95,7 @@ fn run(
         }
     }
     guest::remove(&disk)?;
-    batches.contains_key("loop").then_some(batches).with_context(|| format!("the probe of {name} measured nothing"))
+    (!batches.is_empty()).then_some(batches).with_context(|| format!("the probe of {name} measured nothing"))
 }
 
 fn spread(batches: &Batches, name: &str, zero: &str) -> Option<Spread> {
