@@ -9,7 +9,9 @@ fn main() {
         env::var("HAECHI_BOARD").map_or_else(|_| root.join("board-configs/boards/qemu-virt.toml"), PathBuf::from);
     println!("cargo::rerun-if-env-changed=HAECHI_BOARD");
     println!("cargo::rerun-if-changed={}", board.display());
-    let board = match board_configs::load(&board) {
+    println!("cargo::rerun-if-env-changed=HAECHI_TRANSPORT");
+    let transport = env::var("HAECHI_TRANSPORT").ok();
+    let board = match board_configs::load_with(&board, transport.as_deref()) {
         Ok(board) => board,
         Err(error) => {
             println!("cargo::error={error}");

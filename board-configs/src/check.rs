@@ -5,7 +5,7 @@ mod volumes;
 
 use std::ops::Range;
 
-use crate::Board;
+use crate::{Board, Pci, Transport};
 
 pub use volumes::SUITES;
 
@@ -15,6 +15,7 @@ const BLOCK: u64 = 2 << 20;
 const SPIS: Range<u64> = 32..1020;
 /// Virtual devices of the contract between EL2 and the secure domain.
 const MAX_DEVICES: u32 = 8;
+const MESSAGES: std::ops::RangeInclusive<u32> = 1..=256;
 const WINDOW_MIB: std::ops::RangeInclusive<u64> = 2..=1024;
 const SLICE_US: std::ops::RangeInclusive<u32> = 50..=100_000;
 
@@ -92,6 +93,32 @@ fn check_channel(board: &Board) -> Result<(), String> {
             SPIS.end - 1
         ));
     }
+    match (&channel.pci, channel.transport) {
+        (None, Transport::Pci) => Err("channel.transport is \"pci\", and there is no [channel.pci]".into()),
+        (Some(pci), _) => check_pci(pci, channel.devices, &intids),
+        (None, Transport::Mmio) => Ok(()),
+    }
+}
+
+fn check_pci(pci: &Pci, devices: u32, lines: &Range<u64>) -> Result<(), String> {
+    let messages = u64::from(pci.first_message)..u64::from(pci.first_message) + u64::from(pci.messages);
+    if !MESSAGES.contains(&pci.messages) || messages.start < SPIS.start || messages.end > SPIS.end {
+        let (least, most) = (MESSAGES.start(), MESSAGES.end());
+        return Err(format!(
+            "channel.pci.messages is {} from {}: {least} to {most} are taken, within the SPIs",
+            pci.messages, pci.first_message
+        ));
+    }
+    if messages.start < lines.end && lines.start < messages.end {
+        return Err("channel.pci.first_message: the messages overlap the devices' interrupts".into());
+    }
+    let bytes = Pci::register_bytes(devices);
+    if !pci.registers.is_multiple_of(1 << 14) || pci.registers > (1 << 32) - bytes {
+        return Err(format!(
+            "channel.pci.registers is {:#x}, which is no multiple of 16 KiB, or not below 4 GiB",
+            pci.registers
+        ));
+    }
     Ok(())
 }
 
@@ -159,6 +186,11 @@ fn windows(board: &Board) -> Result<Vec<Window>, String> {
         windows.push(window("anchor".into(), anchor.base, anchor.size)?);
     }
     windows.push(window("channel.base".into(), board.channel.base, u64::from(board.channel.devices) * PAGE)?);
+    if let Some(pci) = &board.channel.pci {
+        windows.push(window("channel.pci.configuration".into(), pci.configuration, Pci::CONFIGURATION_BYTES)?);
+        let bytes = Pci::register_bytes(board.channel.devices);
+        windows.push(window("channel.pci.registers".into(), pci.registers, bytes)?);
+    }
     for (index, denied) in board.denied.iter().enumerate() {
         windows.push(window(format!("denied[{index}]"), denied.base, denied.size)?);
     }

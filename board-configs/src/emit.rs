@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Board, ConsoleKind};
+use crate::{Board, ConsoleKind, Pci, Transport};
 
 /// Rust source of `pub(crate) const BOARD: machine::Board`, for a build script to write and the firmware to include.
 pub fn emit(board: &Board) -> String {
@@ -93,9 +93,29 @@ fn anchor(board: &Board) -> String {
 fn channel(board: &Board) -> String {
     let channel = &board.channel;
     format!(
-        "machine::board::ChannelWindow {{ base: {:#x}, first_intid: {}, devices: {} }}",
-        channel.base, channel.first_intid, channel.devices
+        "machine::board::ChannelWindow {{ base: {:#x}, first_intid: {}, devices: {}, pci: {} }}",
+        channel.base,
+        channel.first_intid,
+        channel.devices,
+        pci(board)
     )
+}
+
+/// Only where it is the transport: what the firmware does not use it need not hold.
+fn pci(board: &Board) -> String {
+    match &board.channel.pci {
+        Some(pci) if board.channel.transport == Transport::Pci => format!(
+            "Some(machine::board::PciBus {{ configuration: machine::Region::new({:#x}, {:#x}).unwrap(), \
+             registers: machine::Region::new({:#x}, {:#x}).unwrap(), first_message: {}, messages: {} }})",
+            pci.configuration,
+            Pci::CONFIGURATION_BYTES,
+            pci.registers,
+            Pci::register_bytes(board.channel.devices),
+            pci.first_message,
+            pci.messages
+        ),
+        _ => "None".into(),
+    }
 }
 
 /// The check has seen to it that every range is one: `unwrap` is evaluated when the firmware is compiled.

@@ -13,8 +13,8 @@ mod schema;
 pub use check::SUITES;
 pub use emit::emit;
 pub use error::Error;
-pub use load::{directory, load, named, parse};
+pub use load::{directory, load, load_with, named, parse};
 pub use schema::{
-    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, General, Huk, Layout, Partition, Policy, Pool, Profile,
-    Reset, Storage, Volume,
+    Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, General, Huk, Layout, Partition, Pci, Policy, Pool,
+    Profile, Reset, Storage, Transport, Volume,
 };

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Board, Error, check::check};
+use crate::{Board, Error, Transport, check::check};
 
 /// Where the project's board files are.
 pub fn directory() -> PathBuf {
@@ -30,6 +30,21 @@ pub fn load(path: &Path) -> Result<Board, Error> {
         _ => Error::Unreadable { path: path.into(), reason: error.to_string() },
     })?;
     parse(path, &text)
+}
+
+/// As [`load`], with another transport of the virtual devices than the file says, if one is named.
+///
+/// # Errors
+/// See [`load`]; no such transport, or one for which the file says no place.
+pub fn load_with(path: &Path, transport: Option<&str>) -> Result<Board, Error> {
+    let mut board = load(path)?;
+    let Some(name) = transport else { return Ok(board) };
+    let refused = |message| Error::Content { path: path.into(), message };
+    let named =
+        Transport::named(name).ok_or_else(|| refused(format!("there is no transport `{name}`: mmio or pci")))?;
+    board.channel.transport = named;
+    check(&board.name, &board).map_err(refused)?;
+    Ok(board)
 }
 
 /// Checks `text`, the contents of the board file at `path`.

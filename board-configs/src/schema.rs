@@ -213,12 +213,65 @@ pub struct Anchor {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Channel {
-    /// Address of device 0; device *n* is *n* pages behind it.
+    /// Address of device 0; device *n* is *n* pages behind it. With [`Transport::Pci`] on a GICv2, the frame that takes messages.
     pub base: u64,
     /// INTID of device 0; device *n* has the *n*-th behind it. All are SPIs that no device uses.
     pub first_intid: u32,
     /// Devices that the window has room for, 1 to 8.
     pub devices: u32,
+    /// How the general domain reaches them.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Where they are as PCI functions; with [`Transport::Pci`] it must be there.
+    pub pci: Option<Pci>,
+}
+
+/// How the general domain reaches the virtual devices.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// virtio-mmio.
+    #[default]
+    Mmio,
+    /// virtio-pci, on a PCI bus of their own.
+    Pci,
+}
+
+impl Transport {
+    /// The transport that board files call `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Transport> {
+        match name {
+            "mmio" => Some(Transport::Mmio),
+            "pci" => Some(Transport::Pci),
+            _ => None,
+        }
+    }
+}
+
+/// A PCI bus with one function for each virtual device.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Pci {
+    /// Configuration space: 1 MiB.
+    pub configuration: u64,
+    /// Where the functions may have their registers: 16 KiB for each device, below 4 GiB.
+    pub registers: u64,
+    /// First of the INTIDs to which messages are written. All are SPIs that no device uses.
+    pub first_message: u32,
+    /// How many, 1 to 256.
+    pub messages: u32,
+}
+
+impl Pci {
+    /// Bytes of configuration space.
+    pub const CONFIGURATION_BYTES: u64 = 1 << 20;
+
+    /// Bytes for the registers of so many devices.
+    #[must_use]
+    pub fn register_bytes(devices: u32) -> u64 {
+        u64::from(devices) << 14
+    }
 }
 
 /// The part of the general domain's memory that the secure domain reaches: a restricted DMA pool (Linux,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use board_configs::{Board, Error, Layout, Partition, Profile, SUITES, directory, emit, load, named, parse};
+use board_configs::{Board, Error, Layout, Partition, Profile, SUITES, directory, emit, load, load_with, named, parse};
 
 /// What the firmware gets for QEMU `virt`: the text is checked below, the compiler checks the rest.
 mod emitted {
@@ -117,6 +117,40 @@ fn refuses_interrupts_that_are_no_spis() {
     refuses("first_intid = 224", "first_intid = 1013", "do not fit into the SPIs, 32 to 1019");
     refuses("devices = 8", "devices = 9", "channel.devices is 9, which is not between 1 and 8");
     refuses("devices = 8", "devices = 0", "channel.devices is 0");
+}
+
+#[test]
+fn refuses_a_bus_that_does_not_fit() {
+    refuses("[channel.pci]", "[channel.bus]", "unknown field `bus`");
+    refuses("devices = 8\n", "devices = 8\ntransport = \"usb\"\n", "unknown variant `usb`");
+    let bus =
+        "\n[channel.pci]\nconfiguration = 0x0b10_0000\nregisters = 0x0b20_0000\nfirst_message = 232\nmessages = 56\n";
+    refuses(bus, "\ntransport = \"pci\"\n", "channel.transport is \"pci\", and there is no [channel.pci]");
+    refuses("messages = 56", "messages = 0", "channel.pci.messages is 0 from 232: 1 to 256 are taken");
+    refuses("messages = 56", "messages = 257", "channel.pci.messages is 257");
+    refuses("first_message = 232", "first_message = 1000", "channel.pci.messages is 56 from 1000");
+    refuses("first_message = 232", "first_message = 231", "the messages overlap the devices' interrupts");
+    refuses("registers = 0x0b20_0000", "registers = 0x0b20_1000", "no multiple of 16 KiB");
+    refuses("registers = 0x0b20_0000", "registers = 0xffff_0000", "not below 4 GiB");
+    refuses("registers = 0x0b20_0000", "registers = 0x0b1f_c000", "channel.pci.configuration (0xb100000 to 0xb1fffff)");
+    refuses("configuration = 0x0b10_0000", "configuration = 0x0b00_0000", "channel.base (0xb000000 to 0xb007fff) and");
+}
+
+#[test]
+fn another_transport_than_the_file_says_can_be_named() {
+    let file = directory().join("qemu-virt.toml");
+    assert!(emit(&load_with(&file, None).unwrap()).contains("pci: None }"));
+    let text = emit(&load_with(&file, Some("pci")).unwrap());
+    assert!(
+        text.contains("pci: Some(machine::board::PciBus { configuration: machine::Region::new(0xb100000, 0x100000)")
+    );
+    assert!(
+        text.contains(
+            "registers: machine::Region::new(0xb200000, 0x20000).unwrap(), first_message: 232, messages: 56 }"
+        )
+    );
+    let error = load_with(&file, Some("usb")).unwrap_err().to_string();
+    assert!(error.contains("there is no transport `usb`: mmio or pci"), "{error}");
 }
 
 #[test]

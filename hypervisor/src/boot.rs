@@ -23,14 +23,16 @@ use el2::{context, firmware, pages, storage, tables};
 use machine::board::{Reset, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
-use machine::{Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, Region, Stoppable, SystemMmu, Trigger};
+use machine::{
+    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, PciHost, Region, Stoppable, SystemMmu, Trigger,
+};
 
 use psci::Psci;
 use spin::Mutex;
 use stage2::{Access, Attributes, Ipa, MemoryType, Owner, Ownership, PhysAddr, Shareability, Stage2, State};
 use vcpu::control::Domain;
 use vcpu::{El1State, Frame};
-use vgic::{Config, Source, Version, Vgic};
+use vgic::{Config, Messages, Source, Version, Vgic};
 
 use crate::board::BOARD;
 use crate::dma::{self, Dma};
@@ -38,8 +40,10 @@ use crate::log::{CONSOLE, log, set_raw};
 use crate::panic::stop;
 use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
-use crate::{cpu, mmio, reset, secure};
+use crate::{cpu, mmio, pci, reset, secure};
 
+/// Bytes that the general domain must have beside kernel and initrd before the bundle is kept from it.
+const ROOM: u64 = 96 << 20;
 /// Claims that the ownership table has room for: EL2, the secure domain, the pieces of general memory, the shared pages.
 const CLAIMS: usize = 32;
 
@@ -228,7 +232,8 @@ pub fn plan(found: &Found, modules: &Modules) -> MemoryPlan {
     };
     let plan = MemoryPlan::make(&found.machine, &loaded);
     // Where memory is short, the general domain needs it more.
-    let plan = plan.or_else(|_| MemoryPlan::make(&found.machine, &Loaded { keeps_bundle: false, ..loaded }));
+    let plan = plan.ok().filter(|plan| plan.kept.is_none() || plan.room() >= ROOM);
+    let plan = plan.map_or_else(|| MemoryPlan::make(&found.machine, &Loaded { keeps_bundle: false, ..loaded }), Ok);
     plan.unwrap_or_else(|error| stop(format_args!("memory: {error}")))
 }
 
@@ -329,13 +334,11 @@ pub fn next_life(
     let origin = reset::Origin {
         parts: [kernel].into_iter().chain(initrd).collect(),
         entry: plan.kernel.base(),
-        seed: found.machine.seeds.as_ref().and_then(|seeds| {
-            let offset = tree.windows(seeds.general.len()).position(|bytes| bytes == seeds.general)?;
-            Some((offset, seeds.reset.clone()))
-        }),
+        seeds: found.machine.seeds.iter().flat_map(|seeds| seeds.places_in(&tree)).collect(),
+        seed: found.machine.seeds.as_ref().map(|seeds| seeds.reset.clone()),
         tree,
         tree_place: plan.general_tree.base() as usize,
-        cleared: ranges(&plan.outlived_by(&found.machine.records)),
+        cleared: ranges(&plan.outlived_by(&found.machine.reserved)),
         virtio: ranges(&found.masters.virtio),
         ecam: ranges(&found.masters.ecam),
         first: found.boot_index(),
@@ -381,9 +384,11 @@ pub fn domains(found: &Found, plan: &MemoryPlan) -> Domains {
     }
     let stolen = Region::new(pages::stolen_times() as u64, PAGE).expect("a page");
     general.memory(&stolen, Attributes::READ_ONLY_RAM);
-    let register_pages = pages::register_pages();
-    let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
-    general.device(&registers, BOARD.channel.base, REGISTER_PAGE);
+    if !pci::IS_THERE {
+        let register_pages = pages::register_pages();
+        let registers = Region::between(register_pages.start as u64, register_pages.end as u64).expect("not empty");
+        general.device(&registers, BOARD.channel.base, REGISTER_PAGE);
+    }
 
     let mut secure = Border { tables: new_tables(1), owner: Owner::Secure, ownership: &ownership };
     secure.memory(&plan.secure, Attributes::RAM);
@@ -512,6 +517,7 @@ pub fn system(
         cpus: cores,
         affinities: interrupts.affinities(),
         spis: interrupts.lines().saturating_sub(32) as usize,
+        messages: pci::BUS.map(|bus| Messages { first: bus.first_message, count: bus.messages }),
     });
     assign_sources(found, &vgic, interrupts.lines());
     let mut lines = [None; IRQ_LINES];
@@ -533,6 +539,7 @@ pub fn system(
         console_intid: found.console.interrupt.intid,
         lines,
         devices: core::array::from_fn(|index| Mutex::new(crate::devices::VirtualDevice::new(index))),
+        pci: pci::State::default(),
         shared: pages::shared(),
         secure: Mutex::new(secure::SecureDomain::new(
             plan.secure.base(),
@@ -586,6 +593,13 @@ fn assign_sources(found: &Found, vgic: &Vgic, lines: u32) {
     for index in 0..abi::DEVICES as u32 {
         vgic.assign(BOARD.channel.first_intid + index, Source::Virtual);
     }
+    if let Some(bus) = pci::BUS {
+        for intid in bus.first_message..bus.first_message + bus.messages {
+            if !vgic.assign(intid, Source::Virtual) {
+                stop(format_args!("board file: the machine has no interrupt {intid} for a message"));
+            }
+        }
+    }
 }
 
 impl Found {
@@ -638,9 +652,19 @@ pub fn general_tree(
     plan: &MemoryPlan,
     memory: &mut BootMemory,
 ) -> Vec<u8> {
-    let attached = (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached());
-    let devices: Vec<VirtualDevice> = attached.filter_map(virtual_device).collect();
-    let general = General { plan, denied: &found.denied, devices: &devices, bootargs: None };
+    let attached: Vec<usize> =
+        (0..abi::DEVICES).filter(|index| core.system.devices[*index].lock().is_attached()).collect();
+    let devices: Vec<VirtualDevice> = match pci::BUS {
+        Some(_) => Vec::new(),
+        None => attached.iter().copied().filter_map(virtual_device).collect(),
+    };
+    let pci = pci::BUS.map(|bus| PciHost {
+        bus,
+        first_line: BOARD.channel.first_intid,
+        devices: abi::DEVICES as u32,
+        frame: BOARD.channel.base,
+    });
+    let general = General { plan, denied: &found.denied, devices: &devices, pci, bootargs: None };
     let made = general_tree::write(tree, &found.machine, &general)
         .unwrap_or_else(|error| stop(format_args!("device tree of the general domain: {error}")));
     if made.len() as u64 > plan.general_tree.size() {
@@ -649,8 +673,9 @@ pub fn general_tree(
     memory.fill(&range(&found.tree), &[]);
     memory.fill(&range(&plan.general_tree), &made);
     log!(
-        "general domain: {} virtual disk(s), kernel at {:#x}, device tree at {:#x}",
-        devices.len(),
+        "general domain: {} virtual disk(s){}, kernel at {:#x}, device tree at {:#x}",
+        attached.len(),
+        if pci.is_some() { " as PCI functions" } else { "" },
         plan.kernel.base(),
         plan.general_tree.base()
     );

@@ -6,6 +6,7 @@ use console::Speaker;
 use trace::Reason;
 use vcpu::Frame;
 
+use crate::devices::Notice;
 use crate::log::{CONSOLE, log};
 use crate::secure::{self, Leave};
 use crate::system::Core;
@@ -56,10 +57,10 @@ fn command(core: &mut Core, function: Function, x: &[u64; 31]) -> Result<(), Err
         }
         Function::Interrupt => {
             system.secure_state.lives.answered();
-            devices::signal(core, index(x[1])?, |device, page| device.raise_used(page));
+            devices::notify(core, index(x[1])?, Notice::Used);
         }
-        Function::ConfigChanged => devices::signal(core, index(x[1])?, |device, page| device.raise_config(page)),
-        Function::NeedsReset => devices::signal(core, index(x[1])?, |device, page| device.needs_reset(page)),
+        Function::ConfigChanged => devices::notify(core, index(x[1])?, Notice::ConfigChanged),
+        Function::NeedsReset => devices::notify(core, index(x[1])?, Notice::NeedsReset),
         Function::ResetDone => return devices::reset_done(core, index(x[1])?),
         Function::IrqDone => {
             let line = usize::try_from(x[1]).ok().and_then(|line| *system.lines.get(line)?);

@@ -29,6 +29,7 @@ firmware! {
     mod log;
     mod mmio;
     mod panic;
+    mod pci;
     mod reset;
     mod restart;
     mod run;

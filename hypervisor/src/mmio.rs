@@ -11,7 +11,7 @@ use vgic::{Frame as GicFrame, Read as GicRead};
 use crate::devices::{self, Store};
 use crate::log::CONSOLE;
 use crate::system::Core;
-use crate::{exits, irq, run, secure};
+use crate::{exits, irq, pci, run, secure};
 
 /// Bytes of one core's redistributor: `RD_base` and `SGI_base`.
 const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
@@ -26,7 +26,7 @@ pub struct Map {
     pub redistributors: Option<Region>,
     /// The PL011 of the console.
     pub console: u64,
-    /// The register pages of the virtual devices.
+    /// The register pages of the virtual devices; where these are on a PCI bus, the frame that takes their messages, on a GICv2.
     pub channel: u64,
     /// INTID of the first virtual device; the others follow.
     pub first_channel_intid: u32,
@@ -38,6 +38,7 @@ enum Target {
     Gic(GicFrame, u64),
     Console(usize),
     Channel(usize, usize),
+    Pci(pci::Target),
 }
 
 impl Map {
@@ -46,13 +47,30 @@ impl Map {
         self.first_channel_intid + index as u32
     }
 
+    /// The frame of the interrupt controller at `address`, but for redistributors, and the offset in it.
+    pub fn interrupt_controller(&self, address: u64) -> Option<(GicFrame, u64)> {
+        match self.find(address, 0) {
+            Some(Target::Gic(frame, offset)) => Some((frame, offset)),
+            _ => None,
+        }
+    }
+
     /// The device at `address`, if an emulated one is there.
     fn find(&self, address: u64, cores: usize) -> Option<Target> {
         let within = |base: u64, len: u64| address.checked_sub(base).filter(|offset| *offset < len);
         if let Some(offset) = within(self.distributor.base(), self.distributor.size()) {
             return Some(Target::Gic(GicFrame::Distributor, offset));
         }
-        if let Some(offset) = within(self.channel, abi::DEVICES as u64 * PAGE_BYTES) {
+        if pci::IS_THERE {
+            if let Some(target) = pci::find(address) {
+                return Some(Target::Pci(target));
+            }
+            if self.redistributors.is_none()
+                && let Some(offset) = within(self.channel, PAGE_BYTES)
+            {
+                return Some(Target::Gic(GicFrame::Messages, offset));
+            }
+        } else if let Some(offset) = within(self.channel, abi::DEVICES as u64 * PAGE_BYTES) {
             return Some(Target::Channel((offset / PAGE_BYTES) as usize, (offset % PAGE_BYTES) as usize));
         }
         let redistributors = self.redistributors.map_or(0, |region| region.base());
@@ -116,6 +134,7 @@ fn load(core: &mut Core, target: Target, access: &Access) -> Store {
         Target::Console(offset) => console_load(core, offset, size),
         // Reads of a register page do not trap; whoever comes here raced with its mapping.
         Target::Channel(..) => 0,
+        Target::Pci(target) => pci::load(core, target, size),
     };
     access.load(&mut core.frame, value);
     Store::Done
@@ -133,6 +152,7 @@ fn store(core: &mut Core, target: Target, access: &Access) -> Store {
         }
         Target::Console(offset) => console_store(core, offset, size, value),
         Target::Channel(index, offset) => devices::store(core, index, offset, size, value),
+        Target::Pci(target) => pci::store(core, target, size, value),
     }
 }
 

@@ -9,7 +9,7 @@
 //!     detach    every virtual device is reset as by its driver, so that nobody touches a ring or a buffer any more
 //!     stop      the bus masters: the system MMU lets nothing through, virtio-mmio devices are reset, no PCI function is a master
 //!     forget    interrupt controller, console, stolen time and the cores' registers are as after power-on
-//!     clear     all of the domain's memory but the records of a crash, if it has a place for some
+//!     clear     all of the domain's memory but what the device tree reserves: firmware's, or the record of a crash
 //!     load      kernel and initrd from the boot bundle, which EL2 has kept, and its device tree with another seed
 //!     enter     as at boot, on the core that boots
 //! ```
@@ -54,8 +54,10 @@ pub struct Origin {
     pub tree: Vec<u8>,
     /// See `tree`.
     pub tree_place: usize,
-    /// Where the seed is in the tree, and where the next one comes from; `None`: the boot loader gave none.
-    pub seed: Option<(usize, machine::Restart)>,
+    /// Where the seeds are in the tree, and the bytes of each.
+    pub seeds: Vec<Range<usize>>,
+    /// Where the next ones come from; `None`: the boot loader gave none.
+    pub seed: Option<machine::Restart>,
     /// The domain's memory, but for what outlives it.
     pub cleared: Vec<Range<usize>>,
     /// Registers of its virtio-mmio devices.
@@ -130,8 +132,8 @@ pub fn attend(core: &mut Core) {
     }
     let state = &system.reset;
     if system.psci.is_resetting() {
-        // This core's own: what the operator asks for meanwhile is being done.
-        state.demanded.store(false, Ordering::SeqCst);
+        // This core's own: what the operator asks for meanwhile is being done ([`enter`] forgets it).
+        return;
     }
     if state.is_demanded() && state.ready.load(Ordering::Acquire) && state.demanded.swap(false, Ordering::SeqCst) {
         log!("the operator resets the general domain");
@@ -227,7 +229,7 @@ fn renew(core: &mut Core) -> bool {
     system.dma.as_ref().is_none_or(|dma| dma.release())
 }
 
-/// The cores' registers, interrupt controller, console and stolen time are as after power-on.
+/// The cores' registers, interrupt controller and console are as after power-on.
 fn forget(core: &mut Core) {
     let system = core.system;
     let kicks = system.vgic.cpu_off(core.index, &mut core.interrupts);
@@ -237,7 +239,6 @@ fn forget(core: &mut Core) {
     context::switch_vectors(&mut core.vectors, &VectorState::default());
     CONSOLE.lock().guest = Pl011::new();
     system.vgic.reset(core.index, &mut core.interrupts);
-    (0..system.cores).for_each(|index| pages::tell_stolen_time(index, 0));
 }
 
 /// Whether none of the domain's devices writes any more.
@@ -262,9 +263,11 @@ fn load(core: &mut Core, origin: &mut Origin, memory: &mut OpenMemory<'_>) {
             breathe(core);
         }
     }
-    if let Some((offset, seed)) = &mut origin.seed {
-        let seed = seed.next_seed();
-        origin.tree[*offset..*offset + seed.len()].copy_from_slice(&seed);
+    if let Some(next) = &mut origin.seed {
+        for place in &origin.seeds {
+            let seed = next.next_seed();
+            origin.tree[place.clone()].copy_from_slice(&seed[..place.len()]);
+        }
     }
     memory.write(origin.tree_place, &origin.tree);
 }
@@ -297,6 +300,9 @@ fn enter(core: &mut Core, began: u64) -> ! {
     system.reset.longest.fetch_max(ticks, Ordering::Relaxed);
     let number = system.reset.lives.fetch_add(1, Ordering::Relaxed) + 1;
     log!("the general domain starts again after {} us, reset {number}", time::microseconds(ticks));
+    // Last of all: the secure domain has had this core's time until now, and the operator may have asked again.
+    (0..system.cores).for_each(|index| pages::tell_stolen_time(index, 0));
+    system.reset.demanded.store(false, Ordering::SeqCst);
     system.psci.end_reset(core.index, first, start);
     if core.index == first {
         boot::begin_again(first, smp::secondary);

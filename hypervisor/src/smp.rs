@@ -18,7 +18,8 @@ const LAST_SLICES: usize = 100;
 
 /// Has the firmware start core `index`, whose entry the PSCI state holds. A core that has left the guest but is not off yet for
 /// the firmware answers "already on" for a moment.
-pub fn start(core: &Core, index: usize) {
+/// Whether it does.
+pub fn start(core: &Core, index: usize) -> bool {
     let target = core.interrupts.affinities()[index];
     let deadline = time::counter() + time::ticks(TURN_OFF_US);
     loop {
@@ -28,7 +29,7 @@ pub fn start(core: &Core, index: usize) {
                 log!("core {index}: the firmware does not start it: {answer}");
                 core.system.psci.stopped(index);
             }
-            return;
+            return answer == 0;
         }
     }
 }
@@ -61,9 +62,9 @@ pub fn leave(core: &mut Core) -> ! {
 /// Starts core `to`, which has been claimed, and turns this core off, which has left the guest and counts as off already. What this core has for others, `to`
 /// takes when it comes.
 pub fn hand_over(core: &mut Core, to: usize) -> ! {
-    start(core, to);
-    if core.system.psci.power(to) == Power::Off {
-        panic::stop(format_args!("nobody can enter the general domain"));
+    if !start(core, to) {
+        let answer = firmware::system_reset();
+        panic::stop(format_args!("nobody can enter the general domain, and the firmware does not reset the machine: {answer}"));
     }
     timer::stop();
     core.interrupts.disable_core();

@@ -85,6 +85,9 @@ fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
     if let Some(dma) = &system.dma {
         writeln!(out, "system MMU: {} notices", dma.notices())?;
     }
+    if crate::pci::IS_THERE {
+        writeln!(out, "PCI: {} message(s) went nowhere", system.pci.dropped())?;
+    }
     if dropped != 0 {
         writeln!(out, "console: {dropped} line(s) of the secure domain were left out")?;
     }

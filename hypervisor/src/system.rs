@@ -49,6 +49,8 @@ pub struct System {
     pub lines: [Option<u32>; IRQ_LINES],
     /// The virtual devices.
     pub devices: [Mutex<VirtualDevice>; DEVICES],
+    /// The bus that they are on, if they are on one.
+    pub pci: crate::pci::State,
     /// What EL2 tells the secure domain.
     pub shared: &'static SharedPage,
     /// The secure domain: whoever holds the lock has it on its core.

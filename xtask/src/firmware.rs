@@ -1,11 +1,15 @@
 //! The firmware: compiled for the bare-metal targets and laid out as flat images.
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
 use crate::toolchain::{HARD_FLOAT, SOFT_FLOAT, Toolchain};
 use crate::{files, flat, integrity, paths, process, progress};
+
+/// Held by whoever builds: cargo has one place for a binary, whatever the board.
+static BUILDING: Mutex<()> = Mutex::new(());
 
 /// One firmware binary.
 struct Binary {
@@ -36,12 +40,25 @@ pub struct Firmware {
 /// # Errors
 /// What cargo says, or a flat image that cannot be made.
 pub fn build(board: &Path) -> Result<Firmware> {
+    build_with(board, None)
+}
+
+/// As [`build`], with another transport of the virtual devices than the board file says, if one is named. Only the hypervisor differs.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(board: &Path, transport: Option<&str>) -> Result<Firmware> {
     let toolchain = Toolchain::ensure()?;
     let images = image_directory(board);
     Ok(Firmware {
-        hypervisor: HYPERVISOR.build(&toolchain, board, &images)?,
-        secure_domain: SECURE_DOMAIN.build(&toolchain, board, &images)?,
+        hypervisor: HYPERVISOR.build(&toolchain, board, transport, &hypervisor_directory(board, transport))?,
+        secure_domain: SECURE_DOMAIN.build(&toolchain, board, None, &images)?,
     })
+}
+
+/// Where the hypervisor of a board goes: with another transport than the board's into a directory of its own.
+pub fn hypervisor_directory(board: &Path, transport: Option<&str>) -> PathBuf {
+    transport.map_or_else(|| image_directory(board), |transport| image_directory(board).join(transport))
 }
 
 /// Builds the probe, the guest that tries what is forbidden.
@@ -49,7 +66,7 @@ pub fn build(board: &Path) -> Result<Firmware> {
 /// # Errors
 /// As [`build`].
 pub fn build_probe(board: &Path) -> Result<PathBuf> {
-    PROBE.build(&Toolchain::ensure()?, board, &image_directory(board))
+    PROBE.build(&Toolchain::ensure()?, board, None, &image_directory(board))
 }
 
 /// Builds the crypto engine's program for a bare machine (`examples/armv8`), which checks and measures its kernels; its ELF file.
@@ -102,7 +119,7 @@ impl Binary {
         paths::cargo_target().join(self.target).join("release").join(self.package)
     }
 
-    fn build(&self, toolchain: &Toolchain, board: &Path, images: &Path) -> Result<PathBuf> {
+    fn build(&self, toolchain: &Toolchain, board: &Path, transport: Option<&str>, images: &Path) -> Result<PathBuf> {
         let mut cargo = toolchain.cargo();
         cargo.args(["build", "--quiet", "--release", "--package", self.package, "--target", self.target]);
         // Unset for the default board, so that a plain `cargo build` finds everything up to date.
@@ -110,6 +127,12 @@ impl Binary {
             true => cargo.env_remove("HAECHI_BOARD"),
             false => cargo.env("HAECHI_BOARD", board),
         };
+        match transport {
+            Some(transport) => cargo.env("HAECHI_TRANSPORT", transport),
+            None => cargo.env_remove("HAECHI_TRANSPORT"),
+        };
+        // Another board's build must not take the file's place before it is read.
+        let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         progress::step(&format!("Building {}", self.package), || process::run(&mut cargo))?;
         let elf = self.elf();
         let bytes = fs::read(&elf).with_context(|| format!("{} cannot be read", elf.display()))?;

@@ -19,7 +19,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::calls::{CPU_ON, call, psci};
-use crate::disk::{Disk, barrier, register};
+use crate::disk::{Disk, barrier};
 use crate::gic;
 use crate::probe::Probe;
 use crate::tree::GicFrames;
@@ -289,7 +289,7 @@ fn with_interrupts(work: impl FnOnce()) {
 
 /// Notifications: of a device that nobody has set up, and of a queue in which nothing is new.
 fn doorbells(probe: &mut Probe<'_>, disk: &mut Disk) {
-    let notify = disk.base() + register::QUEUE_NOTIFY;
+    let notify = disk.doorbell();
     disk.reset();
     tell(probe, "doorbell", REPETITIONS, || batch!(REPETITIONS, ["str wzr, [x12]"], notify, 0_u64));
     if disk.start() {

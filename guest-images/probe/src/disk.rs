@@ -7,7 +7,8 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::access::{load, read32, store, write32};
+use crate::access::{load, read32, store};
+use crate::bus::Function;
 use crate::interrupts::{now, ticks};
 use crate::tree::{Machine, Range};
 
@@ -164,9 +165,18 @@ impl fmt::Display for Answer {
     }
 }
 
+/// Where a device has its registers.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// A register page.
+    Page(usize),
+    /// A PCI function.
+    Function(Function),
+}
+
 /// The driver.
 pub(crate) struct Disk {
-    base: usize,
+    place: Place,
     /// Entries that were made available since the reset.
     made: u16,
 }
@@ -174,23 +184,51 @@ pub(crate) struct Disk {
 impl Disk {
     /// The block device whose register page EL2 keeps; without Haechi any block device will do.
     pub(crate) fn find(machine: &Machine) -> Option<Disk> {
+        if let Some(function) = machine.virtual_pci.as_ref().and_then(Function::find) {
+            function.enable();
+            return Some(Disk::on(function));
+        }
         let bases = machine.transports.iter().map(|transport| transport.base);
         let is_disk =
             |base: &usize| read32(base + register::VERSION) == 2 && read32(base + register::DEVICE_ID) == BLOCK_DEVICE;
         let mut disks = bases.filter(is_disk);
         let first = disks.clone().next();
         let base = disks.find(|base| read32(base + register::VENDOR_ID) == VENDOR).or(first)?;
-        Some(Disk { base, made: 0 })
+        Some(Disk { place: Place::Page(base), made: 0 })
+    }
+
+    /// The block device that `function` is.
+    pub(crate) fn on(function: Function) -> Disk {
+        Disk { place: Place::Function(function), made: 0 }
     }
 
     /// Whether EL2 keeps the register page; otherwise it is QEMU's own device.
     pub(crate) fn is_haechis(&self) -> bool {
-        self.read(register::VENDOR_ID) == VENDOR
+        match self.place {
+            Place::Page(_) => self.read(register::VENDOR_ID) == VENDOR,
+            Place::Function(_) => true,
+        }
     }
 
-    /// Address of the register page.
+    /// Address of the register page, or of the function's registers.
     pub(crate) fn base(&self) -> usize {
-        self.base
+        match self.place {
+            Place::Page(base) => base,
+            Place::Function(function) => function.registers,
+        }
+    }
+
+    /// Address and width of what means as much as `register` of the page.
+    fn field(&self, register: usize) -> (usize, usize) {
+        match self.place {
+            Place::Page(base) => (base + register, 4),
+            Place::Function(function) => function.field(register),
+        }
+    }
+
+    /// Address of the doorbell.
+    pub(crate) fn doorbell(&self) -> usize {
+        self.field(register::QUEUE_NOTIFY).0
     }
 
     /// The device's capacity in sectors of 512 bytes.
@@ -200,12 +238,14 @@ impl Disk {
 
     /// Reads a register.
     pub(crate) fn read(&self, register: usize) -> u32 {
-        read32(self.base + register)
+        let (address, size) = self.field(register);
+        load(address, size).value() as u32
     }
 
     /// Writes a register.
     pub(crate) fn write(&self, register: usize, value: u32) {
-        write32(self.base + register, value);
+        let (address, size) = self.field(register);
+        let _ = store(address, size, value.into());
     }
 
     /// Resets the device and waits until it says so.
@@ -219,11 +259,23 @@ impl Disk {
 
     /// Resets the device and sets it up with the rings of the area.
     pub(crate) fn start(&mut self) -> bool {
-        self.start_at([table() as u64, available() as u64, used() as u64])
+        self.start_with(|| ())
+    }
+
+    /// As [`Disk::start`], with something else done before the device may work.
+    pub(crate) fn start_with(&mut self, else_do: impl FnOnce()) -> bool {
+        self.set_up([table() as u64, available() as u64, used() as u64], else_do)
     }
 
     /// As [`Disk::start`] with the rings at these addresses: descriptor table, available ring, used ring.
     pub(crate) fn start_at(&mut self, rings: [u64; 3]) -> bool {
+        self.set_up(rings, || ())
+    }
+
+    fn set_up(&mut self, rings: [u64; 3], else_do: impl FnOnce()) -> bool {
+        if let Place::Function(function) = self.place {
+            function.enable();
+        }
         if !self.reset() {
             return false;
         }
@@ -245,6 +297,7 @@ impl Disk {
             self.write(0x084 + 0x10 * index, (address >> 32) as u32);
         }
         self.write(0x044, 1);
+        else_do();
         self.write(register::STATUS, 15);
         self.read(register::STATUS) & 15 == 15
     }

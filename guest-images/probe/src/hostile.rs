@@ -15,7 +15,7 @@ use crate::gic;
 use crate::probe::Probe;
 use crate::stage1;
 use crate::sysregs::run_instruction;
-use crate::tree::{self, Range};
+use crate::tree::{self, PciHost, Range};
 
 /// Cases where nobody says how many.
 const CASES: u64 = 20_000;
@@ -181,15 +181,37 @@ impl Hostile<'_, '_> {
                 Some(console) => (console, &CONSOLE_SPARED),
                 None => return,
             },
-            5 | 6 => (self.transports(), &[register::QUEUE_NOTIFY]),
+            5 | 6 => match self.probe.machine.virtual_pci {
+                // A doorbell for nothing costs time and says nothing new: it is in a page of its own.
+                Some(host) => return self.bus(&host),
+                None => (self.transports(), &[register::QUEUE_NOTIFY]),
+            },
             _ => (Range { base: self.foreign, size: 64 << 20 }, &[]),
         };
-        let size = 1 << self.below(4);
-        let offset = self.below(range.size) & !(size - 1);
-        if spared.contains(&(offset & 0xffc)) {
-            return;
+        let offset = self.below(range.size);
+        if !spared.contains(&(offset & 0xffc)) {
+            self.touch(range.base + offset);
         }
-        let (address, value) = (range.base + offset, self.value());
+    }
+
+    /// The virtual devices' bus: configuration space, or registers but for the doorbells.
+    fn bus(&mut self, host: &PciHost) {
+        let near = self.below(0x100) + 0x1000 * self.below(16);
+        match self.below(4) {
+            0 => {
+                let offset = self.below(host.configuration.size);
+                self.touch(host.configuration.base + offset);
+            }
+            1 => self.touch(host.configuration.base + near),
+            _ if near & 0x3000 != 0x1000 => self.touch(host.window + near),
+            _ => {}
+        }
+    }
+
+    /// An access of any width or kind at `address` or a little below.
+    fn touch(&mut self, address: usize) {
+        let size = 1 << self.below(4);
+        let (address, value) = (address & !(size - 1), self.value());
         match self.below(8) {
             0..3 => drop(access::load(address, size)),
             3..7 => drop(access::store(address, size, value)),

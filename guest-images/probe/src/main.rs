@@ -28,6 +28,8 @@ mod bench;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
+mod bus;
+#[cfg(target_os = "none")]
 mod calls;
 #[cfg(target_os = "none")]
 mod conformance;

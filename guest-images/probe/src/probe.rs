@@ -6,8 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::tree::{self, Machine};
 use crate::{
-    bench, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts, memory,
-    pmu, power, registers, rings, siege, sysregs, timer, vectors,
+    bench, bus, calls, conformance, console, copies, cores, debug, disk, dma, features, frames, hostile, interrupts,
+    memory, pmu, power, registers, rings, siege, sysregs, timer, vectors,
 };
 
 /// What every class has at hand.
@@ -26,7 +26,7 @@ pub(crate) struct Probe<'a> {
 type Class = (&'static str, fn(&mut Probe<'_>));
 
 /// Every class. The rough ones come last: should one harm the probe, the others have spoken.
-const CLASSES: [Class; 19] = [
+const CLASSES: [Class; 20] = [
     ("memory", memory::run),
     ("calls", calls::run),
     ("sysregs", sysregs::run),
@@ -45,6 +45,7 @@ const CLASSES: [Class; 19] = [
     ("cores", cores::run),
     ("siege", siege::run),
     ("frames", frames::run),
+    ("bus", bus::run),
     ("hostile", hostile::run),
 ];
 

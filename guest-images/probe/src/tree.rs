@@ -75,8 +75,12 @@ pub(crate) struct Machine {
     pub(crate) cores: ArrayVec<u64, 16>,
     /// The only memory that the virtual devices reach, if not all of it (`restricted-dma-pool`).
     pub(crate) window: Option<Range>,
-    /// The PCI host.
+    /// The PCI host of the machine's own devices.
     pub(crate) pci: Option<PciHost>,
+    /// That of the virtual devices.
+    pub(crate) virtual_pci: Option<PciHost>,
+    /// The register that takes messages, and the first interrupt that they raise.
+    pub(crate) messages: Option<(usize, u32)>,
     /// Whether PSCI is called by HVC and not by SMC.
     pub(crate) psci_by_hvc: bool,
 }
@@ -110,6 +114,9 @@ impl Machine {
                 .next()
                 .zip(ranges.next())
                 .map(|(distributor, redistributors)| GicFrames { distributor, redistributors });
+            self.take_messages(self.gic.map(|frames| frames.distributor), node.property("mbi-ranges"));
+        } else if is("arm,gic-v2m-frame") {
+            self.take_messages(ranges.next(), node.property("arm,msi-base-spi"));
         } else if is("arm,cortex-a15-gic") || is("arm,gic-400") {
             self.gic_v2 =
                 ranges.next().zip(ranges.next()).map(|(distributor, interface)| GicV2Frames { distributor, interface });
@@ -119,10 +126,19 @@ impl Machine {
             self.window = ranges.next();
         } else if is("pci-host-ecam-generic") {
             let windows = node.property("ranges").map_or(&[] as &[u8], |windows| windows.value);
-            self.pci = ranges.next().and_then(|configuration| PciHost::read(configuration, windows));
+            let host = ranges.next().and_then(|configuration| PciHost::read(configuration, windows));
+            // Only virtual functions send messages.
+            let own = node.property("msi-parent").is_none();
+            *if own { &mut self.pci } else { &mut self.virtual_pci } = host;
         } else if is("arm,psci-1.0") || is("arm,psci-0.2") {
             self.psci_by_hvc = node.property("method").and_then(|method| method.as_str()) == Some("hvc");
         }
+    }
+
+    /// Messages go to `frame`, at the same offset whichever it is; the property begins with the first interrupt that they raise.
+    fn take_messages(&mut self, frame: Option<Range>, first: Option<fdt::node::NodeProperty<'_>>) {
+        let first = first.and_then(|first| first.value.first_chunk().map(|word| u32::from_be_bytes(*word)));
+        self.messages = frame.map(|frame| frame.base + 0x40).zip(first).or(self.messages);
     }
 
     /// Whether `address` lies in the probe's own memory.

@@ -262,6 +262,23 @@ impl Device {
         self.offer.is_some()
     }
 
+    /// What a backend has offered.
+    pub fn offer(&self) -> Option<&Offer> {
+        self.offer.as_ref()
+    }
+
+    /// What the driver has written to the register at `offset`, of those that virtio-mmio does not let it read: the selectors, the
+    /// accepted features, and size and addresses of the selected queue; 0 of a queue that does not exist, and of other registers.
+    pub fn written(&self, offset: usize) -> u32 {
+        match offset {
+            offset::DEVICE_FEATURES_SEL => self.device_features_sel,
+            offset::DRIVER_FEATURES_SEL => self.driver.features_sel,
+            offset::DRIVER_FEATURES => word_of(self.driver.features, self.driver.features_sel),
+            offset::QUEUE_SEL => self.queue_sel,
+            _ => self.selected().map_or(0, |queue| queue.written(offset)),
+        }
+    }
+
     /// The status as the backend shall see it: 0 unless it may work.
     pub(crate) fn backend_status(&self) -> u32 {
         if self.is_live() { self.driver.status } else { 0 }
@@ -422,21 +439,29 @@ impl Device {
 
     fn show_features(&self, page: &mut impl RegisterPage) {
         let features = self.offer.map_or(0, |offer| offer.features);
-        let word = match self.device_features_sel {
-            0 => features as u32,
-            1 => (features >> 32) as u32,
-            _ => 0,
-        };
-        page.set(offset::DEVICE_FEATURES, word);
+        page.set(offset::DEVICE_FEATURES, word_of(features, self.device_features_sel));
     }
 
     fn show_queue(&self, page: &mut impl RegisterPage) {
-        let queue = self.offer.and_then(|offer| {
-            let index = (self.queue_sel < u32::from(offer.queues)).then_some(self.queue_sel as usize)?;
-            Some((offer, self.driver.queues.get(index)?))
-        });
-        page.set(offset::QUEUE_SIZE_MAX, queue.map_or(0, |(offer, _)| u32::from(offer.queue_size_max)));
-        page.set(offset::QUEUE_READY, queue.map_or(0, |(_, queue)| u32::from(queue.ready)));
+        let size = self.offer.map_or(0, |offer| u32::from(offer.queue_size_max));
+        let queue = self.selected();
+        page.set(offset::QUEUE_SIZE_MAX, queue.map_or(0, |_| size));
+        page.set(offset::QUEUE_READY, queue.map_or(0, |queue| u32::from(queue.ready)));
+    }
+
+    /// The queue that `QueueSel` means, if the device has it.
+    fn selected(&self) -> Option<&Queue> {
+        let exists = self.offer.is_some_and(|offer| self.queue_sel < u32::from(offer.queues));
+        if exists { self.driver.queues.get(self.queue_sel as usize) } else { None }
+    }
+}
+
+/// The 32 bits of `features` that `selector` means.
+fn word_of(features: u64, selector: u32) -> u32 {
+    match selector {
+        0 => features as u32,
+        1 => (features >> 32) as u32,
+        _ => 0,
     }
 }
 

@@ -17,6 +17,10 @@ impl RegisterPage for Page {
         assert_eq!(offset % 4, 0);
         self.0[offset / 4] = value;
     }
+
+    fn get(&self, offset: usize) -> u32 {
+        self.0[offset / 4]
+    }
 }
 
 const OFFER: Offer = Offer { device_id: 2, features: features::VERSION_1 | 0x244, queues: 2, queue_size_max: 128 };
@@ -172,6 +176,27 @@ fn features_are_shown_by_selector() {
     for (selector, word) in [(1, (OFFER.features >> 32) as u32), (0, OFFER.features as u32), (2, 0), (u32::MAX, 0)] {
         rig.write(offset::DEVICE_FEATURES_SEL, selector);
         assert_eq!(rig.read(offset::DEVICE_FEATURES), word);
+    }
+}
+
+#[test]
+fn what_the_driver_wrote_is_told_of_the_selected_queue_and_word_alone() {
+    let mut rig = Rig::attached();
+    rig.accept(OFFER.features);
+    rig.queue(1);
+    assert_eq!(rig.device.written(offset::DRIVER_FEATURES), OFFER.features as u32);
+    assert_eq!(rig.device.written(offset::QUEUE_SEL), 1);
+    assert_eq!(rig.device.written(offset::QUEUE_SIZE), 128);
+    assert_eq!(rig.device.written(offset::QUEUE_DEVICE_LOW), 0x4000_2000);
+    assert_eq!(rig.device.written(offset::QUEUE_DEVICE_HIGH), 1);
+    assert_eq!(rig.device.written(offset::QUEUE_NOTIFY), 0);
+    for selector in [0, 2, 8, u32::MAX] {
+        rig.write(offset::QUEUE_SEL, selector);
+        assert_eq!(rig.device.written(offset::QUEUE_SIZE), 0);
+    }
+    for (selector, word) in [(1, (OFFER.features >> 32) as u32), (2, 0), (u32::MAX, 0)] {
+        rig.write(offset::DRIVER_FEATURES_SEL, selector);
+        assert_eq!(rig.device.written(offset::DRIVER_FEATURES), word);
     }
 }
 

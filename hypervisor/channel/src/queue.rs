@@ -46,6 +46,20 @@ impl Queue {
         *address = if high { (*address & 0xffff_ffff) | (value << 32) } else { (*address & !0xffff_ffff) | value };
     }
 
+    /// What [`Queue::set_size`] and [`Queue::set_address`] have left in `register`; 0 for any other.
+    pub(crate) fn written(&self, register: usize) -> u32 {
+        match register {
+            offset::QUEUE_SIZE => self.size,
+            offset::QUEUE_DESC_LOW => self.descriptor_table as u32,
+            offset::QUEUE_DESC_HIGH => (self.descriptor_table >> 32) as u32,
+            offset::QUEUE_DRIVER_LOW => self.available_ring as u32,
+            offset::QUEUE_DRIVER_HIGH => (self.available_ring >> 32) as u32,
+            offset::QUEUE_DEVICE_LOW => self.used_ring as u32,
+            offset::QUEUE_DEVICE_HIGH => (self.used_ring >> 32) as u32,
+            _ => 0,
+        }
+    }
+
     /// Enables or disables the queue; enabling one without a size or with misaligned parts (virtio 1.2, section 2.7: 16, 2
     /// and 4 bytes) does nothing, which the driver sees when it reads `QueueReady` back.
     pub(crate) fn set_ready(&mut self, value: u32) {

@@ -9,6 +9,8 @@
 pub trait RegisterPage {
     /// Stores `value` at byte `offset` (a multiple of 4, below 0x200).
     fn set(&mut self, offset: usize, value: u32);
+    /// Loads what was stored at byte `offset` (likewise), for a transport whose driver does not read the page itself.
+    fn get(&self, offset: usize) -> u32;
 }
 
 /// Bytes of configuration space that the page holds.

@@ -83,4 +83,8 @@ impl channel::RegisterPage for RegisterPage {
     fn set(&mut self, offset: usize, value: u32) {
         self.0.write32(offset, value);
     }
+
+    fn get(&self, offset: usize) -> u32 {
+        self.0.read32(offset)
+    }
 }

@@ -139,15 +139,30 @@ pub struct AnchorFlash {
     pub registers: Region,
 }
 
-/// The register pages of the virtual devices in the general domain's address space.
+/// The virtual devices in the general domain's address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelWindow {
-    /// Address of device 0; device *n* is *n* pages behind it.
+    /// Address of the register page of device 0; device *n* is *n* pages behind it. With `pci` on a GICv2: the frame that takes messages.
     pub base: u64,
     /// INTID of device 0; device *n* has the *n*-th behind it. All are SPIs that no device uses.
     pub first_intid: u32,
     /// Devices that the window has room for.
     pub devices: u32,
+    /// The bus on which they are instead; `None`: they are reached by virtio-mmio.
+    pub pci: Option<PciBus>,
+}
+
+/// A PCI bus with one function for each virtual device, in the general domain's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciBus {
+    /// Its configuration space.
+    pub configuration: Region,
+    /// Where its functions may have their registers, at the address that they know it by.
+    pub registers: Region,
+    /// First INTID to which messages are written. All are SPIs that no device uses.
+    pub first_message: u32,
+    /// How many.
+    pub messages: u32,
 }
 
 impl ChannelWindow {

@@ -1,8 +1,8 @@
 //! The general domain's tree: the machine's, minus what is not the domain's, plus its virtual devices.
 //!
 //! Nothing is invented: a node is left out, or it is what the machine's tree says. Left out are the nodes of denied devices and
-//! of all whose registers share a page with one, memory that is not the domain's, everything inside the GIC (message-signalled
-//! interrupts are not virtualised; PCI devices use their wired ones), system MMUs, and what refers to these. The GIC and the
+//! of all whose registers share a page with one, memory that is not the domain's, everything inside the GIC (physical PCI
+//! devices use their wired interrupts; only virtual ones send messages), system MMUs, and what refers to these. The GIC and the
 //! console stay although their pages are denied: EL2 emulates them at their own addresses.
 
 use alloc::{format, string::String, vec::Vec};
@@ -16,6 +16,7 @@ use dtoolkit::{
 use crate::{
     Denied, Device, Error, Interrupt, Machine, MemoryPlan, Region, Trigger,
     gic::{GIC_V2, GIC_V3},
+    pci_host::{PciHost, Surroundings},
     read::{FIRMWARE_CONFIGURATION, SMMU},
     tree::{self, Place},
 };
@@ -45,6 +46,8 @@ pub struct General<'a> {
     pub denied: &'a Denied,
     /// What it has instead.
     pub devices: &'a [VirtualDevice],
+    /// Or this.
+    pub pci: Option<PciHost>,
     /// The kernel's command line, if it is to be another than the boot loader's.
     pub bootargs: Option<&'a str>,
 }
@@ -55,16 +58,24 @@ pub struct General<'a> {
 /// Those of [`Machine::read`]; none if that has read the same bytes, except [`Error::NoNode`] for a `/chosen` that is not there.
 pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec<u8>, Error> {
     let fdt = tree::open(dtb)?;
-    let editor = Editor { machine, general };
+    let phandle = free_phandle(fdt)?;
+    let bus = match general.pci {
+        Some(host) => Some((host, Surroundings::look(fdt, machine)?)),
+        None => None,
+    };
+    let mut editor = Editor { machine, general, bus, frame: phandle.saturating_add(1), messages: 0 };
     let root = Place::root(fdt);
     let mut tree = DeviceTree::new();
     tree.memory_reservations.extend(fdt.memory_reservations());
     tree.root = editor.copy(&root)?;
     let cells = root.as_bus()?;
     editor.add_memory(&mut tree.root, cells.address_cells, cells.size_cells);
-    let phandle = free_phandle(fdt)?;
     let window = editor.add_window(&mut tree.root, cells.address_cells, cells.size_cells, phandle)?;
     editor.add_devices(&mut tree.root, cells.address_cells, cells.size_cells, window);
+    if let Some((host, around)) = &editor.bus {
+        let cells = (cells.address_cells, cells.size_cells);
+        tree.root.add_child(host.node(machine, around, cells, editor.messages, window));
+    }
     editor.edit_chosen(&mut tree.root);
     drop_dangling_aliases(&mut tree);
     Ok(tree.to_dtb())
@@ -73,17 +84,25 @@ pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec
 struct Editor<'e> {
     machine: &'e Machine,
     general: &'e General<'e>,
+    bus: Option<(PciHost, Surroundings)>,
+    /// A phandle for the frame that takes messages.
+    frame: u32,
+    /// Phandle of what takes messages, once the GIC has been copied.
+    messages: u32,
 }
 
 impl Editor<'_> {
     /// Copies the node at `place` and those below that are the general domain's.
-    fn copy(&self, place: &Place<'_, '_>) -> Result<DeviceTreeNode, Error> {
+    fn copy(&mut self, place: &Place<'_, '_>) -> Result<DeviceTreeNode, Error> {
         let mut copy = DeviceTreeNode::new_unchecked(place.node.name());
         for property in place.node.properties().filter(|property| !REFERENCES.contains(&property.name())) {
             copy.add_property(DeviceTreeProperty::from_property(&property));
         }
         if is_gic(place) {
             self.edit_gic(place, &mut copy);
+            if let Some((host, around)) = &self.bus {
+                self.messages = host.give_messages(self.machine, around, &mut copy, self.frame)?;
+            }
             return Ok(copy);
         }
         if place.is_any_of(&[FLASH]) {
@@ -214,7 +233,7 @@ impl Editor<'_> {
             root.add_child(DeviceTreeNode::new_unchecked("chosen"));
         }
         let Some(chosen) = root.child_mut("chosen") else { return };
-        for gone in ["linux,initrd-start", "linux,initrd-end", "rng-seed"] {
+        for gone in ["linux,initrd-start", "linux,initrd-end", "rng-seed", "kaslr-seed"] {
             chosen.remove_property(gone);
         }
         if let Some(initrd) = self.general.plan.initrd {
@@ -223,6 +242,7 @@ impl Editor<'_> {
         }
         if let Some(seeds) = &self.machine.seeds {
             set(chosen, "rng-seed", seeds.general);
+            set(chosen, "kaslr-seed", seeds.layout);
         }
         if let Some(bootargs) = self.general.bootargs {
             set(chosen, "bootargs", bootargs);
@@ -241,11 +261,11 @@ fn free_phandle(fdt: Fdt<'_>) -> Result<u32, Error> {
     Ok(last.saturating_add(1))
 }
 
-fn is_gic(place: &Place<'_, '_>) -> bool {
+pub(crate) fn is_gic(place: &Place<'_, '_>) -> bool {
     place.is_any_of(&GIC_V3) || place.is_any_of(&GIC_V2)
 }
 
-fn set<T: dtoolkit::ToPropertyValue>(node: &mut DeviceTreeNode, name: &str, value: T) {
+pub(crate) fn set<T: dtoolkit::ToPropertyValue>(node: &mut DeviceTreeNode, name: &str, value: T) {
     node.add_property(DeviceTreeProperty::new_unchecked(name, value));
 }
 
@@ -258,7 +278,7 @@ fn truncate(node: &mut DeviceTreeNode, name: &str, length: usize) {
 }
 
 /// A region in cells.
-fn push_region(reg: &mut Vec<u8>, region: &Region, address_cells: u32, size_cells: u32) {
+pub(crate) fn push_region(reg: &mut Vec<u8>, region: &Region, address_cells: u32, size_cells: u32) {
     push_number(reg, region.base(), address_cells);
     push_number(reg, region.size(), size_cells);
 }
@@ -272,7 +292,7 @@ fn push_number(reg: &mut Vec<u8>, number: u64, cells: u32) {
 }
 
 /// An interrupt specifier of the GIC bindings.
-fn specifier(interrupt: Interrupt, cells: u32) -> Vec<u32> {
+pub(crate) fn specifier(interrupt: Interrupt, cells: u32) -> Vec<u32> {
     let flags = match interrupt.trigger {
         Trigger::Edge => 1,
         Trigger::Level => 4,

@@ -34,6 +34,8 @@ mod gic;
 #[cfg(feature = "boot")]
 mod masters;
 #[cfg(feature = "boot")]
+mod pci_host;
+#[cfg(feature = "boot")]
 mod plan;
 #[cfg(feature = "boot")]
 mod read;
@@ -55,6 +57,7 @@ pub use self::{
     error::Error,
     gic::{Frames, Gic},
     masters::{Masters, Stoppable, bus_masters},
+    pci_host::PciHost,
     plan::{KernelSize, Loaded, MemoryPlan, PlanError},
     read::{Conduit, Machine, Timers},
     seed::{Restart, Seeds},

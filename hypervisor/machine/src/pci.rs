@@ -22,7 +22,8 @@ const NO_VENDOR: u32 = 0xffff;
 
 /// Turns every function off that the first `len_bytes` of the space show: none is a bus master afterwards, or answers anywhere but in
 /// its configuration space. Returns how many there are. What a function has sent before arrives before the answer to the read
-/// that follows (section 2.4.1). All buses are looked at, whatever the bridges say: their numbers are the general domain's to choose.
+/// that follows (section 2.4.1). All buses are looked at, whatever numbers the bridges have; a function to which these lead no more, or
+/// that has no vendor of its own (SR-IOV), is not seen.
 pub fn stop(space: &mut impl ConfigurationSpace, len_bytes: usize) -> usize {
     let devices = (BUSES * DEVICES).min(len_bytes / (FUNCTION_BYTES * FUNCTIONS));
     (0..devices).map(|device| stop_device(space, device * FUNCTION_BYTES * FUNCTIONS)).sum()

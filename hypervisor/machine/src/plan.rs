@@ -144,9 +144,15 @@ impl MemoryPlan {
         }
     }
 
-    /// The general domain's memory without `records` of it that outlive the domain.
-    pub fn outlived_by(&self, records: &[Region]) -> Vec<Region> {
-        region::difference(&self.general, records)
+    /// The general domain's memory without what of it is `reserved` and outlives the domain.
+    pub fn outlived_by(&self, reserved: &[Region]) -> Vec<Region> {
+        region::difference(&self.general, reserved)
+    }
+
+    /// Bytes of the general domain's memory that neither its kernel nor its initrd takes.
+    pub fn room(&self) -> u64 {
+        let all: u64 = self.general.iter().map(Region::size).sum();
+        all.saturating_sub(self.kernel.size() + self.initrd.map_or(0, |initrd| initrd.size()))
     }
 
     /// Shares out the memory of `machine`.
@@ -164,7 +170,7 @@ impl MemoryPlan {
         let base = free.lowest("the general domain's kernel", kernel_span(loaded.kernel)?)?;
         let general_tree = free.lowest("the general domain's device tree", MAX_TREE_BYTES as u64)?;
         let initrd = match loaded.initrd {
-            Some(initrd) if loaded.keeps_bundle => {
+            Some(initrd) if kept.is_some() => {
                 Some(free.lowest("the general domain's initrd", initrd.hull(PAGE).size())?)
                     .map(|place| within(place, 0, initrd.size()))
             }

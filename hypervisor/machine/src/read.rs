@@ -27,7 +27,6 @@ pub(crate) const SMMU: [&str; 7] =
 /// QEMU's firmware configuration device: its DMA interface writes wherever its user says.
 pub(crate) const FIRMWARE_CONFIGURATION: &str = "qemu,fw-cfg-mmio";
 const PL011: &str = "arm,pl011";
-const RECORDS: &str = "ramoops";
 const TIMER: &str = "arm,armv8-timer";
 const PSCI: [&str; 3] = ["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
 
@@ -72,8 +71,6 @@ pub struct Machine {
     pub seeds: Option<Seeds>,
     /// Memory that the boot loader or firmware asks to leave alone (`/memreserve/` and `/reserved-memory`).
     pub reserved: Vec<Region>,
-    /// What of it outlives a reset of the general domain: its records of a crash (`ramoops`; Linux, bindings/reserved-memory/ramoops.yaml).
-    pub records: Vec<Region>,
     /// Registers of system MMUs.
     pub smmu: Vec<Region>,
     /// Registers that give DMA to whoever can write them and that no domain gets.
@@ -135,7 +132,6 @@ struct Survey<'a> {
     initrd: Option<Region>,
     seeds: Option<Seeds>,
     reserved: Vec<Region>,
-    records: Vec<Region>,
     smmu: Vec<Region>,
     firmware_configuration: Vec<Region>,
     msi: Vec<Region>,
@@ -190,11 +186,7 @@ impl<'a> Survey<'a> {
 
     fn visit_reserved(&mut self, place: &Place<'_, '_>) -> Result<(), Error> {
         if place.is_enabled() {
-            let reserved = place.registers()?;
-            if place.is_any_of(&[RECORDS]) {
-                self.records.extend_from_slice(&reserved);
-            }
-            self.reserved.extend(reserved);
+            self.reserved.extend(place.registers()?);
         }
         within("reserved ranges of memory", &self.reserved, MAX_RESERVED)
     }
@@ -267,7 +259,6 @@ impl<'a> Survey<'a> {
             initrd: self.initrd,
             seeds: self.seeds,
             reserved: self.reserved,
-            records: self.records,
             smmu: self.smmu,
             firmware_configuration: self.firmware_configuration,
             msi: self.msi,

@@ -3,9 +3,13 @@
 //! The boot loader gives one `rng-seed`. Whoever knows it knows what is derived from it, so it reaches no domain: each gets
 //! SHA-256 of its own label and the seed, and the machine's own tree must be overwritten before the general domain starts.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
 use sha2::{Digest as _, Sha256};
 
 const GENERAL: &[u8] = b"haechi rng-seed general domain 1\0";
+const LAYOUT: &[u8] = b"haechi kaslr-seed general domain 1\0";
 const SECURE: &[u8] = b"haechi rng-seed secure domain 1\0";
 const RESTART: &[u8] = b"haechi rng-seed restart 1\0";
 const RESET: &[u8] = b"haechi rng-seed reset 1\0";
@@ -16,6 +20,8 @@ const LIFE: &[u8] = b"haechi rng-seed life 1\0";
 pub struct Seeds {
     /// For `/chosen/rng-seed` of the general domain.
     pub general: [u8; 32],
+    /// For `/chosen/kaslr-seed` of the general domain.
+    pub layout: [u8; 8],
     /// For the secure domain.
     pub secure: [u8; 32],
     /// For the secure domain's later lives: no domain gets it.
@@ -49,7 +55,18 @@ impl Seeds {
     pub fn derive(machine: &[u8]) -> Seeds {
         let derive = |label: &[u8]| Sha256::new().chain_update(label).chain_update(machine).finalize().into();
         let (restart, reset) = (Restart(derive(RESTART)), Restart(derive(RESET)));
-        Seeds { general: derive(GENERAL), secure: derive(SECURE), restart, reset }
+        let layout: [u8; 32] = derive(LAYOUT);
+        let layout = *layout.first_chunk().expect("eight of 32 bytes");
+        Seeds { general: derive(GENERAL), layout, secure: derive(SECURE), restart, reset }
+    }
+
+    /// Where the general domain's seeds are in its device tree `tree`.
+    pub fn places_in(&self, tree: &[u8]) -> Vec<Range<usize>> {
+        let place = |seed: &[u8]| {
+            let start = tree.windows(seed.len()).position(|bytes| bytes == seed)?;
+            Some(start..start + seed.len())
+        };
+        [&self.general[..], &self.layout].into_iter().filter_map(place).collect()
     }
 }
 

@@ -26,6 +26,7 @@ impl Denied {
         pages.extend_from_slice(&machine.firmware_configuration);
         pages.extend_from_slice(board.denied);
         pages.extend(board.channel.region());
+        pages.extend(board.channel.pci.into_iter().flat_map(|bus| [bus.configuration, bus.registers]));
         pages.extend(storage.into_iter().map(|controller| controller.registers));
         // Whether or not the machine has them.
         pages.extend(board.storage.iter().filter_map(|controller| Region::new(controller.base, 1)));

@@ -8,9 +8,9 @@ use dtoolkit::{
 };
 use machine::{
     Board, Conduit, Denied, Device, Error, Frames, Interrupt, KernelSize, Loaded, MAX_CPUS, Machine, Masters,
-    MemoryPlan, PlanError, Region, Stoppable, SystemMmu, Trigger,
+    MemoryPlan, PciHost, PlanError, Region, Stoppable, SystemMmu, Trigger,
     board::{
-        AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, Pool, Reset,
+        AnchorFlash, ChannelWindow, EarlyConsole, Layout, MAX_DISKS, MAX_VOLUMES, Partition, PciBus, Pool, Reset,
         StorageController, Volume,
     },
     device_windows,
@@ -50,7 +50,7 @@ const BOARD: Board = Board {
     volumes: &[DATA],
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
-    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8, pci: None },
     window_bytes: None,
     anchor: Some(ANCHOR),
     denied: &[DENIED_HOLE],
@@ -111,8 +111,13 @@ fn virtual_device() -> VirtualDevice {
 }
 
 fn general_of(dtb: &[u8], booted: &Booted) -> Vec<u8> {
-    let general =
-        General { plan: &booted.plan, denied: &booted.denied, devices: &[virtual_device()], bootargs: Some("quiet") };
+    let general = General {
+        plan: &booted.plan,
+        denied: &booted.denied,
+        devices: &[virtual_device()],
+        pci: None,
+        bootargs: Some("quiet"),
+    };
     general_tree::write(dtb, &booted.machine, &general).unwrap()
 }
 
@@ -455,23 +460,37 @@ fn blocks_that_a_kept_bundle_shares_with_el2_are_el2s() {
 }
 
 #[test]
-fn records_of_a_crash_are_told_from_other_reserved_memory() {
-    let mut tree = DeviceTree::from_fdt(&Fdt::new(GIC3).unwrap());
-    let mut reserved = DeviceTreeNode::new_unchecked("reserved-memory");
-    reserved.add_property(DeviceTreeProperty::new_unchecked("#address-cells", 2_u32));
-    reserved.add_property(DeviceTreeProperty::new_unchecked("#size-cells", 2_u32));
-    reserved.add_property(DeviceTreeProperty::new_unchecked("ranges", [0_u8; 0]));
-    for (name, base) in [("ramoops", 0x7F00_0000_u64), ("shared-dma-pool", 0x7E00_0000)] {
-        let mut node = DeviceTreeNode::new_unchecked(format!("{name}@{base:x}"));
-        let reg: Vec<u8> = [base, MIB].iter().flat_map(|word| word.to_be_bytes()).collect();
-        node.add_property(DeviceTreeProperty::new_unchecked("compatible", name));
-        node.add_property(DeviceTreeProperty::new_unchecked("reg", reg));
-        reserved.add_child(node);
+fn what_is_reserved_outlives_a_reset() {
+    let machine = Machine::read(GIC3).unwrap();
+    let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
+    let reserved = region(0x7000_0000, MIB);
+    let cleared = plan.outlived_by(&[reserved]);
+    assert!(cleared.iter().all(|region| !region.overlaps(&reserved)));
+    let size = |regions: &[Region]| regions.iter().map(Region::size).sum::<u64>();
+    assert_eq!(size(&cleared) + reserved.size(), size(&plan.general));
+    assert_eq!(plan.room() + plan.kernel.size() + plan.initrd.unwrap().size(), size(&plan.general));
+}
+
+#[test]
+fn both_seeds_of_the_general_domain_are_its_own_and_found_again() {
+    for dtb in ALL {
+        let booted = boot(dtb);
+        let made = general_of(dtb, &booted);
+        let seeds = booted.machine.seeds.as_ref().unwrap();
+        let places = seeds.places_in(&made);
+        assert_eq!(places.iter().map(|place| place.len()).collect::<Vec<_>>(), [32, 8]);
+        let fdt = Fdt::new(&made).unwrap();
+        let chosen = fdt.find_node("/chosen").unwrap();
+        for (name, place) in ["rng-seed", "kaslr-seed"].into_iter().zip(places) {
+            let told = chosen.property(name).unwrap();
+            assert_eq!(told.value(), &made[place]);
+            let machines = Fdt::new(dtb).unwrap();
+            assert_ne!(
+                Some(told.value()),
+                machines.find_node("/chosen").unwrap().property(name).map(|it| it.value().to_vec()).as_deref()
+            );
+        }
     }
-    tree.root.add_child(reserved);
-    let machine = Machine::read(&tree.to_dtb()).unwrap();
-    assert_eq!(machine.records, [region(0x7F00_0000, MIB)]);
-    assert!(machine.reserved.contains(&region(0x7E00_0000, MIB)));
 }
 
 #[test]
@@ -766,6 +785,76 @@ fn boot_with_window(dtb: &[u8]) -> Booted {
     Booted { plan, ..booted }
 }
 
+/// The bus of the virtual devices.
+const HOST: PciHost = PciHost {
+    bus: PciBus {
+        configuration: Region::new(0x0B10_0000, MIB).unwrap(),
+        registers: Region::new(0x0B20_0000, 8 << 14).unwrap(),
+        first_message: 232,
+        messages: 56,
+    },
+    first_line: 224,
+    devices: 8,
+    frame: 0x0B00_0000,
+};
+
+fn with_bus(dtb: &[u8]) -> Result<Vec<u8>, Error> {
+    let booted = boot(dtb);
+    let general = General { plan: &booted.plan, denied: &booted.denied, devices: &[], pci: Some(HOST), bootargs: None };
+    general_tree::write(dtb, &booted.machine, &general)
+}
+
+fn words(node: &impl dtoolkit::Node, name: &str) -> Vec<u32> {
+    let value = node.property(name).unwrap_or_else(|| panic!("it has no {name}")).value().to_vec();
+    value.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_gicv2_without_a_place_for_a_frame_takes_no_bus() {
+    let error = with_bus(&with::<u32>(GIC2, "/intc@8000000", "ranges", None)).unwrap_err().to_string();
+    assert!(error.contains("leaves no place for a frame of messages"), "{error}");
+}
+
+#[test]
+fn the_virtual_devices_are_on_a_bus_of_their_own_if_the_board_says_so() {
+    for dtb in ALL {
+        let tree = with_bus(dtb).unwrap();
+        let fdt = Fdt::new(&tree).unwrap();
+        let host = fdt.find_node("/pcie@b100000").unwrap();
+        assert!(fdt.find_node("/virtio_mmio@b000000").is_none());
+        assert_eq!(words(&host, "reg"), [0, 0x0B10_0000, 0, 0x10_0000]);
+        assert_eq!(words(&host, "ranges"), [0x0200_0000, 0, 0x0B20_0000, 0, 0x0B20_0000, 0, 0x2_0000]);
+        let domains: Vec<_> =
+            fdt.root().children().filter(|node| node.property("linux,pci-domain").is_some()).collect();
+        assert!(domains.len() == 2 && words(&domains[0], "linux,pci-domain") != words(&domains[1], "linux,pci-domain"));
+        let gic = words(&fdt.find_node("/intc@8000000").unwrap(), "phandle")[0];
+        let map = words(&host, "interrupt-map");
+        assert_eq!(map.len(), 8 * 10);
+        assert_eq!(map[10..20], [1 << 11, 0, 0, 1, gic, 0, 0, 0, 224 + 1 - 32, 4]);
+    }
+}
+
+#[test]
+fn messages_go_to_the_gicv3_itself_or_to_a_frame_inside_the_gicv2() {
+    for dtb in ALL {
+        let tree = with_bus(dtb).unwrap();
+        let fdt = Fdt::new(&tree).unwrap();
+        let (host, gic) = (fdt.find_node("/pcie@b100000").unwrap(), fdt.find_node("/intc@8000000").unwrap());
+        let taker = words(&host, "msi-parent");
+        if dtb == GIC2 {
+            let frame = fdt.find_node("/intc@8000000/v2m@b000000").unwrap();
+            assert_eq!(words(&frame, "phandle"), taker);
+            assert_eq!(words(&frame, "reg"), [0, 0x0B00_0000, 0, 0x1000]);
+            assert_eq!((words(&frame, "arm,msi-base-spi"), words(&frame, "arm,msi-num-spis")), (vec![232], vec![56]));
+            assert!(gic.property("msi-controller").is_none() && frame.property("msi-controller").is_some());
+        } else {
+            assert_eq!(words(&gic, "phandle"), taker);
+            assert_eq!(words(&gic, "mbi-ranges"), [232, 56]);
+            assert!(gic.property("msi-controller").is_some());
+        }
+    }
+}
+
 #[test]
 fn a_window_is_general_memory_in_which_nothing_lies() {
     for dtb in ALL {
@@ -787,7 +876,7 @@ fn reserved_memory_with_cells_of_its_own_takes_no_window() {
     tree.root.add_child(reserved);
     let dtb = tree.to_dtb();
     let Booted { machine, plan, denied, .. } = boot_with_window(&dtb);
-    let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, devices: &[], pci: None, bootargs: None };
     let error = general_tree::write(&dtb, &machine, &general).unwrap_err();
     assert!(error.to_string().contains("/reserved-memory"), "{error}");
 }
@@ -936,8 +1025,10 @@ fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
     let denied = Denied::new(&machine, &BOARD, [&storage]);
     assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
-    let general = General { plan: &plan, denied: &denied, devices: &[virtual_device()], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, devices: &[virtual_device()], pci: None, bootargs: None };
     let tree = general_tree::write(dtb, &machine, &general)?;
+    Fdt::new(&tree)?;
+    let tree = general_tree::write(dtb, &machine, &General { devices: &[], pci: Some(HOST), ..general })?;
     Fdt::new(&tree)?;
     Ok(())
 }

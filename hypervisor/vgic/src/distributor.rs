@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use crate::bank::{Fact, Interrupts, NONE, bits};
 use crate::inbox::{REVISE, SURVEY};
 use crate::list_register::ListRegisters;
+use crate::messages;
 use crate::physical::{Change, Physical};
 use crate::registers::{Bits, Register, identification};
 use crate::{Config, Frame, Kicks, Read, Shared, Source, Version, Vgic};
@@ -25,7 +26,7 @@ const GICR_CTLR_RWP: u32 = 1 << 3;
 /// `GICR_WAKER.ProcessorSleep`; `ChildrenAsleep` is the bit above.
 const WAKER_PROCESSOR_SLEEP: u32 = 1 << 1;
 /// `GICD_IIDR` and `GICR_IIDR`: product 'H', no JEP106 code.
-const IIDR: u32 = 0x48 << 24;
+pub(crate) const IIDR: u32 = 0x48 << 24;
 
 /// SGI frame of a redistributor.
 const SGI_BASE: u64 = 0x1_0000;
@@ -72,6 +73,7 @@ impl Vgic {
                 let register = Register::decode(offset - SGI_BASE, size, IDENTIFICATION_V3);
                 self.read_interrupts(cpu, owner, register, size, hw)
             }
+            (Frame::Messages, Version::V2) => Read::from(self.read_message_frame(offset, size)),
             _ => Read::ZERO,
         }
     }
@@ -85,9 +87,13 @@ impl Vgic {
             (Frame::Distributor, Version::V3) => match Register::decode(offset, size, IDENTIFICATION_V3) {
                 Register::Router(intid, upper) => self.write_router(cpu, intid, upper, size, value, hw),
                 Register::Control => self.write_control(cpu, value as u32, hw),
+                Register::Message(set) => self.write_message(cpu, value as u32, set, hw),
                 register if is_private(register) => Kicks::NONE,
                 register => self.write_interrupts(cpu, 0, register, size, value as u32, hw),
             },
+            (Frame::Messages, Version::V2) if messages::is_set(offset, size) => {
+                self.write_message(cpu, value as u32, true, hw)
+            }
             (Frame::Distributor, Version::V2) => self.write_v2(cpu, offset, size, value as u32, hw),
             (Frame::Redistributor(owner), Version::V3) if owner < self.config.cpus => {
                 if offset >= SGI_BASE {
@@ -334,7 +340,7 @@ impl Vgic {
         if word.index == 0 { compose(&self.cpus[word.owner].state.lock().private) } else { compose(&shared.bank) }
     }
 
-    fn write_interrupts<H>(
+    pub(crate) fn write_interrupts<H>(
         &self,
         cpu: usize,
         owner: usize,
@@ -697,7 +703,8 @@ const fn unpack(affinity: u32) -> u64 {
     (affinity & 0xFF_FFFF) as u64 | (affinity as u64 >> 24) << 32
 }
 
-/// `GICD_TYPER`. GICv3: `IDbits` 10, `No1N`, `A3V` if an affinity needs it; no LPIs, no message-based SPIs, no extended ranges.
+/// `GICD_TYPER`. GICv3: `IDbits` 10, `No1N`, `A3V` if an affinity needs it, `MBIS` if there are message-based SPIs; no LPIs, no extended
+/// ranges.
 /// GICv2: the number of CPU interfaces.
 pub(crate) const fn typer(config: &Config) -> u32 {
     let spis = if config.spis < 988 { config.spis as u32 } else { 988 };
@@ -710,7 +717,7 @@ pub(crate) const fn typer(config: &Config) -> u32 {
         aff3 |= config.affinities[cpu] >> 32 & 0xFF;
         cpu += 1;
     }
-    lines | 9 << 19 | ((aff3 != 0) as u32) << 24 | 1 << 25
+    lines | (config.messages.is_some() as u32) << 16 | 9 << 19 | ((aff3 != 0) as u32) << 24 | 1 << 25
 }
 
 /// `GICR_TYPER`: affinity, processor number, `Last`.

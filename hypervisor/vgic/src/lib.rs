@@ -22,7 +22,10 @@
 //! **Locks.** `shared` (distributor) before a vCPU's `state`; never two `state` locks at once; the inboxes are lock-free. Each is held for
 //! at most one pass over the list registers and the INTIDs. Call with interrupts masked at EL2.
 //!
-//! Not modelled, and told so by the identification registers: LPIs and ITS, message-based SPIs, 1-of-N routing, extended INTID
+//! **Messages.** A range of virtual SPIs may take messages: stores to `GICD_SETSPI_NSR` of a GICv3, to `MSI_SETSPI_NS` of the GICv2m frame
+//! beside a GICv2. [`Vgic::message`] is such a store by a device, and reaches these registers and no others.
+//!
+//! Not modelled, and told so by the identification registers: LPIs and ITS, 1-of-N routing, extended INTID
 //! ranges, two Security states. `GICR_WAKER` answers the handshake, and sleep has no further effect. At reset interrupts are in Group 1 on
 //! GICv3, as firmware leaves them to a non-secure system, and in Group 0 on GICv2.
 #![no_std]
@@ -33,6 +36,7 @@ mod distributor;
 mod inbox;
 mod list_register;
 mod lists;
+mod messages;
 mod physical;
 mod refill;
 mod registers;
@@ -57,6 +61,7 @@ use refill::Refill;
 pub use list_register::{
     HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TDIR, ListRegister, ListRegisters, MAX_LIST_REGISTERS,
 };
+pub use messages::Messages;
 pub use physical::{Change, Physical};
 
 /// Most vCPUs of the guest.
@@ -82,6 +87,8 @@ pub struct Config {
     pub affinities: [u64; MAX_CPUS],
     /// SPIs, 0 to 988: INTIDs 32 to 31 + `spis` exist. Rounded up to a multiple of 32, as `GICD_TYPER` counts.
     pub spis: usize,
+    /// Which of them take messages, if any do; all are [`Source::Virtual`].
+    pub messages: Option<Messages>,
 }
 
 /// Where an interrupt of the guest comes from.
@@ -102,6 +109,8 @@ pub enum Frame {
     Distributor,
     /// `GICR` of the vCPU with this index: `RD_base` then `SGI_base`, offsets below 128 KiB.
     Redistributor(usize),
+    /// The GICv2m frame beside a GICv2, offsets below 4 KiB.
+    Messages,
 }
 
 /// vCPUs whose cores must call [`Vgic::sync`] soon: bit *n* is vCPU *n*. The caller sends an IPI to each.

@@ -203,7 +203,7 @@ impl World {
     /// `hardware` and `software` are the INTIDs of the guest; every vCPU is on.
     pub(crate) fn new(version: Version, cores: usize, count: usize, hardware: &[u32], software: &[u32]) -> World {
         let affinities = [0, 1, 0x100, 0x101, 2, 3, 4, 5];
-        let vgic = Vgic::new(Config { version, cpus: cores, affinities, spis: 64 });
+        let vgic = Vgic::new(Config { version, cpus: cores, affinities, spis: 64, messages: None });
         for intid in hardware {
             assert!(vgic.assign(*intid, Source::Hardware));
         }
@@ -216,6 +216,12 @@ impl World {
             world.note(kicks);
         }
         world
+    }
+
+    /// As if made with `count` interrupts from `first` on that take messages.
+    pub(crate) fn give_messages(&mut self, first: u32, count: u32) {
+        self.vgic.config.messages = Some(Messages { first, count });
+        self.vgic.typer = crate::distributor::typer(&self.vgic.config);
     }
 
     pub(crate) fn note(&mut self, kicks: Kicks) {

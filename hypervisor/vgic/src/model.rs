@@ -22,6 +22,8 @@ const HW_EDGE: u32 = 34;
 const HARDWARE: [u32; 3] = [TIMER, HW_LEVEL, HW_EDGE];
 /// 40, 41 level-sensitive, 42 and 70 edge-triggered.
 const SOFTWARE: [u32; 5] = [VIRTUAL_PPI, 40, 41, 42, 70];
+/// Of these, 40 to 42 take messages.
+const MESSAGES: core::ops::Range<u32> = 40..43;
 const INTERRUPTS: [u32; 11] = [0, 1, 15, TIMER, VIRTUAL_PPI, HW_LEVEL, HW_EDGE, 40, 41, 42, 70];
 const CORES: usize = 3;
 
@@ -37,6 +39,8 @@ enum Op {
     Sgi(usize, u8, u32),
     Raise(usize, u32),
     Lower(usize, u32),
+    /// `SETSPI_NSR` or, false, `CLRSPI_NSR`.
+    Message(usize, u32, bool),
     Acknowledge(usize),
     End(usize),
     Groups(usize, bool),
@@ -60,7 +64,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (cpu.clone(), intid.clone()).prop_map(|(c, i)| Op::Deactivate(c, i)),
         3 => (cpu.clone(), 0u8..8, sgi).prop_map(|(c, t, i)| Op::Sgi(c, t, i)),
         8 => (cpu.clone(), intid.clone()).prop_map(|(c, i)| Op::Raise(c, i)),
-        2 => (cpu.clone(), intid).prop_map(|(c, i)| Op::Lower(c, i)),
+        2 => (cpu.clone(), intid.clone()).prop_map(|(c, i)| Op::Lower(c, i)),
+        3 => (cpu.clone(), intid, any::<bool>()).prop_map(|(c, i, set)| Op::Message(c, i, set)),
         8 => cpu.clone().prop_map(Op::Acknowledge),
         6 => cpu.clone().prop_map(Op::End),
         1 => (cpu.clone(), any::<bool>()).prop_map(|(c, on)| Op::Groups(c, on)),
@@ -108,6 +113,7 @@ fn is_edge(intid: u32) -> bool {
 impl Model {
     fn new(version: Version, count: usize) -> Model {
         let mut world = World::new(version, CORES, count, &HARDWARE, &SOFTWARE);
+        world.give_messages(MESSAGES.start, MESSAGES.len() as u32);
         for offset in [0xC08, 0xC0C, 0xC10] {
             let first = (offset as u32 - 0xC00) * 4;
             let value = (0..16).filter(|n| is_edge(first + n)).fold(0, |all, n| all | 2 << (2 * n));
@@ -279,6 +285,7 @@ impl Model {
             Op::Sgi(cpu, targets, intid) => self.sgi(cpu, targets, intid),
             Op::Raise(cpu, intid) => self.line(cpu, intid, true),
             Op::Lower(cpu, intid) => self.line(cpu, intid, false),
+            Op::Message(cpu, intid, set) => self.message(cpu, intid, set),
             Op::Acknowledge(cpu) => self.acknowledge(cpu),
             Op::End(cpu) => self.end(cpu),
             Op::Groups(cpu, on) => {
@@ -306,6 +313,21 @@ impl Model {
             let kicks = self.world.vgic.sgi1r(cpu, value | u64::from(intid) << 24, self.world.machine.on(cpu));
             self.world.note(kicks);
         }
+    }
+
+    /// A message is a level on a level-sensitive interrupt; a GICv2m frame has none that clears.
+    fn message(&mut self, cpu: usize, intid: u32, set: bool) {
+        if !MESSAGES.contains(&intid) || (self.version() == Version::V2 && !set) {
+            return;
+        }
+        let irq = self.irq(cpu, intid);
+        match (irq.edge, set) {
+            (true, true) => self.edge(cpu, intid),
+            (true, false) => irq.latch = false,
+            (false, level) => irq.line = level,
+        }
+        let frame = if self.version() == Version::V2 { Frame::Messages } else { Frame::Distributor };
+        self.world.write(cpu, frame, if set { 0x40 } else { 0x48 }, intid.into());
     }
 
     fn line(&mut self, cpu: usize, intid: u32, level: bool) {

@@ -1,6 +1,6 @@
 //! The registers: which facts a trapped access reads or changes.
 //!
-//! Widths: 32 bits everywhere; bytes also in `IPRIORITYR`, `ITARGETSR` and the GICv2 SGI-pending registers; 64 bits also in `IROUTER`
+//! Widths: 32 bits everywhere; 16 bits also in `SETSPI_NSR` and `CLRSPI_NSR`; bytes also in `IPRIORITYR`, `ITARGETSR` and the GICv2 SGI-pending registers; 64 bits also in `IROUTER`
 //! and `GICR_TYPER`. Anything else, an unaligned access and any unknown offset is RAZ/WI (GIC IHI 0069, GIC memory-mapped register access).
 
 /// What an offset in `GICD` or in the SGI frame of `GICR` names. INTIDs and words count from the start of the register array.
@@ -20,6 +20,8 @@ pub(crate) enum Register {
     Targets(u32),
     /// `ICFGR`, 16 interrupts from this INTID.
     Config(u32),
+    /// `GICD_SETSPI_NSR` (true) or `GICD_CLRSPI_NSR`.
+    Message(bool),
     /// `GICD_SGIR`.
     Sgi,
     /// `GICD_CPENDSGIR`, from this INTID.
@@ -72,7 +74,8 @@ impl Register {
     pub(crate) fn decode(offset: u64, size: usize, identification: u64) -> Register {
         let bytes_allowed = matches!(offset, 0x400..0xC00 | 0xF10..0xF30);
         let wide_allowed = matches!(offset, 0x6100..0x8000);
-        let fits = size == 4 || (size == 1 && bytes_allowed) || (size == 8 && wide_allowed);
+        let message = matches!(offset, 0x40 | 0x48);
+        let fits = size == 4 || (size == 1 && bytes_allowed) || (size == 8 && wide_allowed) || (size == 2 && message);
         if !fits || !offset.is_multiple_of(size as u64) {
             return Register::Reserved;
         }
@@ -80,6 +83,8 @@ impl Register {
             0x000 => Register::Control,
             0x004 => Register::Type,
             0x008 => Register::Implementer,
+            0x040 => Register::Message(true),
+            0x048 => Register::Message(false),
             0x080..0x400 => Register::Bits(Bits::ALL[(offset as usize - 0x80) / 0x80], offset as usize % 0x80 / 4),
             0x400..0x7FC => Register::Priority(offset as u32 - 0x400),
             0x800..0xBFC => Register::Targets(offset as u32 - 0x800),

@@ -27,6 +27,8 @@ pub(crate) fn groups() -> Vec<Group> {
         Group::many("probe_4_cores", |images, place| probe(images, place, 4, Gic::V3)),
         Group::many("probe_gicv2", |images, place| probe(images, place, 4, Gic::V2)),
         Group::many("probe_window", window),
+        Group::many("probe_pci", |images, place| pci(images, place, Gic::V3)),
+        Group::many("probe_pci_gicv2", |images, place| pci(images, place, Gic::V2)),
         Group::many("probe_bare", |images, place| conformance(images, place, Gic::V3)),
         Group::many("probe_bare_gicv2", |images, place| conformance(images, place, Gic::V2)),
     ]
@@ -53,6 +55,17 @@ fn probe(images: &Images, place: &Place, smp: u32, gic: Gic) -> Result<Vec<Case>
     // It can address all memory, not only the first 256 MiB.
     machine.extra = ["-device", "edu,dma_mask=0xffffffffffff"].map(String::from).into();
     run(&machine, place, at_least(gic))
+}
+
+/// The classes that meet the virtual devices, where these are PCI functions.
+fn pci(images: &Images, place: &Place, gic: Gic) -> Result<Vec<Case>> {
+    let disk = place.copy(&images.small_disk, "disk.img")?;
+    let mut machine = images.machine(&disk);
+    machine.kernel = crate::pci::hypervisor()?;
+    machine.initrd = Some(images.probe_bundle());
+    machine.append = "probe.only=bus,rings,hostile probe.cases=50000".into();
+    machine.gic = gic;
+    run(&machine, place, 69)
 }
 
 /// The class `rings` where the secure domain reaches only a window of the probe's memory: the good requests lie in it.

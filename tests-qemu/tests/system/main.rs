@@ -8,6 +8,7 @@ mod door;
 mod hostile;
 mod integrity;
 mod isolation;
+mod pci;
 mod pool;
 mod power;
 mod power_cuts;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         reset::groups(),
         restart::groups(),
         disk::groups(),
+        pci::groups(),
         pool::groups(),
         integrity::groups(),
         power::groups(),

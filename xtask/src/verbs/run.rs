@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Put PCI devices behind a system MMU (SMMUv3)
     #[arg(long)]
     smmu: bool,
+    /// How Linux reaches its virtual disks: virtio-mmio or virtio-pci [default: what the board says, which is mmio]
+    #[arg(long, value_name = "mmio|pci", value_parser = ["mmio", "pci"], conflicts_with = "no_hypervisor")]
+    transport: Option<String>,
     /// Core model, as QEMU names it
     #[arg(long, value_name = "MODEL", default_value = "cortex-a72")]
     cpu: String,
@@ -106,7 +109,8 @@ fn check(arguments: &Arguments) -> Result<()> {
     if arguments.no_hypervisor {
         return Ok(());
     }
-    let (_, board) = board::find(arguments.board.as_deref())?;
+    let (file, board) = board::find(arguments.board.as_deref())?;
+    board_configs::load_with(&file, arguments.transport.as_deref())?;
     if arguments.disk.is_empty() {
         return Ok(());
     }
@@ -137,7 +141,8 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
         true => (arguments.kernel.clone().unwrap_or(out.join("linux-6.1")), "initrd.img", vec![out.join("plain.img")]),
         false => {
             let (file, board) = board::find(arguments.board.as_deref())?;
-            (firmware::image_directory(&file).join("haechi.img"), "boot.bundle", disk_files(&file, &board))
+            let directory = firmware::hypervisor_directory(&file, arguments.transport.as_deref());
+            (directory.join("haechi.img"), "boot.bundle", disk_files(&file, &board))
         }
     };
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
@@ -160,7 +165,7 @@ fn disk_files(board_file: &Path, board: &Board) -> Vec<PathBuf> {
 
 fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let (board_file, board) = board::find(arguments.board.as_deref())?;
-    let made = firmware::build(&board_file)?;
+    let made = firmware::build_with(&board_file, arguments.transport.as_deref())?;
     let images = images::ensure()?;
     let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
     let initrd = arguments.initrd.as_deref().unwrap_or(&images.initrd);

@@ -8,6 +8,10 @@ impl RegisterPage for Page {
     fn set(&mut self, offset: usize, value: u32) {
         self.0[offset / 4] = value;
     }
+
+    fn get(&self, offset: usize) -> u32 {
+        self.0[offset / 4]
+    }
 }
 
 /// Eight bytes a step: what, the offset in words, the width, a spare byte, and the value.

@@ -1,8 +1,8 @@
 //! A machine's device tree through the whole boot flow: read, plan, deny, write both domains' trees.
 
 use machine::{
-    Denied, KernelSize, Loaded, Machine, MemoryPlan, Region, SystemMmu,
-    board::{Board, ChannelWindow, Layout, Partition, Pool, StorageController, Volume},
+    Denied, KernelSize, Loaded, Machine, MemoryPlan, PciHost, Region, SystemMmu,
+    board::{Board, ChannelWindow, Layout, Partition, PciBus, Pool, Reset, StorageController, Volume},
     device_windows,
     general_tree::{self, General},
     secure_tree::{self, SecureTree, Storage},
@@ -12,6 +12,18 @@ const VOLUME: Volume<'static> =
     Volume { name: "data", size_mib: 1 << 40, layout: Layout::Striped, suite: "aria-256-gcm", key_generation: 3 };
 const PARTITION: Partition<'static> = Partition { kind: Some([7; 16]), name: Some("pool") };
 
+const HOST: PciHost = PciHost {
+    bus: PciBus {
+        configuration: Region::new(0x0B10_0000, 1 << 20).unwrap(),
+        registers: Region::new(0x0B20_0000, 8 << 14).unwrap(),
+        first_message: 232,
+        messages: 56,
+    },
+    first_line: 224,
+    devices: 8,
+    frame: 0x0B00_0000,
+};
+
 const BOARD: Board = Board {
     name: "fuzz",
     early_console: None,
@@ -20,7 +32,8 @@ const BOARD: Board = Board {
     volumes: &[VOLUME],
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
-    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8 },
+    channel: ChannelWindow { base: 0x0B00_0000, first_intid: 224, devices: 8, pci: None },
+    reset: Reset::Domain,
     window_bytes: Some(64 << 20),
     denied: &[],
     test_huk: None,
@@ -39,7 +52,7 @@ pub fn run(data: &[u8]) {
     check(&machine, &plan, &denied);
     let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
     let _ = machine::bus_masters(data, &denied, driven.as_ref());
-    let general = General { plan: &plan, denied: &denied, devices: &[], bootargs: None };
+    let general = General { plan: &plan, denied: &denied, devices: &[], pci: Some(HOST), bootargs: None };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
     }
@@ -79,6 +92,7 @@ fn plan(machine: &Machine) -> Option<MemoryPlan> {
         secure_bytes: BOARD.secure_memory_bytes,
         window_bytes: BOARD.window_bytes,
         secure_image_bytes: 700 << 10,
+        keeps_bundle: true,
     };
     MemoryPlan::make(machine, &loaded).ok()
 }

@@ -2,8 +2,8 @@
 //! must only ever hear of interrupts that are the guest's.
 
 use vgic::{
-    Change, Config, Frame, HCR_EOICOUNT_SHIFT, Kicks, ListRegister, ListRegisters, Physical, Read, Source, Version,
-    Vgic,
+    Change, Config, Frame, HCR_EOICOUNT_SHIFT, Kicks, ListRegister, ListRegisters, Messages, Physical, Read, Source,
+    Version, Vgic,
 };
 
 const CPUS: usize = 3;
@@ -82,7 +82,8 @@ pub fn run(data: &[u8]) {
     let Some((&shape, steps)) = data.split_first() else { return };
     let version = if shape & 1 == 0 { Version::V3 } else { Version::V2 };
     let affinities = [0, 1, 0x1_0000_0100, 0, 0, 0, 0, 0];
-    let vgic = Vgic::new(Config { version, cpus: CPUS, affinities, spis: 64 });
+    let messages = Some(Messages { first: 40, count: 2 });
+    let vgic = Vgic::new(Config { version, cpus: CPUS, affinities, spis: 64, messages });
     HARDWARE.iter().for_each(|intid| assert!(vgic.assign(*intid, Source::Hardware)));
     SOFTWARE.iter().for_each(|intid| assert!(vgic.assign(*intid, Source::Virtual)));
     let count = usize::from(shape >> 1) % 16 + 1;
@@ -100,7 +101,11 @@ pub fn run(data: &[u8]) {
 }
 
 fn one(vgic: &Vgic, cpu: usize, core: &mut Core, step: &[u8]) -> Kicks {
-    let frame = if step[2] % 4 == 3 { Frame::Distributor } else { Frame::Redistributor(usize::from(step[2])) };
+    let frame = match step[2] % 8 {
+        3 | 7 => Frame::Distributor,
+        5 => Frame::Messages,
+        _ => Frame::Redistributor(usize::from(step[2])),
+    };
     let size = [1, 2, 4, 8][usize::from(step[3]) % 4];
     let offset = u64::from(u32::from_le_bytes([step[4], step[5], step[6], step[7]]) & 0x1_FFFF);
     let value = u64::from_le_bytes([step[8], step[9], step[10], step[11], step[12], step[13], step[14], step[15]]);
@@ -127,6 +132,7 @@ fn one(vgic: &Vgic, cpu: usize, core: &mut Core, step: &[u8]) -> Kicks {
             }
             Read::Again(kicks) => kicks,
         },
+        13 => vgic.message(cpu, frame, offset & 0xFF, value as u32 & 0x7F, core).unwrap_or_default(),
         _ => vgic.mmio_write(cpu, frame, offset, size, value, core),
     }
 }
