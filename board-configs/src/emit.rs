@@ -61,8 +61,8 @@ fn storage(board: &Board) -> String {
 }
 
 fn pool(board: &Board) -> String {
-    let (window_ms, cache_mib) = (board.pool.bulk_window_ms(), board.pool.cache_mib);
-    format!("machine::board::Pool {{ window_ms: {window_ms:?}, cache_mib: {cache_mib} }}")
+    let (window_ms, cache_mib, degraded) = (board.pool.bulk_window_ms(), board.pool.cache_mib, board.pool.degraded);
+    format!("machine::board::Pool {{ window_ms: {window_ms:?}, cache_mib: {cache_mib}, degraded: {degraded} }}")
 }
 
 fn volumes(board: &Board) -> String {

@@ -134,11 +134,13 @@ pub struct Pool {
     pub window_ms: Option<u32>,
     /// Memory for the hash tree in MiB, 4 to 1024. The heap of the secure domain takes twice that.
     pub cache_mib: u32,
+    /// Whether it is mounted though a disk is missing, and goes on without one that fails.
+    pub degraded: bool,
 }
 
 impl Default for Pool {
     fn default() -> Pool {
-        Pool { policy: Policy::Strict, window_ms: None, cache_mib: 16 }
+        Pool { policy: Policy::Strict, window_ms: None, cache_mib: 16, degraded: false }
     }
 }
 

@@ -292,7 +292,7 @@ fn refuses_more_volumes_than_devices() {
 fn what_is_not_stated_is_strict_linear_and_of_the_first_generation() {
     let text = qemu_virt().replacen("[anchor]", &format!("{VOLUME}\n[anchor]"), 1);
     let board = parse(Path::new("qemu-virt.toml"), &text).unwrap();
-    assert_eq!((board.pool.bulk_window_ms(), board.pool.cache_mib), (None, 16));
+    assert_eq!((board.pool.bulk_window_ms(), board.pool.cache_mib, board.pool.degraded), (None, 16, false));
     assert_eq!((board.volumes[0].layout, board.volumes[0].key_generation), (Layout::Linear, 1));
     let bulk = |pool| parse(Path::new("qemu-virt.toml"), &qemu_virt().replacen("[anchor]", pool, 1)).unwrap().pool;
     assert_eq!(bulk("[pool]\npolicy = \"bulk\"\n[anchor]").bulk_window_ms(), Some(60_000));

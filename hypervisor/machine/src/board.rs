@@ -88,6 +88,8 @@ pub struct Pool {
     pub window_ms: Option<u32>,
     /// Memory for the hash tree in MiB.
     pub cache_mib: u32,
+    /// It is mounted though a disk is missing, and goes on without one that fails, as far as nothing is lost.
+    pub degraded: bool,
 }
 
 /// A volume that the pool shall have.

@@ -46,7 +46,7 @@ const BOARD: Board = Board {
     name: "qemu-virt",
     early_console: Some(EarlyConsole::Pl011(0x0900_0000)),
     storage: &[FIRST, SECOND],
-    pool: Pool { window_ms: None, cache_mib: 16 },
+    pool: Pool { window_ms: None, cache_mib: 16, degraded: false },
     volumes: &[DATA],
     secure_memory_bytes: 64 * MIB,
     el2_heap_bytes: 2 * MIB,
@@ -989,7 +989,7 @@ fn the_secure_domain_reads_every_disk_and_volume() {
     told.storage.push(Storage { irq_line: 1, partition: Some(PARTITION), ..storage(SECOND.base) });
     let by_name = Partition { kind: None, ..PARTITION };
     told.storage.push(Storage { irq_line: 3, partition: Some(by_name), ..storage(0x0A00_0000) });
-    told.pool = Pool { window_ms: Some(60_000), cache_mib: 4 };
+    told.pool = Pool { window_ms: Some(60_000), cache_mib: 4, degraded: true };
     for (name, layout) in [("one", Layout::Linear), ("two words", Layout::Striped)] {
         told.volumes.push(Volume { name, layout, size_mib: 1 << 40, key_generation: u16::MAX, ..DATA });
     }

@@ -43,6 +43,8 @@ pub struct Config {
     pub adversary: bool,
     /// The faulty member is lost, comes back, is replaced.
     pub losses: bool,
+    /// The pool is mounted without a member if need be, and goes on without one.
+    pub degraded: bool,
 }
 
 /// What a run may be narrowed to from outside.
@@ -56,6 +58,9 @@ pub struct Limits {
 
 /// The smallest cache with which the largest of these pools can be mounted.
 pub const CACHE_BLOCKS: usize = 96;
+
+/// Blocks of the largest volume that a world begins with.
+pub const MOST_BLOCKS: u64 = 2100;
 
 /// Suites that are quick enough to be the rule.
 const QUICK: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Aria128Gcm];
@@ -80,6 +85,7 @@ impl Config {
             faults,
             adversary,
             losses,
+            degraded: losses || rng.chance(500),
         }
     }
 }
@@ -116,7 +122,7 @@ fn plan(rng: &mut Rng, members: usize, mirrors: bool) -> VolumePlan {
         1 if members > 1 => Layout::Striped(members as u8),
         _ => Layout::Linear,
     };
-    VolumePlan { layout, blocks: *rng.pick(&[8, 24, 48, 200, 1040, 2100]), suite: suite(rng) }
+    VolumePlan { layout, blocks: *rng.pick(&[8, 24, 48, 200, 1040, MOST_BLOCKS]), suite: suite(rng) }
 }
 
 /// A suite: mostly a quick one.

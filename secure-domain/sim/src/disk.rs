@@ -133,6 +133,11 @@ impl Disk {
         })))
     }
 
+    /// Which member it is.
+    pub fn member(&self) -> usize {
+        self.0.borrow().member
+    }
+
     /// What it remembers.
     pub fn media(&self) -> Ref<'_, Media> {
         Ref::map(self.0.borrow(), |state| &state.media)

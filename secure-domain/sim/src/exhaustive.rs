@@ -176,6 +176,7 @@ fn world(manner: Manner) -> Result<World, String> {
         faulty_member: None,
         adversary: false,
         losses: false,
+        degraded: true,
     })?;
     let number = world.volumes.keys().copied().next().ok_or("there is no volume")?;
     world.submit(number, Ask::Write(0, BLOCKS as u32));

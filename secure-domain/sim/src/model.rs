@@ -53,6 +53,8 @@ impl Write {
 #[derive(Clone, Debug)]
 pub struct Block {
     writes: Vec<Write>,
+    /// It has held something else than zeros.
+    filled: bool,
 }
 
 /// Which promise a content is held against.
@@ -69,7 +71,7 @@ pub enum View {
 impl Default for Block {
     fn default() -> Block {
         let zeros = Write { number: 0, submitted: 0, ended: Some(0), succeeded: true, fate: Fate::Anchored };
-        Block { writes: vec![zeros] }
+        Block { writes: vec![zeros], filled: false }
     }
 }
 
@@ -122,6 +124,7 @@ impl Block {
     }
 
     fn begin(&mut self, number: u64, now: Time) {
+        self.filled |= number != 0;
         self.writes.push(Write { number, submitted: now, ended: None, succeeded: false, fate: Fate::Volatile });
     }
 
@@ -223,6 +226,11 @@ impl Volume {
     /// The history of a block.
     pub fn block(&self, block: u64) -> &Block {
         self.touched.get(&block).unwrap_or(&self.untouched)
+    }
+
+    /// Blocks that are worth a look: those that were ever filled, and some of those that were made zeros.
+    pub fn worth_a_look(&self) -> impl Iterator<Item = u64> {
+        self.touched.iter().filter(|(block, history)| history.filled || *block % 64 == 0).map(|(block, _)| *block)
     }
 
     /// Blocks that were ever written.

@@ -6,7 +6,7 @@ use std::fmt;
 use crypto::Suite;
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, MOST_BLOCKS},
     rng::Rng,
     tamper::Tamper,
 };
@@ -67,6 +67,11 @@ pub enum Step {
         /// What a power cut leaves, and which past comes back.
         seed: u64,
     },
+    /// Some of the members are mounted without the others, on a copy of what a power cut leaves now.
+    Part {
+        /// What the power cut leaves, and which members.
+        seed: u64,
+    },
     /// The secure domain crashes and is started again, with the power on; `seed` decides what of what was under way has happened.
     Crash {
         /// What has happened.
@@ -97,6 +102,8 @@ pub enum Loss {
     Fails,
     /// It takes nothing any more, and is missing at the next mount.
     Dies,
+    /// The power fails, and it is missing when it is back.
+    Vanishes,
     /// It is back after a power cut.
     Returns,
     /// After a power cut it is as it once was.
@@ -167,6 +174,7 @@ impl fmt::Display for Step {
             Step::Faults { permille } => write!(f, "faults, {permille} of 1000"),
             Step::Heal => write!(f, "heal"),
             Step::Lose { loss, seed } => write!(f, "the member {loss:?} (seed {seed:#x})"),
+            Step::Part { seed } => write!(f, "a part of the members is mounted (seed {seed:#x})"),
             Step::Crash { seed } => write!(f, "the secure domain crashes (seed {seed:#x})"),
             Step::Refuse(refuse) => write!(f, "anchor {}", if *refuse { "refuses" } else { "is willing" }),
             Step::Try { tamper, seed } => write!(f, "try {tamper:?} on a copy (seed {seed:#x})"),
@@ -214,8 +222,16 @@ fn operation(rng: &mut Rng) -> Step {
     if rng.chance(20) {
         return Step::Command(command(rng));
     }
-    // Mostly the beginning, so that blocks are written again and again; else where leaves and extents meet.
-    let block = rng.pick(&[0, 0, 0, 0, 0, 112, 1008, 2032]) + rng.below(24);
+    if rng.chance(5) {
+        return Step::Ask { volume: rng.index(4), what: whole_extents(rng) };
+    }
+    // Mostly the beginning, so that blocks are written again and again; else where leaves and extents meet, or anywhere, so that
+    // the cache of leaves is too small at times.
+    let block = match rng.below(8) {
+        0..=3 => rng.below(24),
+        4 => rng.below(MOST_BLOCKS),
+        _ => rng.pick(&[112, 1008, 2032]) + rng.below(24),
+    };
     let blocks = *rng.pick(&[1, 1, 1, 2, 3, 8, 33]);
     let what = match rng.below(100) {
         0..=44 => Ask::Write(block, blocks),
@@ -225,6 +241,12 @@ fn operation(rng: &mut Rng) -> Step {
         _ => Ask::Sync,
     };
     Step::Ask { volume: rng.index(4), what }
+}
+
+/// Blocks that are given back with their extents, if the volume has so many.
+fn whole_extents(rng: &mut Rng) -> Ask {
+    let (block, blocks) = *rng.pick(&[(0, 1024), (1024, 1024), (0, 2048)]);
+    Ask::Zero(block, blocks)
 }
 
 fn command(rng: &mut Rng) -> Command {
@@ -246,8 +268,11 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     if config.adversary && rng.chance(500) {
         return adversary(rng, cut);
     }
+    if config.losses && rng.chance(150) {
+        return vec![Step::Part { seed: rng.next() }];
+    }
     if config.losses && rng.chance(400) {
-        return vec![Step::Lose { loss: loss(rng), seed: rng.next() }];
+        return lose(rng);
     }
     if !config.faults.is_empty() && rng.chance(400) {
         let permille = *rng.pick(&[2, 5, 30, 300]);
@@ -264,11 +289,32 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     }
 }
 
+/// Something happens to a member, mostly at a moment when that matters.
+fn lose(rng: &mut Rng) -> Vec<Step> {
+    let (loss, seed) = (loss(rng), rng.next());
+    let mut steps = vec![Step::Lose { loss, seed }];
+    match loss {
+        // Data is on its way to both copies, and may reach either.
+        Loss::Vanishes => {
+            let write = |rng: &mut Rng| Step::Ask { volume: rng.index(4), what: Ask::Write(rng.below(24), 2) };
+            let begun = [write(rng), write(rng), write(rng), Step::Turn { times: 2 + rng.index(8), credit: 2 }];
+            steps.splice(0..0, begun);
+        }
+        // It has the time to catch up, and is asked what it knows.
+        Loss::Returns if rng.chance(500) => {
+            steps.extend([Step::Idle, Step::Idle, Step::Idle, Step::Part { seed: rng.next() }]);
+        }
+        _ => {}
+    }
+    steps
+}
+
 /// Mostly it comes and goes; that another disk is in its place is rare, since it ends the checks of what it alone holds.
 fn loss(rng: &mut Rng) -> Loss {
     match rng.below(20) {
-        0..=5 => Loss::Fails,
-        6..=8 => Loss::Dies,
+        0..=3 => Loss::Fails,
+        4..=5 => Loss::Dies,
+        6..=8 => Loss::Vanishes,
         9..=17 => Loss::Returns,
         18 => Loss::Older,
         _ => Loss::Blank,

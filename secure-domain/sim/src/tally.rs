@@ -39,6 +39,8 @@ pub struct Tally {
     pub retired: u64,
     /// Members that caught up.
     pub resynced: u64,
+    /// Parts of a pool that were served alone, and that were refused.
+    pub parts: (u64, u64),
     /// Crashes of the secure domain with the power on.
     pub crashes: u64,
     /// What each trick of the adversary came to.
@@ -78,6 +80,8 @@ impl Tally {
             (&mut self.faults.0, other.faults.0),
             (&mut self.faults.1, other.faults.1),
             (&mut self.losses, other.losses),
+            (&mut self.parts.0, other.parts.0),
+            (&mut self.parts.1, other.parts.1),
             (&mut self.retired, other.retired),
             (&mut self.resynced, other.resynced),
             (&mut self.crashes, other.crashes),
@@ -117,6 +121,8 @@ impl fmt::Display for Tally {
             "{} losses, returns and replacements of members: {} times without one, {} times one caught up; {} crashes with the power on",
             self.losses, self.retired, self.resynced, self.crashes
         )?;
+        let (served, refused) = self.parts;
+        writeln!(f, "{} parts of pools mounted alone: {served} served, {refused} refused", served + refused)?;
         for (trick, outcome) in &self.adversary {
             let Outcome { refused, errors, harmless } = outcome;
             writeln!(f, "  {trick:<24} {refused:>7} refused {errors:>7} errors {harmless:>7} harmless")?;

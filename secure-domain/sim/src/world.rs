@@ -158,11 +158,15 @@ pub struct World {
     /// Another disk is in the place of a member; what was there before can still be put back.
     bereft: bool,
     replaced: Option<losses::Replaced>,
+    /// The engine has given a member up since the mount.
+    retired: bool,
     /// The secure domain crashed, and no power was lost since: what its next life must find.
     crashed: Option<model::View>,
     /// The anchor has refused since the mount, or a disk has told of a fault.
     troubled: bool,
     faults_at_mount: u64,
+    /// The fewest free extents of each member since no request was under way.
+    least_free: Vec<u64>,
     /// The pool is the adversary's copy.
     is_copy: bool,
     /// The world believes its disks, whatever they do: for tests of its judgement.
@@ -229,9 +233,11 @@ impl World {
             trust: Trust::Sound,
             bereft: false,
             replaced: None,
+            retired: false,
             crashed: None,
             troubled: false,
             faults_at_mount: 0,
+            least_free: config.extents.clone(),
             is_copy: false,
             gullible: false,
             config,
@@ -241,8 +247,8 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        let Config { policy, cache_blocks, losses, .. } = self.config;
-        Options { policy, cache_blocks, degraded: losses, ..Options::default() }
+        let Config { policy, cache_blocks, degraded, .. } = self.config;
+        Options { policy, cache_blocks, degraded, ..Options::default() }
     }
 
     fn is_strict(&self) -> bool {
@@ -322,6 +328,7 @@ impl World {
             Step::Faults { permille } => self.begin_faults(*permille),
             Step::Heal => self.end_faults(),
             Step::Lose { loss, seed } => return self.lose(*loss, *seed),
+            Step::Part { seed } => return self.mount_part(*seed),
             Step::Crash { seed } => return self.crash(*seed),
             Step::Refuse(refuse) => {
                 self.store.refuse(*refuse);
@@ -365,6 +372,7 @@ impl World {
 
     /// One call of the engine.
     pub fn call(&mut self, credit: usize) -> Verdict {
+        self.note_free_extents(self.asked.is_empty());
         let Some(engine) = &mut self.engine else { return Ok(()) };
         self.disks.iter().for_each(|disk| disk.give(credit));
         self.store.give(credit);

@@ -29,6 +29,7 @@ fn config(policy: Policy, suite: Suite) -> Config {
         faulty_member: None,
         adversary: false,
         losses: false,
+        degraded: true,
     }
 }
 

@@ -35,6 +35,7 @@ fn flushed(layout: Layout, torn: bool, policy: Policy) -> (World, Vec<u64>) {
         faulty_member: None,
         adversary: false,
         losses: false,
+        degraded: true,
     };
     let mut world = World::new(config).unwrap();
     for what in [Ask::Write(0, BLOCKS as u32), Ask::Sync] {

@@ -26,6 +26,7 @@ fn config(seed: u64) -> Config {
         faulty_member: None,
         adversary: false,
         losses: false,
+        degraded: true,
     }
 }
 

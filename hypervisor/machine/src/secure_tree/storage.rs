@@ -14,6 +14,7 @@ const PARTITION_NAME: &str = "haechi,partition-name";
 const POOL: &str = "pool";
 const WINDOW: &str = "haechi,window-ms";
 const CACHE: &str = "haechi,cache-mib";
+const DEGRADED: &str = "haechi,degraded";
 const VOLUME: &str = "volume";
 const NAME: &str = "haechi,name";
 const SIZE: &str = "haechi,size-mib";
@@ -79,7 +80,7 @@ fn partition<'a>(node: FdtNode<'_, 'a>) -> Result<Option<Partition<'a>>, Error> 
 pub(super) fn read_pool(root: FdtNode<'_, '_>) -> Result<Pool, Error> {
     let node = nodes(root, POOL).next().ok_or(Error::NoNode(POOL))?;
     let cache_mib = word(node, CACHE).ok_or(Error::Property(POOL, CACHE))?;
-    Ok(Pool { window_ms: word(node, WINDOW), cache_mib })
+    Ok(Pool { window_ms: word(node, WINDOW), cache_mib, degraded: node.property(DEGRADED).is_some() })
 }
 
 /// The volumes that are wanted.
@@ -119,6 +120,9 @@ pub(super) fn write(root: &mut dtoolkit::model::DeviceTreeNode, what: &super::Se
     let pool = add(root, POOL, &[]);
     set(pool, CACHE, what.pool.cache_mib);
     what.pool.window_ms.into_iter().for_each(|window| set(pool, WINDOW, window));
+    if what.pool.degraded {
+        set(pool, DEGRADED, 1u32);
+    }
     for (index, volume) in what.volumes.iter().enumerate() {
         let node = add(root, &format!("{VOLUME}@{index}"), &[]);
         set(node, NAME, volume.name);

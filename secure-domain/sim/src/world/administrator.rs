@@ -82,7 +82,7 @@ impl World {
             status => {
                 // It may have happened or not; the next mount tells.
                 self.tally.excused += 1;
-                let full = status == Status::NoSpace && self.is_full();
+                let full = status == Status::NoSpace;
                 if self.troubled && !self.is_safe()
                     || self.is_tainted()
                     || full

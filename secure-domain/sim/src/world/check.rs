@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use volume::{Error, Layout, Operation, Recovery, Status};
+use volume::{Error, Event, Layout, Operation, Recovery, Status};
 
 use super::{CHECK_BLOCKS, MARGIN, Mounted, PATIENCE, Trust, Verdict, World, note};
 use crate::{
@@ -33,6 +33,7 @@ impl World {
         };
         self.note(|| format!("  mounted: {recovery:?}"));
         self.engine = Some(pool);
+        self.retired = false;
         self.troubled = self.store.refuses() || self.honest_faults() > self.faults_at_mount || self.is_bereft();
         self.check_mounted(&recovery, began)
     }
@@ -161,6 +162,7 @@ impl World {
             engine.advance(self.now_ms, &mut self.payloads);
             while let Some(event) = engine.next_event() {
                 note(trace.as_ref(), || format!("  event: {event}"));
+                self.retired |= matches!(event, Event::MemberLost { .. });
             }
             let Some(done) = engine.next_done() else { continue };
             let delivered = self.payloads.take(cookie);
@@ -214,7 +216,7 @@ impl World {
 /// The runs of blocks that a check of a volume of `len` blocks reads: what was touched, a margin, and the volume's ends.
 fn runs(model: &model::Volume, len: u64) -> Vec<(u64, u64)> {
     let around = |block: u64| block.saturating_sub(MARGIN)..(block + MARGIN + 1).min(len);
-    let mut blocks: BTreeSet<u64> = model.touched().filter(|block| *block < len).flat_map(around).collect();
+    let mut blocks: BTreeSet<u64> = model.worth_a_look().filter(|block| *block < len).flat_map(around).collect();
     blocks.extend([0, len.saturating_sub(1)].iter().filter(|block| **block < len));
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for block in blocks {

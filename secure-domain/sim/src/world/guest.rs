@@ -1,9 +1,12 @@
 //! The guest of a world: its requests, and the judgement of their answers.
 
-use volume::{Done, Layout, Operation, Status};
+use volume::{Done, Layout, Operation, Status, record::EXTENT_BLOCKS};
 
 use super::{Asked, Engine, Trust, Verdict, World};
-use crate::{model::View, payload::Delivered, power::Time, step::Ask};
+use crate::{disk::Disk, model::View, payload::Delivered, power::Time, step::Ask};
+
+/// Blocks of a row of a striped volume.
+const ROW_BLOCKS: u64 = 32;
 
 impl World {
     /// The number of the `index`th volume that is there, counted round.
@@ -151,17 +154,26 @@ impl World {
     /// Whether an error has an excuse.
     pub(super) fn excuse(&mut self, asked: &Asked, status: Status) -> Verdict {
         self.tally.excused += 1;
+        self.note_free_extents(false);
+        let full = self.is_full(asked.volume);
         let struck = self.honest_faults() > asked.faults;
         let touches_unsure = |block: u64, blocks: u32| {
             let model = &self.volumes[&asked.volume].model;
             (block..block + u64::from(blocks)).any(|block| model.block(block).is_unsure(View::Live(asked.submitted)))
         };
+        let full = status == Status::NoSpace && full;
+        let lacking = struck || self.is_bereft();
         let excused = match asked.what {
             Ask::Read(block, blocks) if self.is_safe() => touches_unsure(block, blocks),
-            _ if self.is_safe() => status == Status::NoSpace && self.is_full(),
+            _ if self.is_safe() => full,
             Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
-            _ if self.is_tainted() || struck || self.is_bereft() => true,
-            _ if status == Status::NoSpace => self.is_full() || self.troubled,
+            _ if self.is_tainted() => true,
+            Ask::Read(block, blocks) if lacking && self.victim_only() => {
+                touches_unsure(block, blocks) || self.may_lie_on_victim(asked.volume, block, blocks)
+            }
+            _ if self.is_protected(asked.volume) && self.config.losses => full || self.is_stopped(),
+            _ if lacking => true,
+            _ if status == Status::NoSpace => full || self.troubled,
             Ask::Read(block, blocks) => self.is_resealing_cut_off(asked.volume) || touches_unsure(block, blocks),
             _ => self.troubled,
         };
@@ -177,6 +189,24 @@ impl World {
         mirrored && self.config.faulty_member.is_some() && self.trust == Trust::Sound
     }
 
+    /// Whether one member alone may be at fault, and the pool may go on without it.
+    fn victim_only(&self) -> bool {
+        self.config.losses && self.trust == Trust::Sound
+    }
+
+    /// Whether writes have stopped.
+    fn is_stopped(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_read_only)
+    }
+
+    /// Whether one of the blocks lies on the member that may be lost, or nobody knows where.
+    fn may_lie_on_victim(&self, volume: u32, block: u64, blocks: u32) -> bool {
+        let Some(engine) = &self.engine else { return true };
+        let victim = self.config.faulty_member.unwrap_or_default();
+        let member = |block| Some(engine.member(engine.locate(volume, block, 0)?.0).disk().member());
+        (block..block + u64::from(blocks)).any(|block| member(block).is_none_or(|member| member == victim))
+    }
+
     /// Whether a block of the volume may have been sealed anew on the disk and not in memory, until the next mount: writes stopped
     /// meanwhile.
     fn is_resealing_cut_off(&self, volume: u32) -> bool {
@@ -186,10 +216,53 @@ impl World {
         self.engine.as_ref().is_some_and(resealing)
     }
 
-    /// Whether some member has no free extent left.
-    pub(super) fn is_full(&self) -> bool {
-        let taken: u64 = self.engine.iter().flat_map(|engine| engine.volumes()).map(|info| info.extents).sum();
-        // Two copies and stripes need room on particular members, so a pool is full when any member can be.
-        taken >= self.config.extents.iter().copied().min().unwrap_or_default()
+    /// Free extents of each member, as far as volumes say; a member that is not there has none.
+    pub(super) fn free_extents(&self) -> Vec<u64> {
+        let mut free = self.config.extents.clone();
+        let replaced = self.config.faulty_member.filter(|_| self.bereft || self.retired);
+        let lost = |disk: &&Disk| disk.is_lost() || Some(disk.member()) == replaced;
+        self.disks.iter().filter(lost).for_each(|disk| free[disk.member()] = 0);
+        let Some(engine) = &self.engine else { return free };
+        for info in engine.volumes() {
+            for (block, copy) in extents(info.layout, info.blocks) {
+                let Some((given, _)) = engine.locate(info.number, block, copy) else { continue };
+                let left = &mut free[engine.member(given).disk().member()];
+                *left = left.saturating_sub(1);
+            }
+        }
+        free
     }
+
+    /// Notes how few extents are free while requests are under way.
+    pub(super) fn note_free_extents(&mut self, afresh: bool) {
+        let now = self.free_extents();
+        if afresh {
+            self.least_free = now;
+        } else {
+            self.least_free.iter_mut().zip(now).for_each(|(least, now)| *least = now.min(*least));
+        }
+    }
+
+    /// Whether an extent of the volume may have found no room. One that was given back may still be in use.
+    pub(super) fn is_full(&self, volume: u32) -> bool {
+        let layout = self.volumes.get(&volume).map(|known| known.layout);
+        let roomy: Vec<bool> = self.least_free.iter().map(|free| *free > 1).collect();
+        match layout {
+            Some(Layout::Mirrored) => roomy.iter().filter(|roomy| **roomy).count() < 2,
+            Some(Layout::Striped(columns)) => !roomy.iter().take(columns.into()).all(|roomy| *roomy),
+            Some(Layout::Linear) | None => !roomy.contains(&true),
+        }
+    }
+}
+
+/// The first block of each extent of a volume, for every copy.
+pub(super) fn extents(layout: Layout, blocks: u64) -> Vec<(u64, usize)> {
+    let (columns, copies) = match layout {
+        Layout::Linear => (1, 1),
+        Layout::Striped(columns) => (u64::from(columns), 1),
+        Layout::Mirrored => (1, 2),
+    };
+    let sets = (0..blocks.div_ceil(EXTENT_BLOCKS * columns)).map(|set| set * EXTENT_BLOCKS * columns);
+    let firsts = sets.flat_map(|first| (0..columns).map(move |column| first + column * ROW_BLOCKS));
+    firsts.flat_map(|first| (0..copies).map(move |copy| (first, copy))).collect()
 }

@@ -4,9 +4,9 @@
 //! even fail. Of the others only what lies on that member may fail, and what it held is there when it is back, unless another disk is
 //! in its place: then it is unreadable, and never old.
 
-use volume::{Command, Error, Event, Layout};
+use volume::{Error, Event, Layout};
 
-use super::{Mounted, Verdict, World};
+use super::{Mounted, Verdict, World, guest::extents};
 use crate::{
     media::{Image, Media},
     model::View,
@@ -48,6 +48,10 @@ impl World {
         match loss {
             Loss::Fails => self.disks[victim].lose(false),
             Loss::Dies => self.disks[victim].lose(true),
+            Loss::Vanishes => {
+                self.disks[victim].lose(true);
+                return self.cut(seed, &[]);
+            }
             Loss::Returns => {
                 self.disks[victim].come_back();
                 return self.cut(seed, &[]);
@@ -121,7 +125,9 @@ impl World {
 
     /// Notes what the engine tells about its members.
     pub(super) fn count_event(&mut self, event: &Event) {
-        self.tally.retired += u64::from(matches!(event, Event::MemberLost { .. }));
+        let lost = matches!(event, Event::MemberLost { .. });
+        self.retired |= lost;
+        self.tally.retired += u64::from(lost);
         self.tally.resynced += u64::from(matches!(event, Event::Resynced { .. }));
     }
 
@@ -138,19 +144,16 @@ impl World {
             self.rest()?;
         }
         let stale = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
-        if self.bereft || self.config.torn {
+        if self.bereft {
             return Ok(());
         }
         self.sync_all()?;
         let behind = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
         // A copy that found no place is made when there is room.
-        if behind != 0 && !self.is_full() {
+        if behind != 0 && !self.lacks_room() {
             return Err(format!("a member that is back does not catch up: {stale:#x}, {behind:#x}"));
         }
         if self.disks.len() == 2 && self.is_safe() && behind == 0 {
-            // A copy that could not be written is known to be bad when it is read.
-            self.command(Command::Scrub);
-            self.drain()?;
             self.lose_power_keeping(&mut |_, _, candidates| candidates - 1, true);
             self.disks[1 - victim].lose(true);
             return match self.mount()? {
@@ -159,6 +162,60 @@ impl World {
             };
         }
         Ok(())
+    }
+
+    /// Whether an extent of a mirror has one copy, and there is no room for the other.
+    fn lacks_room(&self) -> bool {
+        let (free, Some(engine)) = (self.free_extents(), &self.engine) else { return false };
+        let lies = |volume, block, copy| Some(engine.member(engine.locate(volume, block, copy)?.0).disk().member());
+        let mirrors = engine.volumes().filter(|info| info.layout == Layout::Mirrored);
+        let mut blocks =
+            mirrors.flat_map(|info| extents(info.layout, info.blocks).into_iter().map(move |at| (info.number, at)));
+        blocks.any(|(volume, (block, copy))| match (lies(volume, block, copy), lies(volume, block, 1 - copy)) {
+            (Some(member), None) => !free.iter().enumerate().any(|(other, free)| other != member && *free > 0),
+            _ => false,
+        })
+    }
+
+    /// Some of the members are mounted without the others, on a copy: whatever they show must be what the whole pool may show, and
+    /// without the member that may be lost they must be served.
+    pub(super) fn mount_part(&mut self, seed: u64) -> Verdict {
+        let served = self.engine.as_ref().filter(|_| self.disks.len() > 1 && !self.is_tainted() && !self.bereft);
+        let Some(marked) = served.map(|engine| engine.superblock().stale) else { return Ok(()) };
+        let missing = self.draw_missing(&mut Rng::new(seed));
+        let must = self.must_do_without(&missing, marked);
+        let mut copy = self.copy();
+        copy.lose_power(seed);
+        for disk in &copy.disks {
+            if missing.contains(&disk.member()) { disk.lose(true) } else { disk.come_back() }
+        }
+        let mounted = copy.mount();
+        let served = matches!(mounted, Ok(Mounted::Served { .. }));
+        copy.tally.parts = (u64::from(served), u64::from(!served));
+        self.come_back(copy);
+        match mounted.map_err(|what| format!("without members {missing:?}: {what}"))? {
+            Mounted::Cut => Err("a mount does not come to an end".into()),
+            Mounted::Refused(error) if must && (self.is_safe() || !matches!(error, Error::MemberNeeded { .. })) => {
+                Err(format!("false refusal: a pool is not mounted without members {missing:?}: {error}"))
+            }
+            Mounted::Served { .. } | Mounted::Refused(_) => Ok(()),
+        }
+    }
+
+    /// All members but one, or one: mostly that which may be lost.
+    fn draw_missing(&self, rng: &mut Rng) -> Vec<usize> {
+        let members = self.disks.len();
+        let chosen = if rng.chance(500) { self.victim() } else { rng.index(members) };
+        let alone = rng.chance(500);
+        (0..members).filter(|member| (*member == chosen) != alone).collect()
+    }
+
+    /// Whether the pool must be served without these members, while its superblock calls those in `marked` stale.
+    fn must_do_without(&self, missing: &[usize], marked: u8) -> bool {
+        let victim = self.victim();
+        let whole = marked == 0 && self.honest_faults() == 0 && self.disks.iter().all(|disk| !disk.is_lost());
+        let current = missing == [victim] && marked & !(1 << victim) == 0 || whole;
+        missing.len() == 1 && current
     }
 
     /// Every volume is synchronised.

@@ -24,6 +24,8 @@ pub(super) struct Anchoring<A> {
     busy: Option<Anchored>,
     /// Requests, each with the log record that must be anchored before it is answered.
     waiting: Vec<(usize, u64)>,
+    /// Nothing is answered as durable before this record is anchored: it names a superblock that marks a member.
+    pub(super) required: u64,
     /// When it was last advanced.
     since_ms: u64,
     /// The last advance failed; the next one waits for a reason.
@@ -40,10 +42,16 @@ impl<A> Anchoring<A> {
             held,
             busy: None,
             waiting: Vec::with_capacity(MAX_REQUESTS),
+            required: 0,
             since_ms: 0,
             failed: false,
             failures: 0,
         }
+    }
+
+    /// Whether a member is marked, and the anchor does not know yet: an old disk alone would be believed.
+    pub(super) fn lacks_mark(&self) -> bool {
+        self.held.head.seq < self.required
     }
 
     pub(super) fn is_busy(&self) -> bool {

@@ -114,6 +114,12 @@ impl Cache {
         }
     }
 
+    /// Whether the block with this number is cached and touched.
+    pub(crate) fn touches(&self, number: usize) -> bool {
+        let slot = self.index[number];
+        slot != NOWHERE && self.is_touched(slot as usize)
+    }
+
     /// Chooses a slot to reuse: the clock algorithm, at most twice around.
     pub(crate) fn victim(&mut self) -> Option<usize> {
         for _ in 0..2 * self.slots.len() {

@@ -76,6 +76,8 @@ pub(super) struct Checkpoint {
     pub(super) next_volume: u32,
     /// Members that the next superblock calls stale.
     pub(super) stale: u8,
+    /// The last checkpoint that called a member stale which had not been, until the log names it.
+    pub(super) marking: Option<u64>,
 }
 
 impl Checkpoint {
@@ -97,6 +99,7 @@ impl Checkpoint {
             catalog_dirty: [0; METADATA_MEMBERS],
             next_volume: superblock.next_volume,
             stale: superblock.stale,
+            marking: None,
         }
     }
 
@@ -113,6 +116,11 @@ impl Checkpoint {
     /// Whether the superblock that may be on its way calls `member` stale.
     pub(super) fn will_mark(&self, member: usize) -> bool {
         !self.is_decided() || self.next.stale & 1 << member != 0
+    }
+
+    /// Whether the superblock that may be on its way leaves the mark of `member` as it shall be.
+    pub(super) fn keeps_mark(&self, member: usize) -> bool {
+        self.stale & 1 << member == 0 || self.will_mark(member)
     }
 
     /// Whether the trees of the running checkpoint are durable, and its superblock is on its way.
@@ -434,7 +442,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The new superblock is durable.
     fn end_checkpoint(&mut self) {
+        let newly = self.checkpoint.next.stale & !self.superblock.stale;
         self.superblock = self.checkpoint.next;
+        if newly != 0 {
+            self.checkpoint.marking = Some(self.superblock.checkpoint);
+            self.begin_resync();
+        }
         self.cache.end_flushing();
         self.members.iter_mut().for_each(|member| member.storing_single = false);
         if let Some(boundary) = self.checkpoint.boundary.take() {

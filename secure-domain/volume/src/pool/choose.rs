@@ -45,7 +45,7 @@ struct Looked {
 }
 
 /// Finds the newest superblock of the pool that the disks are. `lenient`: of this pool, and members may be missing. Then a disk that
-/// cannot be read, is blank, or belongs to another pool stands for one that is missing.
+/// cannot be read, does not answer, is blank, or belongs to another pool stands for one that is missing.
 pub(super) fn choose<D: BlockDevice>(
     disks: &mut [D],
     root: &RootKey,
@@ -58,7 +58,12 @@ pub(super) fn choose<D: BlockDevice>(
     let (mut found, mut damaged, mut unread) = (Vec::with_capacity(disks.len()), Vec::new(), u8::MAX);
     let mut stranger = Error::Members { given: 0 };
     for (index, disk) in disks.iter_mut().enumerate() {
-        let looked = look(disk, index, root, idle)?;
+        let looked = match look(disk, index, root, idle) {
+            Err(Error::Silent) if lenient.is_some() => {
+                Looked { newest: Err(Error::Silent), damaged: Vec::new(), unread: 0 }
+            }
+            looked => looked?,
+        };
         match (looked.newest, lenient) {
             (Ok(here), Some(pool)) if here.superblock.pool != *pool => stranger = Error::MemberSet { member: index },
             (Err(error), Some(_)) if is_strange(&error) => stranger = error,
@@ -82,7 +87,7 @@ pub(super) fn choose<D: BlockDevice>(
 
 /// Whether a disk that shows this can only be one that is no member, or none any more.
 fn is_strange(error: &Error) -> bool {
-    let unreadable = matches!(error, Error::Disk { .. } | Error::TooSmall { .. });
+    let unreadable = matches!(error, Error::Disk { .. } | Error::TooSmall { .. } | Error::Silent);
     unreadable || matches!(error, Error::NotHaechi { .. } | Error::Version { .. } | Error::SuperblockMac { .. })
 }
 

@@ -429,13 +429,16 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Waits until the log names the checkpoint and the anchor has forgotten the old secret; then the command is done.
     fn drop_secret(&mut self) {
-        let Some(Running { change, .. }) = &self.commands.running else { return };
         if self.log.named_checkpoint < self.superblock.checkpoint {
             self.log.force |= self.log.is_idle();
             return;
         }
+        if !self.is_marked() {
+            return;
+        }
+        let Some(Running { change, .. }) = &self.commands.running else { return };
         if change.secret.is_none()
-            && self.options.policy == Policy::Strict
+            && (self.options.policy == Policy::Strict || self.anchoring.lacks_mark())
             && self.anchoring.held.head.seq < self.log.durable().seq
         {
             let next = self.next_anchored();

@@ -21,8 +21,9 @@ use crate::{
     },
 };
 
-/// Times that a write of the walker is tried again.
+/// Times that a write of the walker is tried again, and a write of a mirror.
 const MAX_ATTEMPTS: u8 = 16;
+const MAX_MIRROR_ATTEMPTS: u8 = 3;
 
 /// A change of an entry that a power cut may undo.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let Some((index, copy)) = self.data.pop_front() else { return };
             let place = self.runs.get(index).places[copy];
             let member = place.physical.member;
-            if self.is_lost(member) {
+            // With writes stopped nobody gives up a disk that takes nothing.
+            if self.is_lost(member) || self.stopped && self.is_dead(member) {
                 self.complete_write(index, copy, place.block, false);
                 continue;
             }
@@ -74,11 +76,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
-    /// Whether a write that failed is tried again: nobody asked for it who could be told.
+    /// Whether a write that failed is tried again: nobody asked for it who could be told, or the other copy may have been written.
     pub(super) fn retries(&self, index: usize) -> bool {
         let run = self.runs.get(index);
         let lost = run.places().iter().any(|place| self.is_lost(place.physical.member));
-        !lost && run.purpose == Purpose::Reseal && run.attempts < MAX_ATTEMPTS && !self.stopped
+        let most = match run.purpose {
+            Purpose::Reseal => MAX_ATTEMPTS,
+            // What one copy misses has to be marked.
+            _ if run.copies == MAX_COPIES => MAX_MIRROR_ATTEMPTS,
+            _ => 0,
+        };
+        !lost && run.attempts < most && !self.stopped
     }
 
     pub(super) fn write_again(&mut self, index: usize, copy: usize, buffer: Option<Buffer>) {
@@ -111,6 +119,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         let good = (0..run.copies).any(is_good);
         if good {
+            if !self.note_misses(index) {
+                self.fail(request, Status::IoError);
+            }
             self.change_entries(index);
         } else if run.purpose == Purpose::Reseal {
             // What was to be replaced was flushed long ago, and either may lie there now: the log keeps both for the next mount to see.
@@ -123,11 +134,31 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.end_run(index);
     }
 
+    /// A copy that was not written keeps its old entry, and its member is marked: nothing is called covered before that is durable.
+    /// Returns whether all of it can be marked.
+    fn note_misses(&mut self, index: usize) -> bool {
+        let run = self.runs.get(index);
+        let (places, copies, written, slot) = (run.places, run.copies, run.written, run.volume);
+        let (block, count, purpose) = (run.block, run.count, run.purpose);
+        let mut marked = true;
+        for (place, written) in places[..copies].iter().zip(written) {
+            let missed = !written && purpose != Purpose::Zero && self.options.degraded;
+            if missed && !self.is_lost(place.physical.member) {
+                marked &= self.misses(place.physical.member);
+                if purpose == Purpose::Reseal {
+                    self.pass_over_all(slot, block..block + count as u64);
+                }
+            }
+        }
+        marked
+    }
+
     fn change_entries(&mut self, index: usize) {
         let run = self.runs.get(index);
         for copy in 0..run.copies {
             let place = run.places[copy];
-            if self.members[place.physical.member].lost {
+            let missed = run.purpose != Purpose::Zero && !run.written[copy] && self.options.degraded;
+            if self.members[place.physical.member].lost || missed {
                 continue;
             }
             for block in 0..run.count {

@@ -3,6 +3,10 @@
 //! A round waits until the data of every record that is durable has been written, flushes every disk, and has a record written that
 //! says up to where data is durable now (the marker). Requests that arrive while a round runs wait for the next one. A
 //! checkpoint, or a log with too much that is not covered, asks for a round without a marker.
+//!
+//! While a member has missed something and no superblock says so, the log does not call anything covered, so no marker comes. The
+//! checkpoint that carries the mark may need a round itself; so those who wait for a marker stand aside meanwhile, and the round
+//! ends. Under the `bulk` policy they then wait for the anchor, once for each mark: else the member could be mounted alone, old.
 
 use alloc::vec::Vec;
 
@@ -28,6 +32,9 @@ pub(super) struct Flush {
     phase: Phase,
     current: Vec<usize>,
     next: Vec<usize>,
+    /// They wait for a mark, then for the marker of `aside_until`.
+    aside: Vec<usize>,
+    aside_until: u64,
     /// A round is wanted though no request asks for one.
     wanted: bool,
     until: u64,
@@ -43,6 +50,8 @@ impl Flush {
             phase: Phase::Idle,
             current: Vec::with_capacity(MAX_REQUESTS),
             next: Vec::with_capacity(MAX_REQUESTS),
+            aside: Vec::new(),
+            aside_until: 0,
             wanted: false,
             until: 0,
             snapshot: 0,
@@ -54,7 +63,7 @@ impl Flush {
 
     /// Whether a round runs, or requests wait for one.
     pub(super) fn is_running(&self) -> bool {
-        self.phase != Phase::Idle || !self.next.is_empty()
+        self.phase != Phase::Idle || !self.next.is_empty() || !self.aside.is_empty()
     }
 
     /// Asks for a round.
@@ -80,6 +89,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Moves the round on.
     pub(super) fn pump_flush(&mut self) {
+        self.end_aside();
         if self.flush.phase == Phase::Idle {
             self.begin_round();
         }
@@ -145,9 +155,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Waits for the marker; then the round ends.
     fn mark(&mut self) {
-        let marked = self.flush.current.is_empty() || self.log.marked >= self.flush.until;
-        if !marked {
-            self.log.force |= self.log.stated < self.flush.until;
+        let waits = !self.flush.current.is_empty();
+        if waits && !self.is_marked() {
+            let flush = &mut self.flush;
+            flush.aside.append(&mut flush.current);
+            flush.aside_until = flush.aside_until.max(flush.until);
+        } else if waits && !self.has_marker(self.flush.until) {
             return;
         }
         self.flush.phase = Phase::Idle;
@@ -159,12 +172,55 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.flush.current = current;
     }
 
+    /// Whether a durable record says that everything up to `until` is covered; if none will, one is asked for.
+    fn has_marker(&mut self, until: u64) -> bool {
+        if self.log.stated < until {
+            self.force_record();
+        }
+        self.log.marked >= until
+    }
+
+    /// Has a record written soon, whether or not there is anything to say.
+    fn force_record(&mut self) {
+        self.moved |= !self.log.force;
+        self.log.force = true;
+    }
+
+    /// Whether of all that members have missed a superblock knows, and the log knows of that superblock. If not, both are asked for.
+    pub(super) fn is_marked(&mut self) -> bool {
+        if self.marks_are_pending() {
+            self.checkpoint.want();
+            return false;
+        }
+        let Some(marking) = self.checkpoint.marking else { return true };
+        if self.log.named_checkpoint < marking {
+            if self.log.is_idle() {
+                self.force_record();
+            }
+            return false;
+        }
+        self.checkpoint.marking = None;
+        self.anchoring.required = self.log.durable().seq;
+        true
+    }
+
+    /// Ends the flushes that stood aside, once the marks and their marker are durable.
+    fn end_aside(&mut self) {
+        if self.flush.aside.is_empty() || !self.is_marked() || !self.has_marker(self.flush.aside_until) {
+            return;
+        }
+        self.moved = true;
+        for request in core::mem::take(&mut self.flush.aside) {
+            self.end_flush(request);
+        }
+    }
+
     /// The request's data is durable and the log says so; whether that is enough depends on the request and the policy.
     fn end_flush(&mut self, request: usize) {
         let seq = self.log.durable().seq;
         if self.requests.get(request).operation == Operation::Sync {
             self.checkpoint.wait(request);
-        } else if self.options.policy == Policy::Strict {
+        } else if self.options.policy == Policy::Strict || self.anchoring.lacks_mark() {
             self.anchoring.wait(request, seq);
         } else {
             self.finish_run_of(request);
@@ -177,6 +233,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.flush.wanted = false;
         let mut requests = core::mem::take(&mut self.flush.current);
         requests.append(&mut self.flush.next);
+        requests.append(&mut self.flush.aside);
         for request in requests {
             self.fail(request, Status::IoError);
             self.finish_run_of(request);

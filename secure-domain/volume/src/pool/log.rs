@@ -103,6 +103,8 @@ pub(super) struct Log {
     /// Write a record even if there is nothing to say but what is covered.
     pub(super) force: bool,
     uncovered: usize,
+    /// The same as the records say it: more, while a mark is pending.
+    unstated: usize,
     pub(super) uncovered_limit: usize,
     /// Sealed blocks go through the log too.
     torn: bool,
@@ -153,6 +155,7 @@ impl Log {
             named_checkpoint: 0,
             force: false,
             uncovered: 0,
+            unstated: 0,
             uncovered_limit: superblock.uncovered_limit as usize,
             torn,
         }
@@ -279,7 +282,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.checkpoint.want();
             return false;
         }
-        if log.uncovered + log.promised + entries > log.uncovered_limit {
+        let open = if self.marks_are_pending() { log.unstated } else { log.uncovered };
+        if open + log.promised + entries > log.uncovered_limit {
             self.flush.cover();
             return false;
         }
@@ -290,6 +294,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn append(&mut self, entry: LogEntryBytes) {
         self.log.open.push(entry);
         self.log.uncovered += 1;
+        self.log.unstated += 1;
         self.moved = true;
     }
 
@@ -321,6 +326,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             }
         }
         self.log.uncovered += run.count * run.copies;
+        self.log.unstated += run.count * run.copies;
         self.log.open_runs.push(index);
         self.moved = true;
     }
@@ -355,8 +361,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for record in 0..records {
             let from = record * MAX_ENTRIES;
             let part = &entries[from.min(entries.len())..entries.len().min(from + MAX_ENTRIES)];
-            if record + 1 == records {
-                self.log.stated = self.log.covered;
+            if record + 1 == records && !self.marks_are_pending() {
+                (self.log.stated, self.log.unstated) = (self.log.covered, self.log.uncovered);
             }
             if let Err(error) = self.build_record(part) {
                 // The entries are given up; the runs that made them fail when the pool stops.

@@ -152,6 +152,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         (self.superblock.stale | self.checkpoint.stale) & !(1 << member) != 0
     }
 
+    /// Whether `member` may be marked as stale, if it is not.
+    pub(super) fn may_be_marked(&self, member: usize) -> bool {
+        self.options.degraded && !self.is_another_stale(member)
+    }
+
     /// Has `member` marked as stale: waits for the checkpoint that says so. One member at a time can be.
     pub(super) fn mark_stale(&mut self, member: usize) -> Result<(), Missing> {
         let marked = self.superblock.stale & 1 << member != 0;
@@ -186,6 +191,24 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether it is known of every lost member that it misses changes of mirrors.
     pub(super) fn losses_are_marked(&mut self) -> bool {
         (0..self.members.len()).all(|member| !self.is_lost(member) || self.may_miss(member).is_ok())
+    }
+
+    /// Whether some member has missed something, and no durable superblock says so yet. Until one does, nothing is called covered, and
+    /// no flush is answered: a mount would take what this member holds for the newest.
+    pub(super) fn marks_are_pending(&self) -> bool {
+        let wanted = self.checkpoint.stale;
+        wanted & !self.superblock.stale != 0
+            || (0..self.members.len()).any(|member| !self.checkpoint.keeps_mark(member))
+    }
+
+    /// A copy of a run was not written: its member has missed it. If that cannot be marked, writes stop and the log keeps everything.
+    /// Returns whether it can.
+    pub(super) fn misses(&mut self, member: usize) -> bool {
+        let marked = self.may_miss(member) != Err(Missing::Damaged);
+        if !marked {
+            self.stop_writes();
+        }
+        marked
     }
 
     /// `member` failed at something that the pool depends on: goes on without it, or stops writing. Returns whether it goes on.

@@ -48,6 +48,7 @@ use crate::{
         anchored::{Anchored, Secret},
         catalog::RECORDS_PER_LEAF,
         geometry::{CATALOG_LEAVES, Geometry, METADATA_MEMBERS, RING_BLOCKS},
+        node::Position,
         superblock::{MemberInfo, Superblock},
     },
 };
@@ -292,6 +293,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut recovery = Recovery::default();
         self.load_tables(idle)?;
         let mut replayed = self.replay(found, &mut recovery, idle)?;
+        // What the log gives back of a member that was there, its twin does not know.
+        self.drop_ghosts();
         if read_only {
             self.resolve(replayed.candidates, &mut recovery, false, idle)?;
             (self.stopped, self.serving) = (true, true);
@@ -311,7 +314,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether what recovery has still to change fits into the cache beside what it has changed. If not, nothing was written yet.
     fn fits_cache(&self, replayed: &Replayed) -> Result<(), Error> {
         let geometries: Vec<Geometry> = self.members.iter().map(|member| member.geometry).collect();
-        let dirty = self.cache.touched() + replayed.leaves(&geometries);
+        let fresh = |&(member, index): &(u8, u64)| {
+            let number = self.tree_number(Position { member, level: 0, index });
+            !self.cache.touches(number)
+        };
+        // A leaf with a covered and an uncovered statement counts once.
+        let dirty = self.cache.touched() + replayed.leaves(&geometries).into_iter().filter(fresh).count();
         if cache_need(&geometries, dirty as u64) > self.options.cache_blocks as u64 {
             Err(self.too_small())
         } else {

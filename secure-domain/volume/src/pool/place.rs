@@ -200,6 +200,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let request = self.requests.get_mut(draft.request);
         request.issued += if purpose.counts() && draft.request != WALKER { draft.count as u32 } else { 0 };
         request.runs += 1;
+        self.walker.healing += usize::from(purpose == Purpose::Heal);
         let run = &mut self.runs.all[index];
         (run.purpose, run.request, run.volume, run.block) = (purpose, draft.request, draft.volume, draft.block);
         (run.offset, run.count, run.copies, run.places) = (draft.offset, draft.count, draft.copies, draft.places);
@@ -226,6 +227,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             }
         }
         let request = run.request;
+        self.walker.healing -= usize::from(purpose == Purpose::Heal);
         self.runs.free.push(index);
         if request == WALKER && purpose != Purpose::Heal {
             self.walker_run_ended();

@@ -50,8 +50,8 @@ pub(super) struct Replayed {
 }
 
 impl Replayed {
-    /// Leaves that the candidates lie in.
-    pub(super) fn leaves(&self, geometries: &[Geometry]) -> usize {
+    /// Leaves that the candidates lie in: member, and index in its tree.
+    pub(super) fn leaves(&self, geometries: &[Geometry]) -> Vec<(u8, u64)> {
         let leaf = |candidate: &Candidate| {
             let Address { member, block } = candidate.address;
             geometries.get(usize::from(member)).map(|geometry| (member, geometry.entry_leaf(block)))
@@ -59,7 +59,7 @@ impl Replayed {
         let mut leaves: Vec<_> = self.candidates.iter().filter_map(leaf).collect();
         leaves.sort_unstable();
         leaves.dedup();
-        leaves.len()
+        leaves
     }
 }
 
@@ -264,7 +264,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// A copy of a mirrored extent on a stale member whose twin is none, or another one than at its time, was given back while the
     /// member was away.
-    fn drop_ghosts(&mut self) {
+    pub(super) fn drop_ghosts(&mut self) {
         for member in (0..self.members.len()).filter(|member| self.is_stale(*member)).collect::<Vec<_>>() {
             for extent in 0..self.members[member].extents.len() {
                 let at = Physical { member, extent };
@@ -346,7 +346,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn note_statement(&self, entry: &LogEntry, lost: bool, replayed: &mut Replayed) {
         let said = match &entry.statement {
             Statement::Block(state) => (false, state.version()),
-            // Told by its twin only if this is one: whose the extent is, is known of members that are there.
+            // Told by its twin only if this is one: whose the extent is, is known of members that are there, as far as it has an owner.
+            // No two extents but twins are given back with versions that follow each other.
             Statement::Freed { version } if lost || self.is_mirrors(&entry.address) => (true, *version),
             Statement::Freed { .. } => return,
             Statement::Assigned(to) => {
@@ -359,12 +360,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if lost { &mut replayed.missing } else { &mut replayed.there }.push(said);
     }
 
-    /// Whether the extent at the address is a copy of a mirror.
+    /// Whether the extent at the address can be a copy of a mirror: it is one, or the table says already that it is nobody's.
     fn is_mirrors(&self, address: &Address) -> bool {
         let extents = &self.members[usize::from(address.member)].extents;
         let extent = u32::try_from(address.block / EXTENT_BLOCKS).ok();
-        let owner = extent.and_then(|extent| extents.get(extent)).and_then(|owner| self.find(owner.volume));
-        owner.is_some_and(|slot| self.volume(slot).copies() == MAX_COPIES)
+        let owner = extent.and_then(|extent| extents.get(extent));
+        let slot = owner.and_then(|owner| self.find(owner.volume));
+        owner.is_none() || slot.is_some_and(|slot| self.volume(slot).copies() == MAX_COPIES)
     }
 
     /// Whether writing may begin though members are not there, or have missed something: only if that is one member, and the log says

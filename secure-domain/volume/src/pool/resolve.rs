@@ -196,8 +196,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let held = self.read_opening(suspect, &candidate.entry, at.member, disk_block, idle)?.is_some();
             if !held && repair {
                 let device = &mut self.members[at.member].device;
-                perform(device, at.member, disk_block, Action::Write(good), idle)?;
-                recovery.repaired += 1;
+                match perform(device, at.member, disk_block, Action::Write(good), idle) {
+                    Ok(_) => recovery.repaired += 1,
+                    // The other copy holds it. The walk finds this one to be bad, and repairs it if it then can.
+                    Err(Error::Disk { .. }) if places.len() == MAX_COPIES && self.may_be_marked(at.member) => {
+                        self.checkpoint.stale |= 1 << at.member;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())

@@ -3,8 +3,9 @@
 //! Nothing that it holds is believed for being there: of two copies the entry with the greater version counts, and both entries
 //! are authentic, since the tree of the member is the one that the superblock kept its root of. What differs is sealed anew, as
 //! a change of epoch does it (`batch.rs`): one log statement for both copies, then the data. What is zeros in the newer copy
-//! is stated as zeros anew, for both. A copy that was never made gets a place, on a member that is marked before. When all mirrors
-//! were seen, and none of them missed anything meanwhile, the mark in the superblock goes.
+//! is stated as zeros anew, for both. A copy that was never made gets a place, on a member that is marked before. Where the entries
+//! are equal the member's data is read and verified all the same: a write that was under way when it went away may have reached it
+//! alone, and was then given up. When all mirrors were seen, and none of them missed anything meanwhile, the mark in the superblock goes.
 
 use anchor::MonotonicStore;
 use block::{BlockDevice, MAX_REQUEST_BLOCKS};
@@ -58,7 +59,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn resync_step(&mut self, mut walk: Walk) {
         for _ in 0..LEAVES_PER_STEP {
             if walk.slot == self.volumes.len() {
-                self.end_resync();
+                // What was found to be bad is being rewritten.
+                self.walker.resyncing = Some(walk);
+                if self.walker.has_healed() {
+                    self.end_resync();
+                }
                 return;
             }
             if self.volumes[walk.slot].as_ref().is_some_and(|volume| volume.closed) {
@@ -111,6 +116,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return Err(Missing::Waits);
         }
         let first = (0..draft.count).find(|at| self.difference(&draft, *at) != Difference::None);
+        if self.verify_equal(&draft, first.unwrap_or(draft.count))? {
+            return Ok(true);
+        }
         let Some(from) = first else { return Ok(false) };
         let what = self.difference(&draft, from);
         let same = |at: &usize| self.difference(&draft, *at) == what;
@@ -127,6 +135,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             Difference::Zeros(_) => self.state_zeros(&draft)?,
             Difference::None => {}
         }
+        Ok(true)
+    }
+
+    /// Starts to verify what the stale member holds of the first `count` blocks, whose entries are equal; `Ok(false)`: there is nothing.
+    fn verify_equal(&mut self, draft: &Draft, count: usize) -> Result<bool, Missing> {
+        let stale = |place: &&Place| self.is_stale(place.physical.member);
+        let Some(place) = draft.places().iter().find(stale).copied() else { return Ok(false) };
+        let mut copy = Draft { count, copies: 1, places: [place; MAX_COPIES], ..*draft };
+        if !self.find_run(&mut copy, |entry| matches!(entry, Entry::Sealed { .. })) {
+            return Ok(false);
+        }
+        if !self.issue_scrub(&mut copy) {
+            return Err(Missing::Exhausted);
+        }
+        self.walker.resyncing = Some(Walk { slot: copy.volume, block: copy.block + copy.count as u64, copy: 0 });
         Ok(true)
     }
 

@@ -39,7 +39,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Number of a tree block among those of all members.
-    fn tree_number(&self, position: Position) -> usize {
+    pub(super) fn tree_number(&self, position: Position) -> usize {
         let member = usize::from(position.member);
         let before: u64 = self.members[..member].iter().map(|member| member.geometry.tree_blocks()).sum();
         (before + self.members[member].geometry.tree_number(usize::from(position.level), position.index)) as usize

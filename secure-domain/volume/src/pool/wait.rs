@@ -58,7 +58,8 @@ pub(super) fn perform<D: BlockDevice>(
         return Err(Error::Disk { member, block, error: block::Error::Broken });
     }
     disk.kick();
-    // Bounded by the caller's patience.
+    let mut patient = true;
+    // Bounded by the caller's patience; when that is at its end, the disk is asked once more.
     loop {
         if let Some(completion) = disk.poll() {
             let (Ok(()), true) = (completion.result, reads) else {
@@ -67,9 +68,10 @@ pub(super) fn perform<D: BlockDevice>(
             };
             return Ok(completion.buffer);
         }
-        if !idle() {
+        if !patient {
             return Err(Error::Silent);
         }
+        patient = idle();
         disk.acknowledge();
     }
 }
@@ -102,11 +104,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.moved {
             return Ok(());
         }
-        if !idle() {
-            return Err(Error::Silent);
-        }
+        let patient = idle();
         self.members.iter_mut().for_each(|member| member.device.acknowledge());
-        Ok(())
+        self.take_completions(&mut Nowhere);
+        if patient || self.moved { Ok(()) } else { Err(Error::Silent) }
     }
 
     /// Cache slot of a tree block, waited for.

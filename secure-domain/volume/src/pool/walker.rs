@@ -64,6 +64,8 @@ pub(super) struct Walker {
     pub(super) resyncing: Option<Walk>,
     /// Some of them could not be looked at.
     pub(super) incomplete: bool,
+    /// Blocks that are being healed.
+    pub(super) healing: usize,
     resealing: Option<Walk>,
     /// A scrub: its cookie, and how far it has come.
     scrubbing: Option<(u32, Walk)>,
@@ -82,6 +84,7 @@ impl Walker {
             heals: VecDeque::new(),
             resyncing: None,
             incomplete: false,
+            healing: 0,
             resealing: None,
             scrubbing: None,
             busy: false,
@@ -94,6 +97,11 @@ impl Walker {
     /// Whether no block waits to be healed.
     pub(super) fn no_heals(&self) -> bool {
         self.heals.is_empty()
+    }
+
+    /// Whether no block waits to be healed or is being healed.
+    pub(super) fn has_healed(&self) -> bool {
+        self.heals.is_empty() && self.healing == 0
     }
 
     /// Whether nothing is to be done before some time has passed.
@@ -233,7 +241,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// The first run of blocks, of those of the draft, whose entry is wanted; the draft is cut to it. `None`: there is none.
-    fn find_run(&self, draft: &mut Draft, wanted: impl Fn(&Entry) -> bool) -> bool {
+    pub(super) fn find_run(&self, draft: &mut Draft, wanted: impl Fn(&Entry) -> bool) -> bool {
         let place = draft.places[0];
         let is_wanted = |at: usize| self.entry_at(&place, at).is_some_and(|entry| wanted(&entry));
         let Some(from) = (0..draft.count).find(|&at| is_wanted(at)) else { return false };
@@ -333,6 +341,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
     }
 
+    /// Blocks that a member has missed while they were made equal: the walk goes on behind them.
+    pub(super) fn pass_over_all(&mut self, slot: usize, blocks: core::ops::Range<u64>) {
+        if let Some(walk) =
+            self.walker.resyncing.as_mut().filter(|walk| walk.slot == slot && blocks.contains(&walk.block))
+        {
+            walk.block = blocks.end;
+        }
+    }
+
     /// Whether every copy that resealing cannot reach is known to be stale.
     fn mark_stale_copies(&mut self, next: &Next) -> bool {
         let volume = self.volume(next.volume);
@@ -412,7 +429,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         Walk { copy: 0, block: walk.block + next.count as u64, ..walk }
     }
 
-    fn issue_scrub(&mut self, draft: &mut Draft) -> bool {
+    pub(super) fn issue_scrub(&mut self, draft: &mut Draft) -> bool {
         let member = draft.places[0].physical.member;
         if !self.runs.has_room() || !self.can_start(member) {
             return false;
@@ -508,6 +525,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// There is no good copy of the block.
     fn lost(&mut self, heal: &Heal) {
+        self.walker.incomplete = true;
         if !self.is_halted() {
             let volume = self.volume(heal.volume).record.number;
             self.report(Event::TagMismatch { volume, block: heal.block });
@@ -524,6 +542,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let [good, bad] = [state.places[0], state.places[1]];
         let target = state.buffers[1].take();
         let (Some(source), Some(target)) = (&state.buffers[0], target) else {
+            self.walker.incomplete = true;
             self.end_run(run);
             return;
         };
@@ -532,6 +551,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let member = bad.physical.member;
         if self.stopped || !self.can_start(member) {
             self.members[member].device.release(target);
+            self.walker.incomplete = true;
             self.end_run(run);
             return;
         }
@@ -550,6 +570,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         } else {
             Event::WriteFailed { member, block }
         });
+        if !ok && self.options.degraded && !self.is_lost(member) {
+            // Marked if it can be: its good copy is there whether or not.
+            let _ = self.may_miss(member);
+        }
         self.end_run(run);
     }
 }

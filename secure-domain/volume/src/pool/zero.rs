@@ -94,6 +94,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if held.is_empty() {
             return Some(self.pass_over_blank(next, extents, blocks));
         }
+        let lies = |extent| held.iter().any(|(at, ..)| *at == extent);
+        if extents.into_iter().any(|extent| !lies(extent) && self.may_be_unseen(next.volume, extent)) {
+            return None;
+        }
         if held.iter().any(|(_, _, at)| self.members[at.member].extents.in_use(at.extent)) {
             return Some(Step::Waits);
         }

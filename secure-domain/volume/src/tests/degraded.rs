@@ -12,11 +12,11 @@ use crate::{
     record::anchored::Anchored,
 };
 
-const MIRROR: u32 = 1;
-const LINEAR: u32 = 2;
+pub(super) const MIRROR: u32 = 1;
+pub(super) const LINEAR: u32 = 2;
 
 /// Two disks; a mirrored volume, and a linear one that lies on both: its extents 0 and 1 on different members.
-fn two_disks() -> World {
+pub(super) fn two_disks() -> World {
     let disks = vec![blank(DISK, 1), blank(DISK, 2)];
     let mut world = World::format(disks, &FormatOptions { log_blocks: Some(64), torn_sectors: false });
     assert_eq!(world.create("mirror", Layout::Mirrored, 1500, Suite::Aes128Gcm), Status::Ok);
@@ -32,18 +32,18 @@ fn two_disks() -> World {
 }
 
 /// The disk fails at everything from now on.
-fn kill(world: &mut World, disk: usize) {
+pub(super) fn kill(world: &mut World, disk: usize) {
     let member = world.pool.member_mut(disk);
     member.bad_blocks.extend(0..DISK);
     member.bad_flush = true;
 }
 
 /// What the disks hold after a power cut, and the anchor.
-fn images(world: World) -> (Vec<Vec<u8>>, RamAnchor) {
+pub(super) fn images(world: World) -> (Vec<Vec<u8>>, RamAnchor) {
     world.cut(|_| false)
 }
 
-fn mount_some(images: Vec<Vec<u8>>, anchor: RamAnchor) -> Result<World, Error> {
+pub(super) fn mount_some(images: Vec<Vec<u8>>, anchor: RamAnchor) -> Result<World, Error> {
     let disks = images.into_iter().map(|image| RamDisk::new(image, BUFFERS, 7)).collect();
     let degraded = Options { degraded: true, ..options() };
     mount(disks, anchor, &root(), random(), &degraded, || true).map(|(pool, _)| World::with(pool))
@@ -97,7 +97,7 @@ fn a_mirror_that_was_written_last_can_be_mounted_without_either_disk() {
 }
 
 /// The blocks of the linear volume that are on `disk`, and those that are not.
-fn on_disk(world: &World, disk: usize) -> (u64, u64) {
+pub(super) fn on_disk(world: &World, disk: usize) -> (u64, u64) {
     if world.pool.locate(LINEAR, 0, 0).unwrap().0 == disk { (0, 1030) } else { (1030, 0) }
 }
 

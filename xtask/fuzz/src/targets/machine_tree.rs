@@ -28,7 +28,7 @@ const BOARD: Board = Board {
     name: "fuzz",
     early_console: None,
     storage: &[StorageController { compatible: "virtio,mmio", base: 0x0A00_3E00, partition: None }],
-    pool: Pool { window_ms: Some(1000), cache_mib: 16 },
+    pool: Pool { window_ms: Some(1000), cache_mib: 16, degraded: true },
     volumes: &[VOLUME],
     secure_memory_bytes: 32 << 20,
     el2_heap_bytes: 1 << 20,
