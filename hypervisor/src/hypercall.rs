@@ -23,6 +23,7 @@ pub fn handle(core: &mut Core, frame: &mut Frame) -> Option<Leave> {
         Function::Wait => {
             frame.x[0] = 0;
             core.system.secure_state.set_alarm(frame.x[1]);
+            core.system.secure_state.set_when_idle(frame.x[2] == 1);
             return (!core.system.shared.pending()).then_some(Leave::Idle);
         }
         Function::Fail => return Some(fail(core, Failure::from_code(frame.x[1]))),

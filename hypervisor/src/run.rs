@@ -114,6 +114,7 @@ pub fn idle(core: &mut Core) {
     if system.vgic.has_pending(core.index, &core.interrupts) {
         return;
     }
+    secure::tell_idle(core);
     if secure::wanted(core) {
         secure::serve_idle(core);
     } else {

@@ -62,6 +62,8 @@ pub struct SecureDomain {
 pub struct State {
     /// When it wants [`Event::TIME`], in ticks of the counter, or [`NO_DEADLINE`].
     alarm: AtomicU64,
+    /// It wants [`Event::IDLE`] as soon as a core of the general domain has nothing to do.
+    when_idle: AtomicBool,
     /// It was stopped in the middle of its work.
     preempted: AtomicBool,
     /// It has attached its devices: the general domain may start.
@@ -82,6 +84,7 @@ impl Default for State {
     fn default() -> State {
         State {
             alarm: AtomicU64::new(NO_DEADLINE),
+            when_idle: AtomicBool::new(false),
             preempted: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             quiesced: AtomicBool::new(false),
@@ -106,6 +109,11 @@ impl State {
     /// It waits, and wants [`Event::TIME`] when the counter reaches `alarm`.
     pub fn set_alarm(&self, alarm: u64) {
         self.alarm.store(alarm, Ordering::SeqCst);
+    }
+
+    /// It waits, and whether it is to be told when the general domain has nothing to do.
+    pub fn set_when_idle(&self, when_idle: bool) {
+        self.when_idle.store(when_idle, Ordering::Relaxed);
     }
 
     /// When the domain is to be woken though nothing happens, if it is.
@@ -294,6 +302,16 @@ pub fn wanted(core: &Core) -> bool {
     let system = core.system;
     (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire))
         && !system.secure_state.is_stopped()
+}
+
+/// This core has nothing to do: tells the domain if it asked for that. A core that misses the question is no loss: the domain names a
+/// time as well.
+pub fn tell_idle(core: &Core) {
+    let system = core.system;
+    let asked = &system.secure_state.when_idle;
+    if asked.load(Ordering::Relaxed) && asked.swap(false, Ordering::Relaxed) {
+        system.shared.raise(Event::IDLE);
+    }
 }
 
 /// Whether the domain waits for a time.

@@ -65,7 +65,7 @@ impl Lines {
     pub fn patience(&self, shared: &SharedPage) -> impl FnMut() -> bool {
         let deadline = time::counter() + time::ticks(PATIENCE_US);
         move || {
-            wait(None);
+            wait(None, false);
             self.fired(shared.take()).for_each(|(_, line)| irq_done(line));
             time::counter() < deadline
         }

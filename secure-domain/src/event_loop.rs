@@ -11,7 +11,7 @@ use abi::{DeviceView, Event, SharedPage};
 use el1::guest_memory::GuestWindow;
 use el1::hypercall::{interrupt, irq_done, needs_reset, quiesced, reset_done, wait};
 use virtio::QueueConfig;
-use volume::service::{Outcome, Setup};
+use volume::service::{COMPANY_US, Outcome, Setup};
 
 use crate::disks::Lines;
 use crate::log::log;
@@ -34,12 +34,15 @@ pub fn run(
     let mut again = false;
     loop {
         if !again {
-            let wake_at = [server.wake_at(), reconciler.wake_at()].into_iter().flatten().min();
-            wait(wake_at.map(ticks));
+            sleep(&server, &reconciler);
         }
         let events = shared.take();
         let mut round = Round::default();
-        let mut resume = again || events.contains(Event::TIME);
+        let hurry = events.contains(Event::TIME) || events.contains(Event::IDLE);
+        if hurry {
+            server.hurry();
+        }
+        let mut resume = again || hurry;
         for (device, view) in shared.devices.iter().enumerate().take(server.devices()) {
             if events.contains(Event::status(device)) {
                 round.add(status_changed(&mut server, device, view, memory));
@@ -70,6 +73,14 @@ pub fn run(
         again = round.finish(&mut server);
         again |= reconciler.step(&mut server);
     }
+}
+
+/// Until something happens, or the time has come that the pool, the reconciler, or a request that waits for company has named.
+fn sleep(server: &Served, reconciler: &Reconciler) {
+    let wake_at = [server.wake_at(), reconciler.wake_at()].into_iter().flatten().min().map(ticks);
+    let put_off = server.puts_off();
+    let look_at = put_off.then(|| time::counter() + time::ticks(COMPANY_US));
+    wait([wake_at, look_at].into_iter().flatten().min(), put_off);
 }
 
 /// The clock of the pool.

@@ -19,7 +19,8 @@ pub enum Function {
     /// Returns [`crate::VERSION`] of the hypervisor.
     Version = BASE,
     /// Sleeps until an event is set; returns at once if one is. Events stay in the shared page for the caller to take. `x1` = value
-    /// of the physical counter at which to set [`crate::Event::TIME`] ([`NO_DEADLINE`]: never); it replaces that of the last call.
+    /// of the physical counter at which to set [`crate::Event::TIME`] ([`NO_DEADLINE`]: never), `x2` = 1: set [`crate::Event::IDLE`],
+    /// once, as soon as a core of the general domain has nothing to do. Both replace those of the last call.
     Wait = BASE + 1,
     /// Initialisation is done and every device that will be served is attached: the general domain may start.
     Ready = BASE + 2,

@@ -4,7 +4,7 @@
 //! that the secure domain can write, with one harmless exception, the [`SharedPage::events`] word. *EL2 to secure domain* goes
 //! through the [`SharedPage`], so that a doorbell costs the secure domain a load and no trap.
 //!
-//! Version 2. A change of anything here raises [`VERSION`]; EL2 refuses a secure domain of another version at
+//! Version 3. A change of anything here raises [`VERSION`]; EL2 refuses a secure domain of another version at
 //! [`hypercall::Function::Version`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,7 +16,7 @@ pub use hypercall::{Error, Function};
 pub use shared::{DeviceView, Event, QueueView, SharedPage};
 
 /// The version of this contract.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Virtual devices that the secure domain can serve.
 pub const DEVICES: usize = 8;

@@ -22,6 +22,9 @@ impl Event {
     /// The machine sleeps no more: serve again, whether or not everything was saved.
     pub const AWAKE: Event = Event(1 << 34);
 
+    /// A core of the general domain has nothing to do, which the last `Wait` asked to be told.
+    pub const IDLE: Event = Event(1 << 35);
+
     /// A queue of device `index` was notified: see [`DeviceView::doorbells`].
     pub const fn doorbell(index: usize) -> Event {
         Event(1 << index)
@@ -156,8 +159,8 @@ mod tests {
 
     #[test]
     fn events_do_not_overlap() {
-        let mut seen = Event::SHUTDOWN.0 | Event::TIME.0 | Event::AWAKE.0;
-        assert_eq!(seen.count_ones(), 3);
+        let mut seen = Event::SHUTDOWN.0 | Event::TIME.0 | Event::AWAKE.0 | Event::IDLE.0;
+        assert_eq!(seen.count_ones(), 4);
         for index in 0..8 {
             for event in [Event::doorbell(index), Event::status(index), Event::irq(index)] {
                 assert_eq!(seen & event.0, 0);

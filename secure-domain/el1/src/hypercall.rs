@@ -38,9 +38,10 @@ pub fn version() -> u64 {
     call(Function::Version, [0; 7]).1
 }
 
-/// Sleeps until an event is set; [`abi::Event::TIME`] is when the physical counter reaches `deadline`.
-pub fn wait(deadline: Option<u64>) {
-    command(Function::Wait, [deadline.unwrap_or(NO_DEADLINE), 0, 0, 0, 0]);
+/// Sleeps until an event is set; [`abi::Event::TIME`] is when the physical counter reaches `deadline`, and [`abi::Event::IDLE`], if
+/// `when_idle`, when the general domain has nothing to do.
+pub fn wait(deadline: Option<u64>, when_idle: bool) {
+    command(Function::Wait, [deadline.unwrap_or(NO_DEADLINE), when_idle.into(), 0, 0, 0]);
 }
 
 /// Initialisation is done: the general domain may start.

@@ -97,7 +97,7 @@ pub struct Queue {
     next_used: u16,
     /// The used index as last published.
     published_used: u16,
-    /// A doorbell was asked for at this available index.
+    /// A doorbell was asked for at this available index, which `next_available` may not have reached.
     armed: Option<u16>,
     /// The heads that this device has, in memory that outlives it.
     ledger: &'static Ledger,
@@ -223,22 +223,31 @@ impl Queue {
         Ok(())
     }
 
-    /// Asks for a doorbell at the next available entry. `true`: one came in between and no doorbell may follow, so the
-    /// caller looks again (virtio 1.2, section 2.7.10.1).
-    pub fn enable_notifications(&mut self, memory: &impl GuestMemory) -> Result<bool, Error> {
-        if self.armed == Some(self.next_available) {
+    /// Asks for a doorbell at the next available entry or, with EVENT_IDX, at the one that follows `put_off` others: who asks for that
+    /// looks again before too long. `true`: an entry came in between and no doorbell may follow, so the caller looks
+    /// again (virtio 1.2, section 2.7.10.1).
+    pub fn enable_notifications(&mut self, memory: &impl GuestMemory, put_off: u16) -> Result<bool, Error> {
+        let put_off = if self.features.event_idx { put_off } else { 0 };
+        let doorbell = self.next_available.wrapping_add(put_off);
+        if self.armed == Some(doorbell) {
             // Asked for before, and looked at since: a doorbell will follow.
             return Ok(false);
         }
-        self.armed = Some(self.next_available);
+        self.armed = Some(doorbell);
         if self.features.event_idx {
             let event = self.config.used_ring + 4 + 8 * u64::from(self.config.size);
-            memory.store_release(event, self.next_available)?;
+            memory.store_release(event, doorbell)?;
         } else {
             memory.store_release(self.config.used_ring, 0)?;
         }
         memory.fence();
         self.look(memory)
+    }
+
+    /// Whether an entry may come for which no doorbell follows.
+    pub fn puts_off(&self) -> bool {
+        // Ahead, not behind: the device is at work then, and asks again when it is done.
+        self.armed.is_some_and(|doorbell| doorbell.wrapping_sub(self.next_available) as i16 > 0)
     }
 
     /// Loads the available index; returns whether entries wait.
@@ -481,13 +490,28 @@ mod tests {
         queue.disable_notifications(&ram).unwrap();
         driver.post(&ram, &[(FREE, 4, true)]).unwrap();
         assert!(!driver.kick(&ram));
-        assert!(queue.enable_notifications(&ram).unwrap(), "the entry that came in between is seen");
+        assert!(queue.enable_notifications(&ram, 3).unwrap(), "the entry that came in between is seen");
         let token = queue.pop(&ram, &mut Chain::new()).unwrap().unwrap();
         queue.push_used(&ram, token, 0).unwrap();
         ram.put(driver.config.available_ring, &[1, 0]);
         assert!(!queue.publish(&ram).unwrap());
         driver.post(&ram, &[(FREE, 4, true)]).unwrap();
         assert!(driver.kick(&ram));
+        assert!(!queue.puts_off(), "flags know no number");
+    }
+
+    #[test]
+    fn a_doorbell_that_is_put_off_comes_with_the_last_of_those_it_was_put_off_for() {
+        let (ram, mut driver, mut queue) = world(BOTH);
+        assert!(!queue.enable_notifications(&ram, 2).unwrap() && queue.puts_off());
+        let kicks = [(); 4].map(|()| {
+            driver.post(&ram, &[(FREE, 4, true)]).unwrap();
+            driver.kick(&ram)
+        });
+        assert_eq!(kicks, [false, false, true, false]);
+        // Who takes one and asks for the next at once sees that there are others.
+        queue.pop(&ram, &mut Chain::new()).unwrap().unwrap().abandon();
+        assert!(queue.enable_notifications(&ram, 0).unwrap());
     }
 
     #[test]
@@ -505,7 +529,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Move {
         Post(Vec<(u8, bool)>, bool),
-        Device,
+        /// The device does something; doorbells are put off by so many entries.
+        Device(u16),
         Driver,
     }
 
@@ -515,7 +540,7 @@ mod tests {
             buffers.sort_by_key(|&(_, writable)| writable);
             Move::Post(buffers, indirect)
         });
-        prop::collection::vec(prop_oneof![post, Just(Move::Device), Just(Move::Driver)], 0..200)
+        prop::collection::vec(prop_oneof![post, (0..4u16).prop_map(Move::Device), Just(Move::Driver)], 0..200)
     }
 
     /// A driver and a device that each sleep when they have nothing to do, until the other wakes them.
@@ -546,7 +571,7 @@ mod tests {
             self.device_awake |= self.driver.kick(&self.ram);
         }
 
-        fn device(&mut self) {
+        fn device(&mut self, put_off: u16) {
             if !self.device_awake {
                 return;
             }
@@ -558,7 +583,7 @@ mod tests {
                     self.queue.push_used(&self.ram, token, written).unwrap();
                     self.driver_awake |= self.queue.publish(&self.ram).unwrap();
                 }
-                None => self.device_awake = self.queue.enable_notifications(&self.ram).unwrap(),
+                None => self.device_awake = self.queue.enable_notifications(&self.ram, put_off).unwrap(),
             }
         }
 
@@ -587,18 +612,20 @@ mod tests {
             // Indices wrap: let the first chains of the test come after `start` others.
             for _ in 0..start % 40 {
                 pair.post(&[(1, true)], false);
-                (0..3).for_each(|_| pair.device());
+                (0..3).for_each(|_| pair.device(0));
                 (0..3).for_each(|_| pair.driver());
             }
             for step in moves {
                 match step {
                     Move::Post(buffers, wish) => pair.post(&buffers, wish && indirect),
-                    Move::Device => pair.device(),
+                    Move::Device(put_off) => pair.device(put_off),
                     Move::Driver => pair.driver(),
                 }
             }
+            // Who puts doorbells off looks again by itself.
+            pair.device_awake |= pair.queue.puts_off();
             for _ in 0..100 {
-                pair.device();
+                pair.device(0);
                 pair.driver();
             }
             prop_assert!(pair.posted.is_empty(), "both sleep and {} chains wait", pair.posted.len());
@@ -717,7 +744,7 @@ mod tests {
             Pair { ram, driver, queue, device_awake: false, driver_awake: false, posted: BTreeMap::new(), posts: 0 };
         for round in 0..70_000 {
             pair.post(&[(1, false), (2, true)], round % 2 == 0);
-            (0..2).for_each(|_| pair.device());
+            (0..2).for_each(|_| pair.device(0));
             (0..2).for_each(|_| pair.driver());
             assert!(pair.posted.is_empty(), "round {round}");
         }

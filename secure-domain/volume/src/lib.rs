@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bits;
+mod company;
 mod error;
 pub mod operation;
 pub mod pool;

@@ -9,7 +9,7 @@
 //! its volume, to its format and to its epoch; to its physical place it is pinned by the tree and the log.
 
 use crypto::{
-    Error, Nonce, Sector, Suite, Tag,
+    Error, Mode, Nonce, Sector, Suite, Tag,
     module::{AeadService, Module},
 };
 use keystore::DataKey;
@@ -44,6 +44,7 @@ pub struct Sealer {
     epoch: u16,
     /// The associated data with block 0.
     aad: Aad,
+    in_lanes: bool,
 }
 
 impl Sealer {
@@ -58,12 +59,18 @@ impl Sealer {
         aad[6..8].copy_from_slice(&suite.id().to_le_bytes());
         aad[8..12].copy_from_slice(&volume.to_le_bytes());
         aad[20..22].copy_from_slice(&epoch.to_le_bytes());
-        Ok(Sealer { aead: key.aead(module, suite)?, volume, epoch, aad })
+        let in_lanes = suite.mode() == Mode::Ccm;
+        Ok(Sealer { aead: key.aead(module, suite)?, volume, epoch, aad, in_lanes })
     }
 
     /// The epoch's number.
     pub fn epoch(&self) -> u16 {
         self.epoch
+    }
+
+    /// Whether many blocks at a time are served much faster than one by one, rather than a little.
+    pub fn in_lanes(&self) -> bool {
+        self.in_lanes
     }
 
     /// The nonce of `version`.

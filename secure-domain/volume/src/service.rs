@@ -4,6 +4,10 @@
 //! The event loop calls a [`Server`] when something happened and does what the [`Outcome`] says. When a device has no slot free, or
 //! the pool no room, the queue is left alone (its entries stay in the driver's memory, which is the back pressure), and is
 //! looked at again after the next answer.
+//!
+//! Where a driver makes many small requests, its doorbell is put off until there are several (`company.rs`): they are sealed, logged and
+//! answered together. None waits long: the rings are looked at whenever a disk has answered, and who sees
+//! [`Server::puts_off`] calls [`Server::hurry`] when the driver's processor has nothing to do, or after [`COMPANY_US`].
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
@@ -14,7 +18,7 @@ use virtio::{
     blk::{self, ID_BYTES, Request, Status},
 };
 
-use crate::{BLOCK_BYTES, Done, Event, Fault, Operation, Pool, Transfer, operation};
+use crate::{BLOCK_BYTES, Done, Event, Fault, Operation, Pool, Transfer, company::Company, operation};
 
 /// Virtual disks of a server at most: they are bits of a word.
 pub const MAX_DEVICES: usize = 32;
@@ -22,6 +26,8 @@ pub const MAX_DEVICES: usize = 32;
 const SLOTS: usize = 128;
 /// The cookie of the request that quiescing ends with; slots are below it.
 const QUIESCE: u32 = u32::MAX;
+/// How long a request may wait in its ring for others to be served with, in microseconds.
+pub const COMPANY_US: u64 = 250;
 /// Rounds of accept, advance and answer that one event may cause.
 const MAX_ROUNDS: usize = 4;
 
@@ -67,6 +73,7 @@ struct Device {
     ledger: &'static Ledger,
     slots: Box<[Slot]>,
     free: Vec<u32>,
+    company: Company,
     /// The ring was malformed; only a reset helps.
     broken: bool,
     /// What is to be told to the log.
@@ -90,6 +97,8 @@ pub struct Server<D, A> {
     phase: Phase,
     /// Answers to commands.
     commands: VecDeque<Done>,
+    /// No request is to wait for company.
+    hurry: bool,
 }
 
 impl Device {
@@ -99,7 +108,18 @@ impl Device {
         id[..len].copy_from_slice(&name.as_bytes()[..len]);
         let slots = (0..SLOTS).map(|_| Slot { chain: Chain::new(), request: None }).collect();
         let free = (0..SLOTS as u32).rev().collect();
-        Device { volume, blocks, id, queue: None, ledger, slots, free, broken: false, event: None }
+        Device {
+            volume,
+            blocks,
+            id,
+            queue: None,
+            ledger,
+            slots,
+            free,
+            company: Company::default(),
+            broken: false,
+            event: None,
+        }
     }
 
     /// Takes the driver's queue up: where another life of this program has left it, or from its beginning.
@@ -119,11 +139,17 @@ impl Device {
         self.free.len() == self.slots.len()
     }
 
+    /// Whether a request may lie in the ring without a doorbell.
+    fn puts_off(&self) -> bool {
+        self.queue.as_ref().is_some_and(Queue::puts_off)
+    }
+
     /// Takes what the ring holds while there is room. Returns whether it left the ring because there was none.
     fn accept<D: BlockDevice, A: MonotonicStore>(
         &mut self,
         pool: &mut Pool<D, A>,
         memory: &impl GuestMemory,
+        hurry: bool,
     ) -> Result<bool, virtio::Error> {
         let Some(queue) = &mut self.queue else { return Ok(false) };
         queue.disable_notifications(memory)?;
@@ -134,7 +160,9 @@ impl Device {
             }
             let slot = &mut self.slots[index as usize];
             let Some(token) = queue.pop(memory, &mut slot.chain)? else {
-                if queue.enable_notifications(memory)? {
+                let under_way = self.slots.len() - self.free.len();
+                let put_off = self.company.put_off(under_way, hurry);
+                if queue.enable_notifications(memory, put_off)? {
                     continue;
                 }
                 return Ok(false);
@@ -142,6 +170,7 @@ impl Device {
             let request = blk::parse(memory, &mut slot.chain, self.blocks)?;
             match operation_of(&request) {
                 Some(operation) if pool.submit(self.volume, index, operation).is_ok() => {
+                    self.company.took(payload(&operation));
                     slot.request = Some((token, request));
                     self.free.pop();
                 }
@@ -185,7 +214,7 @@ impl Device {
 impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
     /// Serves volumes of `pool`; none is offered yet.
     pub fn new(pool: Pool<D, A>) -> Server<D, A> {
-        Server { pool, devices: Vec::new(), phase: Phase::Serving, commands: VecDeque::new() }
+        Server { pool, devices: Vec::new(), phase: Phase::Serving, commands: VecDeque::new(), hurry: false }
     }
 
     /// Offers a volume as the next virtual disk, and returns its number: 0, 1, ... `None`: there is no such volume, or there are
@@ -306,6 +335,17 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
         self.pool.next_deadline()
     }
 
+    /// Whether a request may lie in a ring without a doorbell, to be served together with others.
+    pub fn puts_off(&self) -> bool {
+        self.devices.iter().any(Device::puts_off)
+    }
+
+    /// The drivers' processor has nothing to do, or [`COMPANY_US`] have passed: the next [`resume`](Self::resume) asks for a doorbell at
+    /// once.
+    pub fn hurry(&mut self) {
+        self.hurry = true;
+    }
+
     /// The next answer to a command that was given to [`pool_mut`](Self::pool_mut).
     pub fn next_command(&mut self) -> Option<Done> {
         self.commands.pop_front()
@@ -347,6 +387,7 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
                 Err(error) => outcome.needs_reset |= self.fail(device, error).needs_reset,
             }
         }
+        self.hurry = false;
         outcome
     }
 
@@ -357,7 +398,7 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
             if self.phase != Phase::Serving {
                 break;
             }
-            match self.devices[device].accept(&mut self.pool, memory) {
+            match self.devices[device].accept(&mut self.pool, memory, self.hurry) {
                 Ok(left) => parked |= left,
                 Err(error) => outcome.needs_reset |= self.fail(device, error).needs_reset,
             }
@@ -400,6 +441,14 @@ impl<D: BlockDevice, A: MonotonicStore> Server<D, A> {
             self.phase = Phase::Syncing;
         }
         started
+    }
+}
+
+/// Blocks of data that go with an operation.
+fn payload(operation: &Operation) -> Option<u32> {
+    match *operation {
+        Operation::Read { blocks, .. } | Operation::Write { blocks, .. } => Some(blocks),
+        _ => None,
     }
 }
 

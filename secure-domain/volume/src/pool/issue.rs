@@ -44,13 +44,19 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         // Bounded: every turn but the last issues at least one block.
         while self.requests.get(request).issued < blocks {
+            let before = self.requests.get(request).issued;
             let step = match operation {
+                Operation::Zero { .. } => self.issue_zero(request),
+                _ if self.issue_budget == 0 => Step::Exhausted,
                 Operation::Read { .. } => self.issue_read(request, transfer),
-                Operation::Write { .. } => self.issue_write(request, transfer),
-                _ => self.issue_zero(request),
+                _ => self.issue_write(request, transfer),
             };
             if step != Step::Issued {
                 return step;
+            }
+            if !matches!(operation, Operation::Zero { .. }) {
+                let issued = self.requests.get(request).issued - before;
+                self.issue_budget = self.issue_budget.saturating_sub(issued);
             }
         }
         self.settle(request);

@@ -257,6 +257,11 @@ impl Log {
         self.request_entries() / copies - 1
     }
 
+    /// What means something of block `at` of the group under way.
+    fn meaningful(&self, at: usize) -> &[u8] {
+        if self.torn { &self.image[at] } else { log::meaningful(&self.image[at]) }
+    }
+
     /// Blocks that a group of this many entries may take.
     fn group_blocks(&self, entries: usize) -> u64 {
         let data = if self.torn { entries } else { 0 };
@@ -328,14 +333,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Moves the log on.
     pub(super) fn pump_log(&mut self) {
-        if self.log.state == State::Idle && (!self.log.open.is_empty() || self.log.force) && !self.stopped {
-            self.build_group();
-        }
         if self.log.state == State::Writing {
             self.issue_log_writes();
         }
         if self.log.state == State::Flushing {
             self.issue_log_flushes();
+        }
+        if self.log.state == State::Idle && (!self.log.open.is_empty() || self.log.force) && !self.stopped {
+            self.build_group();
         }
     }
 
@@ -373,6 +378,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         core::mem::swap(&mut log.open_requests, &mut log.committing_requests);
         log.attempts = 0;
         self.restart_log_write();
+        self.issue_log_writes();
     }
 
     fn restart_log_write(&mut self) {
@@ -431,7 +437,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 let at = self.log.issued[member];
                 self.log.issued[member] += 1;
                 self.log.outstanding += 1;
-                self.members[member].device.bytes(&buffer).copy_from_slice(&self.log.image[at]);
+                // Behind that the buffer holds what it held: an older record.
+                let image = self.log.meaningful(at);
+                self.members[member].device.bytes(&buffer)[..image.len()].copy_from_slice(image);
                 let block = (self.log.image_position + at as u64) % self.log.blocks;
                 self.start_write(Kind::LogWrite, member, crate::record::geometry::RING_BLOCKS + block, buffer);
             }

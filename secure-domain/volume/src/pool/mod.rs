@@ -128,6 +128,7 @@ pub struct Pool<D, A> {
     now_ms: u64,
     zero_budget: u32,
     tree_budget: u32,
+    issue_budget: u32,
     /// Something moved in this round.
     moved: bool,
     /// The mount's checkpoint is durable: nothing goes into log or data before it.
@@ -236,12 +237,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.pump_checkpoint();
             self.pump_anchor();
             self.halt_if_refused();
+            self.members.iter_mut().for_each(|member| member.device.kick());
             if !self.moved {
                 break;
             }
             again = round == MAX_ROUNDS;
         }
-        self.members.iter_mut().for_each(|member| member.device.kick());
         let more = again || self.zero_budget == 0 || self.tree_budget == 0 || self.retire_silent_members();
         if !more {
             self.give_up_if_stuck();

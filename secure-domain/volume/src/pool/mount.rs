@@ -226,7 +226,10 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     let mut buffers = [Vec::new(), Vec::new()];
     for (member, buffers) in members.iter_mut().zip(&mut buffers).filter(|(member, _)| !member.lost) {
         for _ in 0..Log::reserved_buffers(&superblock) {
-            buffers.extend(member.device.allocate(1));
+            let Some(buffer) = member.device.allocate(1) else { break };
+            // What a record does not fill goes to the disk as it is.
+            member.device.bytes(&buffer).fill(0);
+            buffers.push(buffer);
         }
         // One is enough for the log; one more is needed for everything else.
         let spare = member.device.allocate(1).or_else(|| if buffers.len() > 1 { buffers.pop() } else { None });
@@ -267,6 +270,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         now_ms: 0,
         zero_budget: 0,
         tree_budget: 0,
+        issue_budget: 0,
         moved: false,
         serving: false,
     };

@@ -10,6 +10,9 @@ use crate::{Done, Operation, Status};
 
 /// Requests that a pool holds at a time.
 pub const MAX_REQUESTS: usize = 256;
+/// Blocks of data that are issued before the disks are looked at again: so few that their buffers stay in a cache, and that the disks
+/// get something to do before everything is sealed.
+const ISSUE_BUDGET: u32 = 64;
 /// Stands for the background: nobody waits for it.
 pub(super) const WALKER: usize = MAX_REQUESTS;
 
@@ -137,6 +140,7 @@ pub(super) enum Step {
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Goes through the waiting requests once, oldest first.
     pub(super) fn issue_pending(&mut self, transfer: &mut impl crate::Transfer) {
+        self.issue_budget = ISSUE_BUDGET;
         let waiting = self.requests.pending.len();
         for seen in 0..waiting {
             let Some(request) = self.requests.next_pending() else { break };

@@ -211,6 +211,12 @@ pub fn claims(block: &[u8]) -> Option<Head> {
     (block[..4] == MAGIC && fits && head.covered < head.seq).then_some(head)
 }
 
+/// The part of a record's block that means something.
+pub fn meaningful(block: &[u8; BLOCK_BYTES]) -> &[u8] {
+    let entries = usize::from(block[4]).min(MAX_ENTRIES);
+    &block[..entry_range(entries).start]
+}
+
 /// Where entry `index` of a record lies in its block.
 pub fn entry_range(index: usize) -> core::ops::Range<usize> {
     HEAD_BYTES + index * ENTRY_BYTES..HEAD_BYTES + (index + 1) * ENTRY_BYTES

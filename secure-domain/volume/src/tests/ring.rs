@@ -295,6 +295,36 @@ fn a_machine_that_slept_is_served_again() {
 }
 
 #[test]
+fn beside_many_requests_others_wait_for_company_and_not_for_long() {
+    let mut machine = Machine::new();
+    // Something to read: zeros need no disk.
+    assert_eq!(machine.write(0, 0, &filled(7).repeat(16)), OK);
+    machine.server.pool_mut().member_mut(0).credit = 0;
+    let mut kicks = [(); 14].map(|()| {
+        machine.post(0, TYPE_IN, 0, &[], 4096);
+        let kick = machine.drivers[0].kick(&machine.ram);
+        if kick {
+            let outcome = machine.server.resume(0, &machine.ram);
+            machine.handle(outcome);
+        }
+        kick
+    });
+    assert!(kicks[..2] == [true; 2] && !kicks[2], "{kicks:?}");
+    assert!(machine.server.puts_off() && kicks.iter().filter(|kick| **kick).count() < 8, "{kicks:?}");
+    // In a hurry the ring is looked at, and the next request rings.
+    machine.server.hurry();
+    let outcome = machine.server.resume(0, &machine.ram);
+    machine.handle(outcome);
+    assert!(!machine.server.puts_off());
+    machine.post(0, TYPE_IN, 0, &[], 4096);
+    kicks[0] = machine.drivers[0].kick(&machine.ram);
+    assert!(kicks[0]);
+    machine.server.pool_mut().member_mut(0).credit = usize::MAX;
+    machine.settle();
+    assert_eq!((0..20).filter(|_| machine.drivers[0].take_used(&machine.ram).is_some()).count(), 15);
+}
+
+#[test]
 fn a_driver_without_event_index_is_served_too() {
     let mut machine = Machine::new();
     machine.server.reset(0);

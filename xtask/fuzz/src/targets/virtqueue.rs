@@ -98,7 +98,7 @@ fn live(memory: &Shifting<'_>, queue: &mut Queue) {
 fn serve(memory: &Shifting<'_>, queue: &mut Queue, chain: &mut Chain) -> Result<bool, Error> {
     const CAPACITY: u64 = 1000;
     let Some(token) = queue.pop(memory, chain)? else {
-        return queue.enable_notifications(memory);
+        return queue.enable_notifications(memory, 2);
     };
     let total: u64 = chain.segments().iter().map(|segment| u64::from(segment.len)).sum();
     assert!(chain.segments().len() <= MAX_SEGMENTS && total == u64::from(chain.len_bytes()));
