@@ -408,15 +408,17 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
         if !held {
             self.activate_if_asked(intid);
         }
+        let home = if intid < 32 { NONE } else { self.shared.home[intid as usize] };
         let bank = self.bank(intid);
-        // Fold has served those that concern a list register; others came too late for theirs.
-        bank.set(Fact::DropPending, intid, false);
-        bank.set(Fact::DropActive, intid, false);
+        if home == NONE || usize::from(home) == cpu {
+            // Fold has served those that concern a list register of this vCPU; others came too late for theirs.
+            bank.set(Fact::DropPending, intid, false);
+            bank.set(Fact::DropActive, intid, false);
+        }
         let waits = bank.pending(intid) && bank.forwarded(intid, ctlr) && !bank.is(Fact::Spilled, intid);
         if held || intid < 32 {
             return waits && !held;
         }
-        let home = self.shared.home[intid as usize];
         if !self.shared.bank.is(Fact::Spilled, intid) && usize::from(home) == cpu {
             self.shared.home[intid as usize] = NONE;
         } else if home != NONE && usize::from(home) != cpu {

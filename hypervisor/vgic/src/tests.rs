@@ -251,6 +251,24 @@ fn a_pending_interrupt_follows_its_route_at_once() {
     assert_eq!(world.machine.acknowledge(1), Some(UART));
 }
 
+/// The vCPU that it was routed away from still has it among those that wait, and looks again before the other one's core has dropped it.
+#[test]
+fn what_is_cleared_after_it_was_routed_away_is_not_pending_any_more() {
+    let mut world = world(2, 1);
+    edge(&mut world, VIRTIO);
+    edge(&mut world, CONSOLE);
+    signal(&mut world, 0, CONSOLE, true);
+    world.settle_core(0);
+    signal(&mut world, 0, VIRTIO, true);
+    world.write(0, Frame::Distributor, IROUTER + 8 * u64::from(VIRTIO), 1);
+    assert_eq!(world.machine.acknowledge(0), Some(CONSOLE));
+    world.settle_core(1);
+    world.write_bit(0, 0, ICPENDR, VIRTIO);
+    world.settle_core(0);
+    world.settle();
+    assert_eq!(world.machine.acknowledge(1), None);
+}
+
 #[test]
 fn a_virtual_level_comes_again_while_high_and_not_when_served() {
     let mut world = world(1, 4);
