@@ -5,6 +5,7 @@ mod degraded;
 mod epochs;
 mod faults;
 mod idle;
+mod members;
 mod model;
 mod module;
 mod refusal;
