@@ -143,6 +143,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether the walker is at a block of this volume.
     pub(super) fn walker_is_in(&self, slot: usize) -> bool {
         self.walker.busy
+            || self.walker.healing != 0
             || self.walker.heals.iter().any(|heal| heal.volume == slot)
             || self.volume(slot).record.old.is_some()
     }
