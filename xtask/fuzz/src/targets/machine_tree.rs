@@ -48,7 +48,6 @@ const BOARD: Board = Board {
     crypto_profile: "open",
     slice_us: 1000,
     crash_drills: false,
-    reset: Reset::Domain,
     anchor: None,
 };
 
