@@ -243,9 +243,10 @@ impl Psci {
     /// The leader `cpu`, which is alone and has left the guest too, ends the reset: core `first` is claimed for `start`, every other one is off.
     pub fn end_reset(&self, cpu: usize, first: usize, start: Start) {
         self.stopped(cpu);
+        // First: a core that has been claimed may begin at once, and must not find that it has to leave.
+        self.leader.store(NOBODY, Ordering::SeqCst);
         let claimed = self.claim(first, start);
         debug_assert!(claimed.is_ok(), "every core is off");
-        self.leader.store(NOBODY, Ordering::SeqCst);
     }
 
     /// The state of core `cpu`.
