@@ -104,7 +104,7 @@ fn untorn(guest: &mut Guest) -> Result<()> {
     guest.expect(PROMPT, COMMAND)?;
     let text = guest.transcript()[before..].to_owned();
     let helps = text.lines().filter(|line| is_ours(line));
-    let whole = "[haechi] Ctrl-] then: h this help, s status, t trace, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]";
+    let whole = "[haechi] Ctrl-] then: h this help, s status, t trace, r reset the general domain, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]";
     let mut count = 0;
     for line in helps {
         ensure!(line == whole, "a torn line: {line}");
