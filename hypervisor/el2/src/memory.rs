@@ -209,15 +209,12 @@ impl DomainMemory {
 
     /// Fills `range` of the domain's memory with zeros.
     pub fn zero(&mut self, range: &Range<usize>) {
-        aarch64::zero::fill(self.target(range));
-        aarch64::cache::clean_and_invalidate_to_poc(range.clone());
+        clear(self.target(range));
     }
 
     /// Writes `contents` to `at` of the domain's memory.
     pub fn write(&mut self, at: usize, contents: &[u8]) {
-        let range = at..at + contents.len();
-        self.target(&range).copy_from_slice(contents);
-        aarch64::cache::clean_and_invalidate_to_poc(range);
+        put(self.target(&(at..at + contents.len())), contents);
     }
 
     /// Copies `source` of the pristine copy to `at` of the domain's memory.
@@ -300,15 +297,12 @@ impl OpenMemory<'_> {
 
     /// Fills `range` with zeros.
     pub fn zero(&mut self, range: &Range<usize>) {
-        aarch64::zero::fill(self.target(range));
-        aarch64::cache::clean_and_invalidate_to_poc(range.clone());
+        clear(self.target(range));
     }
 
     /// Writes `contents` to `at`.
     pub fn write(&mut self, at: usize, contents: &[u8]) {
-        let range = at..at + contents.len();
-        self.target(&range).copy_from_slice(contents);
-        aarch64::cache::clean_and_invalidate_to_poc(range);
+        put(self.target(&(at..at + contents.len())), contents);
     }
 
     /// Copies `source` of what EL2 has kept to `at`.
@@ -352,6 +346,23 @@ impl ConfigurationSpace for Ecam<'_> {
     fn write32(&mut self, offset: usize, value: u32) {
         self.0.write32(offset, value);
     }
+}
+
+/// Fills `target` with zeros, down to the point of coherency.
+fn clear(target: &mut [u8]) {
+    aarch64::zero::fill(target);
+    clean(target);
+}
+
+/// Writes `contents` to `target`, which has their length, down to the point of coherency.
+fn put(target: &mut [u8], contents: &[u8]) {
+    target.copy_from_slice(contents);
+    clean(target);
+}
+
+fn clean(written: &[u8]) {
+    let start = written.as_ptr().addr();
+    aarch64::cache::clean_and_invalidate_to_poc(start..start + written.len());
 }
 
 fn within(outer: &Range<usize>, inner: &Range<usize>) -> bool {
