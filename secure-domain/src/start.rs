@@ -225,7 +225,7 @@ fn options(pool: &board::Pool) -> Options {
         Some(window_ms) => Policy::Bulk { window_ms: window_ms.into() },
     };
     let cache_blocks = (pool.cache_mib as usize) << 8;
-    Options { policy, cache_blocks, reservation: 1 << 32, read_only: false, degraded: pool.degraded }
+    Options { policy, cache_blocks, reservation: 1 << 32, degraded: pool.degraded, ..Options::default() }
 }
 
 /// Mounts the pool on the disks.

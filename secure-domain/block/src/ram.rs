@@ -40,8 +40,10 @@ pub struct RamDisk {
     pub bad_blocks: BTreeSet<u64>,
     /// Blocks to which writes happen, and are answered with an error.
     pub bad_answers: BTreeSet<u64>,
-    /// Blocks whose reads and writes stay under way.
+    /// Blocks whose writes stay under way.
     pub held_blocks: BTreeSet<u64>,
+    /// How many of the flushes under way, oldest first, stay so.
+    pub held_flushes: usize,
     /// Whether flushes fail.
     pub bad_flush: bool,
     /// Blocks in the order in which writes to them completed.
@@ -69,6 +71,7 @@ impl RamDisk {
             bad_blocks: BTreeSet::new(),
             bad_answers: BTreeSet::new(),
             held_blocks: BTreeSet::new(),
+            held_flushes: 0,
             bad_flush: false,
             writes: Vec::new(),
             flushes: 0,
@@ -115,10 +118,21 @@ impl RamDisk {
         Ok(())
     }
 
-    fn is_held(&self, pending: &Pending) -> bool {
-        let (Kind::Read(block) | Kind::Write(block)) = pending.kind else { return false };
-        let blocks = pending.buffer.as_ref().map_or(0, Buffer::blocks) as u64;
-        self.held_blocks.range(block..block + blocks).next().is_some()
+    /// The requests that are not held.
+    fn may_complete(&self) -> Vec<usize> {
+        let mut flushes = 0;
+        let mut is_free = |pending: &Pending| {
+            flushes += usize::from(matches!(pending.kind, Kind::Flush));
+            match pending.kind {
+                Kind::Read(_) => true,
+                Kind::Write(block) => {
+                    let blocks = pending.buffer.as_ref().map_or(0, Buffer::blocks) as u64;
+                    self.held_blocks.range(block..block + blocks).next().is_none()
+                }
+                Kind::Flush => flushes > self.held_flushes,
+            }
+        };
+        (0..self.pending.len()).filter(|&index| is_free(&self.pending[index])).collect()
     }
 
     fn perform(&mut self, pending: &Pending) -> Result<(), Error> {
@@ -210,13 +224,13 @@ impl BlockDevice for RamDisk {
     fn acknowledge(&mut self) {}
 
     fn poll(&mut self) -> Option<Completion> {
-        let may: Vec<usize> = (0..self.pending.len()).filter(|&index| !self.is_held(&self.pending[index])).collect();
+        let may = self.may_complete();
         if may.is_empty() || self.credit == 0 {
             return None;
         }
         self.credit -= usize::from(self.credit != usize::MAX);
         let index = may[(self.random() % may.len() as u64) as usize];
-        let pending = self.pending.swap_remove(index);
+        let pending = self.pending.remove(index);
         let result = self.perform(&pending);
         Some(Completion { tag: pending.tag, result, buffer: pending.buffer })
     }

@@ -139,8 +139,7 @@ fn a_pool_that_serves_allocates_nothing() {
         out.fill(7);
         Ok(())
     });
-    let options =
-        Options { policy: Policy::Strict, cache_blocks: 512, reservation: 1 << 16, read_only: false, degraded: false };
+    let options = Options { policy: Policy::Strict, cache_blocks: 512, reservation: 1 << 16, ..Options::default() };
     let new = FormatOptions::default();
     let mut pool: TestPool =
         volume::format(vec![disk], RamAnchor::new(), &root, random, &new, &options, || true).unwrap();

@@ -76,6 +76,8 @@ pub(super) struct Checkpoint {
     pub(super) next_volume: u32,
     /// Members that the next superblock calls stale.
     pub(super) stale: u8,
+    /// Members that had caught up when the running one began: it carries what made them equal, and calls them stale no longer.
+    clearing: u8,
     /// The last checkpoint that called a member stale which had not been, until the log names it.
     pub(super) marking: Option<u64>,
 }
@@ -99,6 +101,7 @@ impl Checkpoint {
             catalog_dirty: [0; METADATA_MEMBERS],
             next_volume: superblock.next_volume,
             stale: superblock.stale,
+            clearing: 0,
             marking: None,
         }
     }
@@ -202,6 +205,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         checkpoint.wanted = false;
         core::mem::swap(&mut checkpoint.waiting, &mut checkpoint.current);
         checkpoint.until = self.log.durable().seq;
+        checkpoint.clearing = self.superblock.stale & !checkpoint.stale;
         (checkpoint.failed, checkpoint.attempts) = (false, 0);
         self.next_phase(Phase::Settling);
     }
@@ -375,7 +379,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.end_checkpoint();
         } else {
             self.checkpoint.next.log_required = self.log.durable();
-            self.checkpoint.next.stale = self.checkpoint.stale;
+            self.checkpoint.next.stale = self.checkpoint.stale | self.superblock.stale & !self.checkpoint.clearing;
         }
     }
 

@@ -182,7 +182,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Whether a durable record says that everything up to `until` is covered; if none will, one is asked for.
-    fn has_marker(&mut self, until: u64) -> bool {
+    pub(super) fn has_marker(&mut self, until: u64) -> bool {
         if self.log.stated < until {
             self.force_record();
         }

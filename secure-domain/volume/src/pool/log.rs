@@ -51,7 +51,8 @@ pub(super) struct RecordState {
     pub(super) next_position: u64,
     /// Blocks of the log that were used up to its end since the mount.
     pub(super) total: u64,
-    entries: usize,
+    /// Entries that were logged up to its end since the mount.
+    appended: u64,
     /// Runs whose data is under way.
     left: u32,
 }
@@ -95,6 +96,9 @@ pub(super) struct Log {
     pub(super) stated: u64,
     /// What a durable record or superblock says about that.
     pub(super) marked: u64,
+    /// Entries up to those two.
+    stated_appended: u64,
+    marked_appended: u64,
     /// `completed` when the flush of the group was started.
     snapshot: u64,
     /// The checkpoint that the group under way names, and the one that a durable record names.
@@ -102,9 +106,8 @@ pub(super) struct Log {
     pub(super) named_checkpoint: u64,
     /// Write a record even if there is nothing to say but what is covered.
     pub(super) force: bool,
-    uncovered: usize,
-    /// The same as the records say it: more, while a mark is pending.
-    unstated: usize,
+    /// Entries since the mount, those of the open group included.
+    appended: u64,
     pub(super) uncovered_limit: usize,
     /// Sealed blocks go through the log too.
     torn: bool,
@@ -121,7 +124,7 @@ impl Log {
         let image = if torn { 1 + MAX_ENTRIES } else { GROUP_RECORDS };
         // Every record takes at least a block.
         let mut records = VecDeque::with_capacity(superblock.log_blocks as usize + 2);
-        records.push_back(RecordState { point: head, next_position: position, total: 0, entries: 0, left: 0 });
+        records.push_back(RecordState { point: head, next_position: position, total: 0, appended: 0, left: 0 });
         Log {
             blocks: superblock.log_blocks,
             position,
@@ -154,8 +157,9 @@ impl Log {
             image_checkpoint: 0,
             named_checkpoint: 0,
             force: false,
-            uncovered: 0,
-            unstated: 0,
+            stated_appended: 0,
+            marked_appended: 0,
+            appended: 0,
             uncovered_limit: superblock.uncovered_limit as usize,
             torn,
         }
@@ -203,7 +207,29 @@ impl Log {
     pub(super) fn start_after(&mut self, boundary: &RecordState) {
         self.start_total = boundary.total;
         self.start = boundary.point;
-        self.marked = self.marked.max(boundary.point.seq);
+        self.mark(boundary.point.seq, boundary.appended);
+    }
+
+    /// Something durable says that every record up to `seq`, with the entries up to `appended`, is covered.
+    fn mark(&mut self, seq: u64, appended: u64) {
+        self.marked = self.marked.max(seq);
+        self.marked_appended = self.marked_appended.max(appended);
+    }
+
+    /// Entries that are not covered.
+    fn uncovered(&self) -> usize {
+        (self.appended - self.boundary().appended) as usize
+    }
+
+    /// Entries of which nothing durable says that they are covered: what a mount would have to look at. More than are uncovered, until
+    /// a record that says so is durable; and none says so while a mark is pending.
+    fn unmarked(&self) -> usize {
+        (self.appended - self.marked_appended) as usize
+    }
+
+    /// The most of them that a mount takes: beyond the limit of requests, what was taken back.
+    fn most_unmarked(&self) -> usize {
+        self.uncovered_limit + 2 * MAX_ENTRIES
     }
 
     /// The request is answered when the open group is durable.
@@ -229,7 +255,6 @@ impl Log {
         self.covered = self.covered.max(seq);
         while self.boundary().point.seq < self.covered {
             self.records.pop_front();
-            self.uncovered -= self.boundary().entries;
         }
     }
 
@@ -281,7 +306,7 @@ impl Log {
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
-    /// Whether `entries` more entries can go into the open group, the log and the window of what is not covered. If not, what
+    /// Whether `entries` more entries can go into the open group, the log and the window of what a mount would look at. If not, what
     /// makes room is on its way.
     pub(super) fn log_has_room(&mut self, entries: usize) -> bool {
         let log = &self.log;
@@ -293,19 +318,22 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.checkpoint.want();
             return false;
         }
-        let open = if self.marks_are_pending() { log.unstated } else { log.uncovered };
-        if open + log.promised + entries > log.uncovered_limit {
-            self.flush.cover();
-            return false;
+        let more = log.promised + entries;
+        if log.unmarked() + more <= log.uncovered_limit {
+            return true;
         }
-        true
+        if log.uncovered() + more > log.uncovered_limit {
+            self.flush.cover();
+        } else if !self.marks_are_pending() {
+            self.has_marker(self.log.covered);
+        }
+        false
     }
 
     /// Adds an entry to the open group.
     pub(super) fn append(&mut self, entry: LogEntryBytes) {
         self.log.open.push(entry);
-        self.log.uncovered += 1;
-        self.log.unstated += 1;
+        self.log.appended += 1;
         self.moved = true;
     }
 
@@ -336,8 +364,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 });
             }
         }
-        self.log.uncovered += run.count * run.copies;
-        self.log.unstated += run.count * run.copies;
+        self.log.appended += (run.count * run.copies) as u64;
         self.log.open_runs.push(index);
         self.moved = true;
     }
@@ -375,7 +402,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let from = record * MAX_ENTRIES;
             let part = &entries[from.min(entries.len())..entries.len().min(from + MAX_ENTRIES)];
             if record + 1 == records && !self.marks_are_pending() {
-                (self.log.stated, self.log.unstated) = (self.log.covered, self.log.uncovered);
+                (self.log.stated, self.log.stated_appended) = (self.log.covered, self.log.boundary().appended);
             }
             if let Err(error) = self.build_record(part) {
                 // The entries are given up; the runs that made them fail when the pool stops.
@@ -419,7 +446,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         log.total += 1 + data as u64;
         log.position = (log.position + 1 + data as u64) % log.blocks;
         let (point, next_position, total) = (log.head, log.position, log.total);
-        log.records.push_back(RecordState { point, next_position, total, entries: entries.len(), left: 0 });
+        let appended = log.records.back().map_or(0, |last| last.appended) + entries.len() as u64;
+        log.records.push_back(RecordState { point, next_position, total, appended, left: 0 });
         Ok(())
     }
 
@@ -518,7 +546,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.log.state = State::Idle;
         self.log.durable = self.log.head;
         self.log.named_checkpoint = self.log.image_checkpoint;
-        self.log.marked = self.log.marked.max(self.log.stated);
+        self.log.mark(self.log.stated, self.log.stated_appended);
         let mut runs = core::mem::take(&mut self.log.committing_runs);
         // All of them hold their records before the first may let go of one.
         for run in &runs {
@@ -560,7 +588,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether a failed write can still be taken back.
     pub(super) fn log_has_reserve(&self, entries: usize) -> bool {
         let group = self.log.open.len() + self.log.promised + entries;
-        !self.log.torn && group <= self.log.group_entries() && self.log.fits(group, 0)
+        let unmarked = self.log.unmarked() + self.log.promised + entries;
+        let takes = group <= self.log.group_entries() && unmarked <= self.log.most_unmarked();
+        !self.log.torn && takes && self.log.fits(group, 0)
     }
 
     /// Nothing goes into the log any more: what waits for it fails.

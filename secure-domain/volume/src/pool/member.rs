@@ -167,7 +167,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if marked && self.checkpoint.will_mark(member) {
             return Ok(());
         }
-        self.checkpoint.want();
+        if self.checkpoint.will_mark(member) {
+            self.checkpoint.want();
+        } else {
+            self.checkpoint.want_again();
+        }
         Err(Missing::Waits)
     }
 

@@ -47,7 +47,9 @@ use anchor::MonotonicStore;
 use block::BlockDevice;
 use keystore::PoolKeys;
 
-pub use options::{FormatOptions, MIN_RESERVATION, NAMED_BLOCKS, Options, Policy, Random, RandomFailed, Recovery};
+pub use options::{
+    FormatOptions, MIN_RESERVATION, MIN_UNCOVERED, NAMED_BLOCKS, Options, Policy, Random, RandomFailed, Recovery,
+};
 pub use request::MAX_REQUESTS;
 
 use crate::{
@@ -101,6 +103,8 @@ pub struct Pool<D, A> {
     superblock: Superblock,
     /// Leaves that replaying the log of the last mount may change.
     replay_limit: u64,
+    /// Entries of it that may not be covered, but for those that took writes back.
+    replay_uncovered: usize,
     /// Nothing may be written: asked for, or by an unknown feature, or because metadata could not be written.
     stopped: bool,
     halt: Halt,

@@ -22,7 +22,7 @@ use keystore::RootKey;
 use zeroize::Zeroizing;
 
 use super::{
-    FormatOptions, MAX_EVENTS, MAX_REQUESTS, MIN_RESERVATION, Options, Pool, Random, Recovery, Versions,
+    FormatOptions, MAX_EVENTS, MAX_REQUESTS, MIN_RESERVATION, MIN_UNCOVERED, Options, Pool, Random, Recovery, Versions,
     anchoring::Anchoring,
     batch::Batch,
     cache::Cache,
@@ -53,8 +53,6 @@ use crate::{
     },
 };
 
-/// Entries that may be logged and not covered: what recovery may have to look at.
-const UNCOVERED_LIMIT: u32 = 4096;
 /// Cache blocks for what is being read while everything else is touched.
 const CLEAN_BLOCKS: u64 = 64;
 /// Fewest leaves that may be touched at a time.
@@ -213,11 +211,11 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
     let geometries: Vec<Geometry> = (0..devices.len()).filter_map(|member| superblock.geometry(member)).collect();
     let have = options.cache_blocks;
     let limit = dirty_limit(&geometries, have as u64);
-    let replay_limit = u64::from(superblock.dirty_limit);
+    let (replay_limit, replay_uncovered) = (u64::from(superblock.dirty_limit), superblock.uncovered_limit as usize);
     if limit == 0 {
         return Err(Error::CacheTooSmall { have, need: cache_need(&geometries, MIN_DIRTY) as usize });
     }
-    (superblock.dirty_limit, superblock.uncovered_limit) = (limit as u32, UNCOVERED_LIMIT);
+    (superblock.dirty_limit, superblock.uncovered_limit) = (limit as u32, options.uncovered_limit.max(MIN_UNCOVERED));
     let tree_blocks: u64 = geometries.iter().map(Geometry::tree_blocks).sum();
     let mut members: Vec<Member<D>> = Vec::with_capacity(devices.len());
     for (device, geometry) in devices.into_iter().zip(geometries) {
@@ -248,6 +246,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         checkpoint: Checkpoint::new(&superblock),
         superblock,
         replay_limit,
+        replay_uncovered,
         stopped: false,
         halt: Halt::default(),
         cache: Cache::new(tree_blocks as usize, have),
@@ -259,7 +258,7 @@ fn assemble<D: BlockDevice, A: MonotonicStore>(
         jobs: Jobs::new(),
         batch: Batch::new(),
         data: VecDeque::with_capacity(MAX_RUNS * MAX_COPIES),
-        unsettled: VecDeque::with_capacity(superblock.uncovered_limit.min(UNCOVERED_LIMIT) as usize),
+        unsettled: VecDeque::with_capacity(superblock.uncovered_limit as usize),
         flush: Flush::new(),
         commands: Commands::new(),
         walker: Walker::new(),

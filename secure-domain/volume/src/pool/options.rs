@@ -24,6 +24,8 @@ pub struct Options {
     pub cache_blocks: usize,
     /// Versions that one advance of the anchor reserves; at least [`MIN_RESERVATION`].
     pub reservation: u64,
+    /// Log entries whose data need not be durable yet: what a mount has to look at block by block; at least [`MIN_UNCOVERED`].
+    pub uncovered_limit: u32,
     /// Mount without writing: writes, flushes and commands are refused, and the anchor is not advanced.
     pub read_only: bool,
     /// Mount though members are missing: mirrored volumes are served from their other copies, and what else lies on the missing
@@ -34,11 +36,21 @@ pub struct Options {
 /// Fewest versions that an advance of the anchor reserves.
 pub const MIN_RESERVATION: u64 = 1 << 16;
 
+/// Fewest log entries that may wait for their data to be durable: a few of the largest requests.
+pub const MIN_UNCOVERED: u32 = 256;
+
 impl Default for Options {
     /// 16 MiB of cache, bulk anchoring within 60 seconds.
     fn default() -> Options {
         let policy = Policy::Bulk { window_ms: 60_000 };
-        Options { policy, cache_blocks: 4096, reservation: 1 << 32, read_only: false, degraded: false }
+        Options {
+            policy,
+            cache_blocks: 4096,
+            reservation: 1 << 32,
+            uncovered_limit: 4096,
+            read_only: false,
+            degraded: false,
+        }
     }
 }
 

@@ -287,7 +287,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         recovery: &mut Recovery,
         idle: &mut impl FnMut() -> bool,
     ) -> Result<Replayed, Error> {
-        let limit = self.log.uncovered_limit + 2 * log::MAX_ENTRIES;
+        let limit = self.replay_uncovered + 2 * log::MAX_ENTRIES;
         let superblock = self.superblock;
         let mut replayed = Replayed::default();
         let mut walk = Walk::new(&superblock);

@@ -17,8 +17,12 @@ pub(super) const LINEAR: u32 = 2;
 
 /// Two disks; a mirrored volume, and a linear one that lies on both: its extents 0 and 1 on different members.
 pub(super) fn two_disks() -> World {
-    let disks = vec![blank(DISK, 1), blank(DISK, 2)];
-    let mut world = World::format(disks, &FormatOptions { log_blocks: Some(64), torn_sectors: false });
+    two_disks_of([1, 2].map(|seed| blank(DISK, seed)), 64)
+}
+
+/// The same on these disks, with a log of `log_blocks` blocks.
+pub(super) fn two_disks_of(disks: [RamDisk; 2], log_blocks: u64) -> World {
+    let mut world = World::format(disks.into(), &FormatOptions { log_blocks: Some(log_blocks), torn_sectors: false });
     assert_eq!(world.create("mirror", Layout::Mirrored, 1500, Suite::Aes128Gcm), Status::Ok);
     assert_eq!(world.create("linear", Layout::Linear, 4000, Suite::Aes128Gcm), Status::Ok);
     for volume in [MIRROR, LINEAR] {

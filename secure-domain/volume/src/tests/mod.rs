@@ -6,6 +6,7 @@ mod epochs;
 mod faults;
 mod full_log;
 mod idle;
+mod marks;
 mod members;
 mod model;
 mod module;
