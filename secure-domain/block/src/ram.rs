@@ -38,6 +38,8 @@ pub struct RamDisk {
     pub credit: usize,
     /// Blocks whose reads and writes fail.
     pub bad_blocks: BTreeSet<u64>,
+    /// Blocks whose writes fail.
+    pub bad_writes: BTreeSet<u64>,
     /// Blocks to which writes happen, and are answered with an error.
     pub bad_answers: BTreeSet<u64>,
     /// Blocks whose writes stay under way.
@@ -69,6 +71,7 @@ impl RamDisk {
             seed,
             credit: usize::MAX,
             bad_blocks: BTreeSet::new(),
+            bad_writes: BTreeSet::new(),
             bad_answers: BTreeSet::new(),
             held_blocks: BTreeSet::new(),
             held_flushes: 0,
@@ -146,7 +149,11 @@ impl RamDisk {
         }
         let first = pending.buffer.as_ref().map_or(0, Buffer::first);
         let held = first * BLOCK_BYTES..(first + blocks) * BLOCK_BYTES;
-        if matches!(pending.kind, Kind::Read(_)) {
+        let writes = matches!(pending.kind, Kind::Write(_));
+        if writes && self.bad_writes.range(block..block + blocks as u64).next().is_some() {
+            return Err(Error::Io);
+        }
+        if !writes {
             self.buffers[held].copy_from_slice(&self.image[range]);
         } else {
             self.image[range].copy_from_slice(&self.buffers[held]);

@@ -322,6 +322,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let state = self.runs.get(run);
         match (state.purpose, state.spoiled) {
             (Purpose::Heal, false) => self.rewrite_bad_copy(run),
+            (Purpose::Heal, true) => {
+                self.heal_again(run);
+                self.end_run(run);
+            }
             (Purpose::Reseal, false) => self.reseal_run(run),
             (Purpose::Reseal, true) => {
                 self.reseal_carefully(run);

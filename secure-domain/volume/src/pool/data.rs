@@ -12,6 +12,7 @@ use super::{
     Pool,
     job::Kind,
     place::{MAX_COPIES, Purpose},
+    tree::Missing,
 };
 use crate::{
     Event, Status,
@@ -77,9 +78,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Whether a write that failed is tried again: nobody asked for it who could be told, or the other copy may have been written.
-    pub(super) fn retries(&self, index: usize) -> bool {
+    pub(super) fn retries(&self, index: usize, copy: usize) -> bool {
         let run = self.runs.get(index);
-        let lost = run.places().iter().any(|place| self.is_lost(place.physical.member));
+        let lost = self.is_lost(run.places[copy].physical.member);
         let most = match run.purpose {
             Purpose::Reseal => MAX_ATTEMPTS,
             // What one copy misses has to be marked.
@@ -119,10 +120,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         let good = (0..run.copies).any(is_good);
         if good {
-            if !self.note_misses(index) {
-                self.fail(request, Status::IoError);
-            }
-            self.change_entries(index);
+            let changed = self.changed_copies(index);
+            self.change_entries(index, changed);
         } else if run.purpose == Purpose::Reseal {
             // What was to be replaced was flushed long ago, and either may lie there now: the log keeps both for the next mount to see.
             self.stop_writes();
@@ -134,33 +133,32 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.end_run(index);
     }
 
-    /// A copy that was not written keeps its old entry, and its member is marked: nothing is called covered before that is durable.
-    /// Returns whether all of it can be marked.
-    fn note_misses(&mut self, index: usize) -> bool {
+    /// The copies that get the new entries: those that were written. One that was not keeps its old entry, and its member is marked:
+    /// nothing is called covered before that is durable. If it is marked already, or must not be, the copy gets the entry all the
+    /// same: what it holds does not open with it, so nothing old is believed, and one bad block costs no more than itself.
+    fn changed_copies(&mut self, index: usize) -> [bool; MAX_COPIES] {
         let run = self.runs.get(index);
-        let (places, copies, written, slot) = (run.places, run.copies, run.written, run.volume);
-        let (block, count, purpose) = (run.block, run.count, run.purpose);
-        let mut marked = true;
-        for (place, written) in places[..copies].iter().zip(written) {
-            let missed = !written && purpose != Purpose::Zero && self.options.degraded;
-            if missed && !self.is_lost(place.physical.member) {
-                marked &= self.misses(place.physical.member);
-                if purpose == Purpose::Reseal {
-                    self.pass_over_all(slot, block..block + count as u64);
+        let (places, copies, written, purpose) = (run.places, run.copies, run.written, run.purpose);
+        let mut changed = [false; MAX_COPIES];
+        for copy in 0..copies {
+            let member = places[copy].physical.member;
+            let is_there = !self.is_lost(member);
+            let misses = || purpose == Purpose::Write && !self.is_stale(member) && self.may_be_marked(member);
+            changed[copy] = is_there;
+            if is_there && purpose != Purpose::Zero && !written[copy] {
+                changed[copy] = !misses() || self.may_miss(member) == Err(Missing::Damaged);
+                if changed[copy] {
+                    self.heal_copy(index, copy);
                 }
             }
         }
-        marked
+        changed
     }
 
-    fn change_entries(&mut self, index: usize) {
+    fn change_entries(&mut self, index: usize, changed: [bool; MAX_COPIES]) {
         let run = self.runs.get(index);
-        for copy in 0..run.copies {
+        for copy in (0..run.copies).filter(|copy| changed[*copy]) {
             let place = run.places[copy];
-            let missed = run.purpose != Purpose::Zero && !run.written[copy] && self.options.degraded;
-            if self.members[place.physical.member].lost || missed {
-                continue;
-            }
             for block in 0..run.count {
                 let version = run.version + block as u64;
                 let entry = match run.purpose {

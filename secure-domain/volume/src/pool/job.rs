@@ -127,7 +127,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         match kind {
             Kind::Free => {}
             Kind::Read(run) => self.complete_read(run, block, buffer.take(), ok),
-            Kind::Write(run, copy) if !ok && self.retries(run) => {
+            Kind::Write(run, copy) if !ok && self.retries(run, copy) => {
                 let again = buffer.take();
                 self.write_again(run, copy, again);
             }

@@ -205,16 +205,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             || (0..self.members.len()).any(|member| !self.checkpoint.keeps_mark(member))
     }
 
-    /// A copy of a run was not written: its member has missed it. If that cannot be marked, writes stop and the log keeps everything.
-    /// Returns whether it can.
-    pub(super) fn misses(&mut self, member: usize) -> bool {
-        let marked = self.may_miss(member) != Err(Missing::Damaged);
-        if !marked {
-            self.stop_writes();
-        }
-        marked
-    }
-
     /// `member` failed at something that the pool depends on: goes on without it, or stops writing. Returns whether it goes on.
     pub(super) fn retire(&mut self, member: usize) -> bool {
         if self.members[member].lost {

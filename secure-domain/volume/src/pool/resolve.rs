@@ -26,6 +26,9 @@ use crate::{
 /// Times that a block which may be old or new is read before it counts as unreadable.
 const MAX_READS: u32 = 8;
 
+/// Times that a copy is written before it counts as bad.
+const MAX_WRITES: u32 = 16;
+
 /// A block that was being written, with what it may hold: newest first, at last what it held before.
 struct Suspect {
     options: Vec<Candidate>,
@@ -189,23 +192,43 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         repair: bool,
         idle: &mut impl FnMut() -> bool,
     ) -> Result<(), Error> {
+        let (mut kept, mut failed) = (false, None);
         for (at, block) in places {
             self.set_leaf_entry(at.member, *block, &candidate.entry, idle)?;
             let Some(good) = &good else { continue };
             let disk_block = self.members[at.member].geometry.data_start + block;
-            let held = self.read_opening(suspect, &candidate.entry, at.member, disk_block, idle)?.is_some();
-            if !held && repair {
-                let device = &mut self.members[at.member].device;
-                match perform(device, at.member, disk_block, Action::Write(good), idle) {
-                    Ok(_) => recovery.repaired += 1,
-                    // The other copy holds it. The walk finds this one to be bad, and repairs it if it then can.
-                    Err(Error::Disk { .. }) if places.len() == MAX_COPIES && self.may_be_marked(at.member) => {
-                        self.checkpoint.stale |= 1 << at.member;
-                    }
+            if self.read_opening(suspect, &candidate.entry, at.member, disk_block, idle)?.is_some() {
+                kept = true;
+            } else if repair {
+                match self.repair_block(at.member, disk_block, good, idle) {
+                    Ok(()) => (kept, recovery.repaired) = (true, recovery.repaired + 1),
+                    Err(error @ Error::Disk { .. }) => failed = Some(error),
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(())
+        // One copy that cannot be written is bad, and does not open; the other one is the block.
+        failed.filter(|_| !kept).map_or(Ok(()), Err)
+    }
+
+    /// Writes what a copy should hold, trying a few times.
+    fn repair_block(
+        &mut self,
+        member: usize,
+        block: u64,
+        good: &[u8; BLOCK_BYTES],
+        idle: &mut impl FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let device = &mut self.members[member].device;
+        let mut written = perform(device, member, block, Action::Write(good), idle);
+        for _ in 1..MAX_WRITES {
+            if matches!(written, Err(Error::Disk { .. })) {
+                written = perform(device, member, block, Action::Write(good), idle);
+            }
+        }
+        if written.is_err() {
+            self.report(crate::Event::WriteFailed { member, block });
+        }
+        written.map(drop)
     }
 }

@@ -102,7 +102,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for member in (0..self.members.len()).filter(|member| seen & 1 << member != 0) {
             self.report(if incomplete { Event::Behind { member } } else { Event::Resynced { member } });
         }
-        if !incomplete {
+        if incomplete {
+            self.put_resync_off();
+        } else {
             self.checkpoint.stale &= !seen;
             self.checkpoint.want_again();
         }
@@ -173,8 +175,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if !self.log_has_room(1) || self.versions_left() == 0 {
             return Err(Missing::Exhausted);
         }
+        // Only one member can be marked: if one is, the copy goes there.
         let may = |member: &usize| *member != twin.member && !self.members[*member].lost;
-        let most = (0..self.members.len()).filter(may).max_by_key(|member| self.members[*member].extents.free());
+        let room = |member: &usize| self.members[*member].extents.free();
+        let most = (0..self.members.len()).filter(may).max_by_key(|at| (self.is_stale(*at) && room(at) > 0, room(at)));
         let member = most.ok_or(Missing::Damaged)?;
         let extent = self.members[member].extents.find_free().ok_or(Missing::Damaged)?;
         self.mark_stale(member)?;

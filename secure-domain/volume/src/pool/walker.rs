@@ -32,8 +32,14 @@ const PACE_MS: u64 = 1;
 pub(super) const LEAVES_PER_STEP: usize = 16;
 /// Milliseconds until the end of an epoch is tried again.
 const RETRY_MS: u64 = 1000;
+/// The longest time until mirrors that could not be made equal are gone through again.
+const MAX_RETRY_MS: u64 = 3_600_000;
 /// Blocks that wait to be healed before mirrors are read no further. What is being read may add its own.
 const MAX_HEALS: usize = 64;
+/// Blocks that wait to be healed before the walker goes no further: less, so that requests find room.
+const MAX_WALKED_HEALS: usize = 16;
+/// Times that healing a block is tried.
+const MAX_HEAL_ATTEMPTS: u8 = 16;
 
 /// A block with a bad copy.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +52,8 @@ pub(super) struct Heal {
     /// The copy that is bad, and where it lies: that extent is not given back meanwhile.
     pub(super) bad: usize,
     pub(super) at: Physical,
+    /// Times that it was tried.
+    pub(super) attempts: u8,
 }
 
 /// A walk through a volume.
@@ -74,6 +82,11 @@ pub(super) struct Walker {
     since_ms: u64,
     /// Nothing new is begun before this time.
     not_before_ms: u64,
+    /// Mirrors that could not be made equal are not looked at again before this time; each time twice as long.
+    not_again_before_ms: u64,
+    again_ms: u64,
+    /// The last copy that could not be healed: volume, block and copy. Resealing takes the other one.
+    unhealed: Option<(usize, u64, usize)>,
     /// Below this block resealing takes one block at a time.
     careful_until: u64,
 }
@@ -90,6 +103,9 @@ impl Walker {
             busy: false,
             since_ms: 0,
             not_before_ms: 0,
+            not_again_before_ms: 0,
+            again_ms: RETRY_MS,
+            unhealed: None,
             careful_until: 0,
         }
     }
@@ -97,6 +113,11 @@ impl Walker {
     /// Whether no block waits to be healed.
     pub(super) fn no_heals(&self) -> bool {
         self.heals.is_empty()
+    }
+
+    /// Whether so much waits to be healed that nothing more is looked for.
+    fn waits_for_heals(&self) -> bool {
+        self.heals.len() >= MAX_WALKED_HEALS
     }
 
     /// Whether no block waits to be healed or is being healed.
@@ -154,7 +175,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return;
         }
         self.issue_heals();
-        if self.walker.busy || self.is_halted() || !self.walker_may_go() {
+        if self.walker.busy || self.is_halted() || self.walker.waits_for_heals() || !self.walker_may_go() {
             return;
         }
         self.walker.since_ms = self.now_ms;
@@ -189,7 +210,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// When time alone lets the walker go on. While a run of its own, a checkpoint or a command is under way, their end does.
     pub(super) fn walker_deadline(&self) -> Option<u64> {
-        let waits = self.walker.busy || !self.serving || self.checkpoint.is_running() || !self.commands.is_idle();
+        let busy = self.walker.busy || self.walker.waits_for_heals();
+        let waits = busy || !self.serving || self.checkpoint.is_running() || !self.commands.is_idle();
         let paced_ms = self.walker.since_ms.saturating_add(PACE_MS);
         let reseals = !self.stopped && (self.old_epochs != 0 || self.walker.resyncing.is_some());
         let resealing_ms = reseals.then_some(paced_ms.max(self.walker.not_before_ms));
@@ -200,6 +222,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Something that resealing needs cannot be read or made durable now: it is tried again later.
     pub(super) fn pause_walker(&mut self) {
         self.walker.not_before_ms = self.now_ms + RETRY_MS;
+    }
+
+    /// What differs could not all be made equal: to try that again, all that a member holds of mirrors is read.
+    pub(super) fn put_resync_off(&mut self) {
+        self.walker.not_again_before_ms = self.now_ms + self.walker.again_ms;
+        self.walker.again_ms = (2 * self.walker.again_ms).min(MAX_RETRY_MS);
     }
 
     /// A run of the walker is under way.
@@ -284,7 +312,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 }
                 // An old copy must not be sealed anew as if it were the newest.
                 if copies > 1 && !self.is_newest(&draft) {
-                    self.begin_resync();
+                    if self.now_ms >= self.walker.not_again_before_ms {
+                        self.begin_resync();
+                    }
                     self.pause_walker();
                     return;
                 }
@@ -292,6 +322,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                     .find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { epoch, .. } if Some(*epoch) == old))
                 {
                     self.walker.resealing = Some(Walk { block: draft.block, ..walk });
+                    if self.walker.unhealed == Some((walk.slot, draft.block, 0)) && draft.copies == MAX_COPIES {
+                        draft.places.swap(0, 1);
+                        draft.count = 1;
+                    }
                     self.issue_reseal(draft);
                     return;
                 }
@@ -339,15 +373,6 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         if let Some(walk) = self.walker.resyncing.as_mut().filter(|walk| walk.slot == slot && walk.block == block) {
             (walk.block, self.walker.incomplete) = (block + 1, true);
-        }
-    }
-
-    /// Blocks that a member has missed while they were made equal: the walk goes on behind them.
-    pub(super) fn pass_over_all(&mut self, slot: usize, blocks: core::ops::Range<u64>) {
-        if let Some(walk) =
-            self.walker.resyncing.as_mut().filter(|walk| walk.slot == slot && blocks.contains(&walk.block))
-        {
-            walk.block = blocks.end;
         }
     }
 
@@ -454,12 +479,51 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.volume(volume).copies() != MAX_COPIES || purpose == Purpose::Heal {
             return false;
         }
-        let at = place.physical;
-        self.members[at.member].extents.enter(at.extent);
-        self.walker.heals.push_back(Heal { request, offset, volume, block, bad, at });
-        self.requests.get_mut(request).runs += 1;
-        self.moved = true;
+        self.queue_heal(Heal { request, offset, volume, block, bad, at: place.physical, attempts: 0 });
         true
+    }
+
+    fn queue_heal(&mut self, heal: Heal) {
+        self.members[heal.at.member].extents.enter(heal.at.extent);
+        self.requests.get_mut(heal.request).runs += 1;
+        self.walker.heals.push_back(heal);
+        self.moved = true;
+    }
+
+    /// A copy of a run was not written: its blocks are healed one by one, as far as so many can be kept in mind.
+    pub(super) fn heal_copy(&mut self, run: usize, copy: usize) {
+        let state = self.runs.get(run);
+        let (volume, first, count, at) = (state.volume, state.block, state.count, state.places[copy].physical);
+        let owner = self.members[at.member].extents.get(at.extent);
+        let bad = owner.map_or(copy, |owner| usize::from(owner.copy));
+        if self.heals_are_full() {
+            self.walker.incomplete = true;
+            return;
+        }
+        for block in first..first + count as u64 {
+            self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts: 0 });
+        }
+    }
+
+    /// A block was not healed: it is tried again for nobody, a few times. Then the one copy stays bad, which is no more than that:
+    /// it does not open, so it needs no mark.
+    pub(super) fn heal_again(&mut self, run: usize) {
+        let state = self.runs.get(run);
+        let (volume, block, attempts, at) = (state.volume, state.block, state.attempts, state.places[1].physical);
+        let (unread, is_there) = (state.unread, !self.stopped && !self.is_lost(at.member));
+        let owner = self.members[at.member].extents.get(at.extent);
+        let bad = owner.map_or(0, |owner| usize::from(owner.copy));
+        if state.copies != MAX_COPIES || !is_there {
+            return;
+        }
+        if attempts + 1 >= MAX_HEAL_ATTEMPTS {
+            self.walker.unhealed = Some((volume, block, bad));
+            if unread {
+                self.pause_walker();
+            }
+            return;
+        }
+        self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts: attempts + 1 });
     }
 
     /// Starts to read the good copies of blocks that have a bad one.
@@ -474,7 +538,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Returns whether the block need not wait any longer.
     fn issue_heal(&mut self, heal: &Heal) -> bool {
-        let Heal { request, offset, volume, block, bad, at } = *heal;
+        let Heal { request, offset, volume, block, bad, at, attempts } = *heal;
         let spot = self.volume(volume).spot(block);
         let next = Next { request, volume, block, offset, spot, count: 1 };
         let draft = match self.draft_heal(&next, bad) {
@@ -493,7 +557,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let Some(mut buffers) = self.allocate_buffers(&mut draft) else { return false };
         let run = self.begin_run(Purpose::Heal, &draft);
         let first = buffers[0].take();
-        self.runs.get_mut(run).buffers = buffers;
+        let state = self.runs.get_mut(run);
+        (state.buffers, state.attempts) = (buffers, attempts);
         // The run holds the request and the extents from here on.
         self.requests.get_mut(request).runs -= 1;
         self.members[at.member].extents.leave(at.extent);
@@ -552,7 +617,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let member = bad.physical.member;
         if self.stopped || !self.can_start(member) {
             self.members[member].device.release(target);
-            self.walker.incomplete = true;
+            self.heal_again(run);
             self.end_run(run);
             return;
         }
@@ -571,9 +636,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         } else {
             Event::WriteFailed { member, block }
         });
-        if !ok && self.options.degraded && !self.is_lost(member) {
-            // Marked if it can be: its good copy is there whether or not.
-            let _ = self.may_miss(member);
+        if !ok {
+            self.heal_again(run);
         }
         self.end_run(run);
     }

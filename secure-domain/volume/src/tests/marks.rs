@@ -6,7 +6,7 @@ use block::ram::RamDisk;
 use crypto::Suite;
 
 use super::{degraded::*, world::*};
-use crate::{BLOCK_BYTES, Event, FormatOptions, Layout, Operation, Status};
+use crate::{BLOCK_BYTES, Command, Event, FormatOptions, Layout, Operation, Status, mount};
 
 /// Serves for a while, with so many completions of each disk at each step.
 fn turn(world: &mut World, steps: usize, credit: usize) {
@@ -15,6 +15,13 @@ fn turn(world: &mut World, steps: usize, credit: usize) {
             world.pool.member_mut(disk).credit = credit;
         }
         world.now_ms += 1;
+        world.step();
+    }
+}
+
+/// Serves for a while in which no time passes: the walker waits.
+fn quietly(world: &mut World, steps: usize) {
+    for _ in 0..steps {
         world.step();
     }
 }
@@ -44,10 +51,10 @@ fn a_mark_is_not_cleared_by_a_checkpoint_that_began_before_all_was_equal() {
         world.pool.member_mut(new).held_blocks.extend(72..geometry.data_start);
         world.post_write(MIRROR, 1030, filled(3));
         world.post(MIRROR, Operation::Sync);
-        (0..50).for_each(|_| drop(world.step()));
+        quietly(&mut world, 50);
         world.pool.member_mut(new).held_flushes = 1;
         world.pool.member_mut(new).held_blocks.clear();
-        (0..50).for_each(|_| drop(world.step()));
+        quietly(&mut world, 50);
         // The walk goes through all of it, and ends.
         for _ in 0..500 {
             world.now_ms += 1;
@@ -57,9 +64,7 @@ fn a_mark_is_not_cleared_by_a_checkpoint_that_began_before_all_was_equal() {
         assert!(events.contains(&Event::Resynced { member: old }), "{events:?}");
         // The checkpoint's superblock reaches the old disk, and what was made equal does not.
         (0..2).for_each(|disk| world.pool.member_mut(disk).held_flushes = 100 * disk.abs_diff(new));
-        for _ in 0..50 {
-            world.step();
-        }
+        quietly(&mut world, 50);
         let (mut both, anchor) = world.cut(|block| block < 8);
         both.remove(new);
         let Ok(mut alone) = mount_some(both, anchor) else { continue };
@@ -82,8 +87,105 @@ fn what_a_copy_misses_behind_a_decided_checkpoint_is_marked_by_the_next() {
         turn(&mut world, 50, 8);
         assert_eq!(world.answer(MIRROR, cookie).unwrap().0, Status::Ok);
         (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.clear());
-        turn(&mut world, 200, 8);
-        assert_eq!(world.pool.superblock().stale, 1 << bad, "nobody flushes, and it is marked");
+        let is_marked = |world: &World| world.pool.superblock().stale == 1 << bad;
+        let marked = (0..200).any(|_| {
+            turn(&mut world, 1, 8);
+            is_marked(&world)
+        });
+        assert!(marked, "nobody flushes, and it is marked");
+    }
+}
+
+#[test]
+fn a_block_that_one_disk_can_never_write_again_costs_no_more_than_itself() {
+    for bad in [0, 1] {
+        let mut world = two_disks();
+        let at = copy_on(&world, bad, 3);
+        world.pool.member_mut(bad).bad_blocks.insert(at);
+        assert_eq!(world.write(MIRROR, 2, filled(5).repeat(4)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        assert_eq!(world.command(Command::Scrub), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 0, "the mark goes though the block stays bad");
+        // A new key: the walk does not go round and round.
+        assert_eq!(world.command(Command::Rekey { volume: MIRROR, suite: Suite::Aria128Gcm }), Status::Ok);
+        let before = world.pool.member(bad).requests;
+        for _ in 0..200 {
+            world.now_ms += 500;
+            world.settle();
+        }
+        assert_eq!(world.pool.volumes().next().unwrap().resealing, None);
+        let requests = world.pool.member(bad).requests - before;
+        assert!(requests < 1000, "{requests} requests for a few dozen blocks");
+        assert_eq!(world.read(MIRROR, 1, 6), (Status::Ok, [filled(1), filled(5).repeat(4), filled(1)].concat()));
+        // The other disk dies: of what was flushed that block alone is gone.
+        let (mut both, anchor) = images(world);
+        let mut alone = mount_some(vec![both.swap_remove(bad)], anchor).unwrap();
+        assert_eq!(alone.read(MIRROR, 3, 1).0, Status::IoError);
+        assert_eq!(alone.read(MIRROR, 2, 1), (Status::Ok, filled(5)));
+        assert_eq!(alone.read(MIRROR, 4, 3), (Status::Ok, [filled(5).repeat(2), filled(1)].concat()));
+    }
+}
+
+#[test]
+fn a_bad_block_of_the_newer_copy_does_not_stop_writes_while_the_other_catches_up() {
+    for old in [0, 1] {
+        let mut world = two_disks();
+        kill(&mut world, old);
+        assert_eq!(world.write(MIRROR, 2, filled(9).repeat(4)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let (both, anchor) = images(world);
+        let mut world = mount_some(both, anchor).unwrap();
+        // It can be read, and not written again.
+        let at = copy_on(&world, 1 - old, 3);
+        world.pool.member_mut(1 - old).bad_writes.insert(at);
+        world.settle();
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert!(!world.pool.is_read_only());
+        assert_eq!(world.pool.superblock().stale, 0);
+        let (both, anchor) = images(world);
+        for disk in 0..2 {
+            let mut alone = mount_some(vec![both[disk].clone()], anchor.clone()).unwrap();
+            let (status, data) = alone.read(MIRROR, 3, 1);
+            assert!(data == filled(9) && status == Status::Ok || disk != old && status == Status::IoError);
+            assert_eq!(alone.read(MIRROR, 2, 1), (Status::Ok, filled(9)), "disk {disk} alone");
+            assert_eq!(alone.read(MIRROR, 4, 3), (Status::Ok, [filled(9).repeat(2), filled(1)].concat()));
+        }
+    }
+}
+
+#[test]
+fn a_disk_whose_data_is_bad_throughout_does_not_fill_the_memory_with_what_is_to_be_healed() {
+    for bad in [0, 1] {
+        let mut world = two_disks();
+        assert_eq!(world.write(MIRROR, 0, filled(4).repeat(250)), Status::Ok);
+        assert_eq!(world.write(MIRROR, 250, filled(4).repeat(250)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        let start = world.pool.superblock().geometry(bad).unwrap().data_start;
+        world.pool.member_mut(bad).bad_blocks.extend(start..DISK);
+        world.pool.command(1000, Command::Scrub).unwrap();
+        for _ in 0..3 {
+            turn(&mut world, 20, 3);
+            let early = world.post_read(MIRROR, 1030, 1);
+            turn(&mut world, 100, 64);
+            assert!(world.answer(MIRROR, early).is_some(), "requests find room beside it");
+        }
+    }
+}
+
+#[test]
+fn a_mount_goes_on_where_one_copy_of_what_was_being_written_cannot_be_repaired() {
+    for bad in [0, 1] {
+        let mut world = two_disks();
+        assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
+        let at = copy_on(&world, bad, 3);
+        // The data reached one disk; the other one cannot be written there any more, and is the only one that is not behind.
+        let (both, anchor) = ([0, 1].map(|disk| world.pool.member(disk).cut(|_| disk != bad)), world.cut(|_| true).1);
+        let mut disks = both.map(|image| RamDisk::new(image, BUFFERS, 7));
+        disks[bad].bad_writes.insert(at);
+        let (pool, _) = mount(disks.into(), anchor, &root(), random(), &options(), || true).unwrap();
+        let mut world = World::with(pool);
+        assert_eq!(world.read(MIRROR, 2, 3), (Status::Ok, [filled(1), filled(7), filled(1)].concat()));
     }
 }
 

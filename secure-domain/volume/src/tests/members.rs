@@ -156,13 +156,21 @@ fn a_copy_that_was_not_written_is_marked_before_a_flush_and_made_again_in_the_sa
         let mut world = two_disks();
         let block = copy_on(&world, 3, missed);
         world.pool.member_mut(missed).bad_blocks.insert(block);
-        assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
-        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+        let written = world.post_write(MIRROR, 3, filled(7));
+        while world.answer(MIRROR, written).is_none() {
+            world.step();
+        }
+        let flushed = world.post(MIRROR, Operation::Flush);
+        while world.answer(MIRROR, flushed).is_none() {
+            world.step();
+        }
         assert_eq!(world.pool.superblock().stale, 1 << missed, "a flush says that {missed} is behind");
-        assert_eq!(world.read(MIRROR, 2, 3), (Status::Ok, [filled(1), filled(7), filled(1)].concat()));
         let (mut both, anchor) = images(world);
         // The other disk dies: what this one holds is an error, and never old.
         let alone = mount_some(vec![both[missed].clone()], anchor.clone());
+        let expected = [filled(1), filled(7), filled(1)].concat();
+        let mut other = mount_some(vec![both[1 - missed].clone()], anchor.clone()).unwrap();
+        assert_eq!(other.read(MIRROR, 2, 3), (Status::Ok, expected));
         assert!(!alone.is_ok_and(|mut alone| alone.read(MIRROR, 3, 1).0 == Status::Ok));
         let mut world = mount_some(core::mem::take(&mut both), anchor).unwrap();
         world.settle();
@@ -212,7 +220,7 @@ fn data_that_only_the_missing_disk_got_is_found_when_it_is_back() {
 }
 
 #[test]
-fn a_copy_that_cannot_be_repaired_keeps_the_mark() {
+fn a_copy_that_cannot_be_repaired_costs_its_block_and_no_more() {
     let mut world = two_disks();
     assert_eq!(world.write(MIRROR, 3, filled(7)), Status::Ok);
     let block = copy_on(&world, 3, 1);
@@ -226,9 +234,16 @@ fn a_copy_that_cannot_be_repaired_keeps_the_mark() {
     let degraded = Options { degraded: true, ..options() };
     let mut world = World::with(mount(disks, anchor, &root(), random(), &degraded, || true).unwrap().0);
     world.settle();
-    assert!(world.events().contains(&Event::Behind { member: 1 }));
+    assert!(world.events().contains(&Event::Resynced { member: 1 }));
     assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
-    assert_eq!(world.pool.superblock().stale, 2);
+    assert_eq!(world.pool.superblock().stale, 0);
+    assert_eq!(world.read(MIRROR, 2, 3), (Status::Ok, filled(1).repeat(3)));
+    let (mut after, anchor) = images(world);
+    let mut alone = mount_some(after.split_off(1), anchor).unwrap();
+    assert_eq!(alone.read(MIRROR, 3, 1).0, Status::IoError, "what it holds there is no answer");
+    for block in [2, 4, 1030] {
+        assert_eq!(alone.read(MIRROR, block, 1).0, Status::Ok, "everything else is there");
+    }
 }
 
 #[test]
