@@ -61,13 +61,19 @@ impl Lines {
         self.0.iter().copied().enumerate().filter(move |(_, line)| events.contains(Event::irq(*line)))
     }
 
-    /// A function that sleeps until an event, takes the disks' interrupts, and says whether there is time left.
+    /// A function that sleeps until an event, takes the disks' interrupts, and says whether there is time left: once it has said that
+    /// there is none, the next disk is given as much.
     pub fn patience(&self, shared: &SharedPage) -> impl FnMut() -> bool {
-        let deadline = time::counter() + time::ticks(PATIENCE_US);
+        let later = || time::counter() + time::ticks(PATIENCE_US);
+        let mut deadline = later();
         move || {
-            wait(None, false);
+            wait(Some(deadline), false);
             self.fired(shared.take()).for_each(|(_, line)| irq_done(line));
-            time::counter() < deadline
+            let left = time::counter() < deadline;
+            if !left {
+                deadline = later();
+            }
+            left
         }
     }
 }

@@ -128,11 +128,11 @@ fn seats(disks: usize, found: &[(usize, Found)]) -> Vec<Seat> {
 
 /// The disks in the order of their member numbers, and those that are none.
 pub(super) fn seated<D>(disks: Vec<D>, given: &[Seat], members: usize) -> (Vec<Disk<D>>, Vec<D>) {
-    let mut places: Vec<Disk<D>> = (0..members).map(|_| Disk(None)).collect();
+    let mut places: Vec<Disk<D>> = (0..members).map(|_| Disk::new(None)).collect();
     let mut strangers = Vec::new();
     for (disk, seat) in disks.into_iter().zip(given) {
         match seat {
-            Seat::Member(member) => places[*member] = Disk(Some(disk)),
+            Seat::Member(member) => places[*member] = Disk::new(Some(disk)),
             Seat::Stranger(_) => strangers.push(disk),
         }
     }

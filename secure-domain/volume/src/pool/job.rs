@@ -11,6 +11,9 @@ use crate::Transfer;
 /// Disk requests that a pool has under way at a time.
 const MAX_JOBS: usize = 512;
 
+/// Milliseconds until a disk that owes an answer counts as one that will not give it, where the pool may go on without one.
+const SILENCE_MS: u64 = 30_000;
+
 /// What a disk request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -38,18 +41,21 @@ struct Job {
     kind: Kind,
     member: usize,
     block: u64,
+    since_ms: u64,
 }
 
 /// The jobs of a pool.
 pub(super) struct Jobs {
     all: Vec<Job>,
     free: Vec<usize>,
+    /// Before this time no job is overdue.
+    look_at_ms: u64,
 }
 
 impl Jobs {
     pub(super) fn new() -> Jobs {
-        let free = Job { kind: Kind::Free, member: 0, block: 0 };
-        Jobs { all: alloc::vec![free; MAX_JOBS], free: (0..MAX_JOBS).rev().collect() }
+        let free = Job { kind: Kind::Free, member: 0, block: 0, since_ms: 0 };
+        Jobs { all: alloc::vec![free; MAX_JOBS], free: (0..MAX_JOBS).rev().collect(), look_at_ms: 0 }
     }
 
     pub(super) fn all_free(&self) -> bool {
@@ -64,8 +70,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     fn begin(&mut self, kind: Kind, member: usize, block: u64) -> Option<u32> {
+        if self.jobs.all_free() {
+            self.jobs.look_at_ms = self.now_ms.saturating_add(SILENCE_MS);
+        }
         let job = self.jobs.free.pop()?;
-        self.jobs.all[job] = Job { kind, member, block };
+        self.jobs.all[job] = Job { kind, member, block, since_ms: self.now_ms };
         self.members[member].jobs += 1;
         self.moved = true;
         Some(job as u32)
@@ -144,6 +153,42 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         if let Some(buffer) = buffer {
             self.members[member].device.release(buffer);
+        }
+    }
+
+    /// When a disk that does not answer until then is given up.
+    pub(super) fn silence_deadline(&self) -> Option<u64> {
+        (self.options.degraded && !self.jobs.all_free()).then_some(self.jobs.look_at_ms)
+    }
+
+    /// Gives up the disks that have owed an answer for too long, where the pool may go on without one. Returns whether there was one.
+    pub(super) fn give_up_silent_disks(&mut self) -> bool {
+        if self.silence_deadline().is_none_or(|at| self.now_ms < at) {
+            return false;
+        }
+        let (now_ms, mut silent, mut oldest_ms) = (self.now_ms, 0_u8, self.now_ms);
+        for job in self.jobs.all.iter().filter(|job| job.kind != Kind::Free) {
+            let overdue = now_ms.saturating_sub(job.since_ms) >= SILENCE_MS;
+            silent |= u8::from(overdue) << job.member;
+            oldest_ms = oldest_ms.min(if overdue { now_ms } else { job.since_ms });
+        }
+        self.jobs.look_at_ms = oldest_ms.saturating_add(SILENCE_MS);
+        for member in (0..self.members.len()).filter(|member| silent & 1 << member != 0) {
+            self.give_up_disk(member);
+        }
+        silent != 0
+    }
+
+    /// What the disk owes has failed. Its buffers stay with it: it may still use them.
+    fn give_up_disk(&mut self, member: usize) {
+        self.members[member].device.silent = true;
+        self.retire(member);
+        for tag in 0..MAX_JOBS {
+            let Job { kind, member: of, .. } = self.jobs.all[tag];
+            if kind != Kind::Free && of == member {
+                let result = Err(block::Error::Broken);
+                self.complete(member, Completion { tag: tag as u32, result, buffer: None });
+            }
         }
     }
 }

@@ -48,73 +48,81 @@ impl<D> Member<D> {
 }
 
 /// A disk, or the place of one that is not there: that takes nothing.
-pub(super) struct Disk<D>(pub(super) Option<D>);
+pub(super) struct Disk<D> {
+    pub(super) disk: Option<D>,
+    /// It did not answer: it is given nothing more, and what it may still say is not listened to.
+    pub(super) silent: bool,
+}
 
 impl<D> Disk<D> {
+    pub(super) fn new(disk: Option<D>) -> Disk<D> {
+        Disk { disk, silent: false }
+    }
+
     pub(super) fn is_gone(&self) -> bool {
-        self.0.is_none()
+        self.disk.is_none()
     }
 }
 
 impl<D: BlockDevice> BlockDevice for Disk<D> {
     fn blocks(&self) -> u64 {
-        self.0.as_ref().map_or(0, D::blocks)
+        self.disk.as_ref().map_or(0, D::blocks)
     }
 
     fn room(&self) -> usize {
-        self.0.as_ref().map_or(0, D::room)
+        self.disk.as_ref().filter(|_| !self.silent).map_or(0, D::room)
     }
 
     fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
-        self.0.as_mut()?.allocate(blocks)
+        self.disk.as_mut()?.allocate(blocks)
     }
 
     fn release(&mut self, buffer: Buffer) {
-        if let Some(disk) = &mut self.0 {
+        if let Some(disk) = &mut self.disk {
             disk.release(buffer);
         }
     }
 
     fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
-        self.0.as_mut().map_or(&mut [], |disk| disk.bytes(buffer))
+        self.disk.as_mut().map_or(&mut [], |disk| disk.bytes(buffer))
     }
 
     fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
-        self.0.as_mut()?.span(buffer, blocks)
+        self.disk.as_mut()?.span(buffer, blocks)
     }
 
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
-        match &mut self.0 {
+        match &mut self.disk {
             Some(disk) => disk.read(tag, block, buffer),
             None => Err(Refused(Some(buffer))),
         }
     }
 
     fn write(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
-        match &mut self.0 {
+        match &mut self.disk {
             Some(disk) => disk.write(tag, block, buffer),
             None => Err(Refused(Some(buffer))),
         }
     }
 
     fn flush(&mut self, tag: u32) -> Result<(), Refused> {
-        self.0.as_mut().map_or(Err(Refused(None)), |disk| disk.flush(tag))
+        self.disk.as_mut().map_or(Err(Refused(None)), |disk| disk.flush(tag))
     }
 
     fn kick(&mut self) {
-        if let Some(disk) = &mut self.0 {
+        if let Some(disk) = &mut self.disk {
             disk.kick();
         }
     }
 
     fn acknowledge(&mut self) {
-        if let Some(disk) = &mut self.0 {
+        if let Some(disk) = &mut self.disk {
             disk.acknowledge();
         }
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        self.0.as_mut()?.poll()
+        self.disk.as_mut().filter(|_| !self.silent)?.poll()
     }
 }
 

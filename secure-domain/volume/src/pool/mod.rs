@@ -247,6 +247,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             }
             again = round == MAX_ROUNDS;
         }
+        again |= self.give_up_silent_disks();
         let more = again || self.zero_budget == 0 || self.tree_budget == 0 || self.retire_silent_members();
         if !more {
             self.give_up_if_stuck();
@@ -258,7 +259,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// clock of its `now_ms`, which may have passed. `None`: the passing of time changes nothing. It holds until the next call
     /// of any other function of the pool.
     pub fn next_deadline(&self) -> Option<u64> {
-        let deadlines = [self.anchor_deadline(), self.walker_deadline()];
+        let deadlines = [self.anchor_deadline(), self.walker_deadline(), self.silence_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -290,7 +291,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// The disk given as number `given`.
     pub fn member(&self, given: usize) -> &D {
         let member = match self.given[given] {
-            Seat::Member(member) => self.members[member].device.0.as_ref(),
+            Seat::Member(member) => self.members[member].device.disk.as_ref(),
             Seat::Stranger(stranger) => self.strangers.get(stranger),
         };
         member.expect("a disk that was given is there")
@@ -299,7 +300,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// The disk given as number `given`, for tests that change it behind the pool's back.
     pub fn member_mut(&mut self, given: usize) -> &mut D {
         let member = match self.given[given] {
-            Seat::Member(member) => self.members[member].device.0.as_mut(),
+            Seat::Member(member) => self.members[member].device.disk.as_mut(),
             Seat::Stranger(stranger) => self.strangers.get_mut(stranger),
         };
         member.expect("a disk that was given is there")
@@ -318,7 +319,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Gives the disks, in the order in which they were given, and the anchor back; requests under way are lost.
     pub fn into_parts(self) -> (Vec<D>, A) {
         let Pool { members, given, strangers, anchoring, .. } = self;
-        let mut devices: Vec<Option<D>> = members.into_iter().map(|member| member.device.0).collect();
+        let mut devices: Vec<Option<D>> = members.into_iter().map(|member| member.device.disk).collect();
         let mut strangers = strangers.into_iter();
         let device = |seat| match seat {
             Seat::Member(member) => core::mem::take::<Option<D>>(&mut devices[member]),

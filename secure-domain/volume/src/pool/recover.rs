@@ -426,15 +426,24 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 self.members[physical.member].extents.set(physical.extent, Some(to));
             }
             Statement::Freed { .. } => {
-                let owner = self.members[physical.member].extents.get(physical.extent);
-                if let Some(slot) = owner.and_then(|owner| self.find(owner.volume)) {
-                    self.note_move(slot, physical.member);
+                // Both copies are given back together: a cut may have left one of the two statements.
+                let twin = self.twin(physical);
+                for at in twin.into_iter().chain([physical]) {
+                    self.free_found(at);
                 }
-                self.unmap(physical);
-                self.members[physical.member].extents.set(physical.extent, None);
             }
         }
         Some(Ok(false))
+    }
+
+    /// The log says that the extent is given back.
+    fn free_found(&mut self, physical: Physical) {
+        let owner = self.members[physical.member].extents.get(physical.extent);
+        if let Some(slot) = owner.and_then(|owner| self.find(owner.volume)) {
+            self.note_move(slot, physical.member);
+        }
+        self.unmap(physical);
+        self.members[physical.member].extents.set(physical.extent, None);
     }
 
     fn unmap(&mut self, physical: Physical) {

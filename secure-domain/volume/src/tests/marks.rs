@@ -1,6 +1,6 @@
 //! Marks: the superblock says that a member may be old, in time and for as long as it is, and for no more than that.
 
-use std::vec;
+use std::{vec, vec::Vec};
 
 use block::ram::RamDisk;
 use crypto::Suite;
@@ -230,4 +230,67 @@ fn a_group_of_which_a_cut_left_a_part_leaves_no_more_than_a_mount_takes() {
         let (mut world, _) = World::mount(images, anchor).unwrap_or_else(|error| panic!("{error}, cut at {cut_at}"));
         assert!(matches!(world.read(1, 8, 1), (Status::Ok, data) if [filled(0), filled(1)].contains(&data)));
     }
+}
+
+#[test]
+fn a_disk_that_takes_requests_and_never_answers_is_given_up() {
+    for silent in [0, 1] {
+        for held in [3, 0] {
+            let mut world = two_disks();
+            let cookies = [
+                world.post_write(MIRROR, 3, filled(7)),
+                world.post(MIRROR, Operation::Flush),
+                world.post_read(MIRROR, 3, 2),
+                world.post(MIRROR, Operation::Sync),
+            ];
+            for disk in 0..2 {
+                world.pool.member_mut(disk).credit = if disk == silent { held } else { usize::MAX };
+            }
+            quietly(&mut world, 100);
+            assert!(world.answer(MIRROR, cookies[3]).is_none());
+            // Time alone moves it on.
+            for _ in 0..100 {
+                world.now_ms = world.now_ms.max(world.pool.next_deadline().unwrap_or_default());
+                quietly(&mut world, 10);
+            }
+            assert!(world.now_ms >= 30_000);
+            world.settle();
+            assert!(world.events().contains(&Event::MemberLost { member: silent }));
+            let answers: Vec<_> = cookies.iter().filter_map(|cookie| world.answer(MIRROR, *cookie)).collect();
+            assert!(answers.iter().all(|(status, _)| *status == Status::Ok) && !answers.is_empty());
+            // What it says later is not listened to.
+            world.pool.member_mut(silent).credit = usize::MAX;
+            assert_eq!(world.write(MIRROR, 4, filled(8)), Status::Ok);
+            assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+            assert_eq!(world.pool.superblock().stale, 1 << silent);
+            let (mut world, _) = world.restart();
+            assert_eq!(world.read(MIRROR, 2, 4), (Status::Ok, [1, 7, 8, 1].map(filled).concat()));
+            world.settle();
+            assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+            assert_eq!(world.pool.superblock().stale, 0);
+        }
+    }
+}
+
+#[test]
+fn a_mirrored_extent_of_which_the_log_gave_one_copy_back_is_zeros_in_both() {
+    let mut world = two_disks();
+    assert_eq!(world.write(LINEAR, 0, filled(1).repeat(125)), Status::Ok);
+    assert_eq!(world.run(LINEAR, Operation::Sync), Status::Ok);
+    // 125 statements, then those that give both copies back: they lie in two records, and the cut leaves the first.
+    world.post(LINEAR, Operation::Zero { block: 0, blocks: 125 });
+    world.post(MIRROR, Operation::Zero { block: 0, blocks: 1024 });
+    world.settle();
+    let (mut both, anchor) = images(world);
+    let record = |image: &[u8], block: usize| {
+        let bytes = &image[block * BLOCK_BYTES..][..BLOCK_BYTES];
+        (bytes.starts_with(b"SVLG") && bytes[4] == 126).then(|| u64::from_le_bytes(bytes[8..16].try_into().unwrap()))
+    };
+    let full = (8..72).filter_map(|block| Some((record(&both[0], block)?, block))).max().unwrap().1;
+    for image in &mut both {
+        image[(full + 1) * BLOCK_BYTES..][..BLOCK_BYTES].fill(0);
+    }
+    let mut world = mount_some(both, anchor).unwrap();
+    assert!((0..2).all(|copy| world.pool.locate(MIRROR, 0, copy).is_none()), "both are given back");
+    assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(0).repeat(8)));
 }
