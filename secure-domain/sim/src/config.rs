@@ -43,6 +43,10 @@ pub struct Config {
     pub adversary: bool,
     /// The faulty member is lost, comes back, is replaced.
     pub losses: bool,
+    /// Blocks of that member can be neither read nor written any more.
+    pub spoils: bool,
+    /// Log entries that may wait for their data to be durable.
+    pub uncovered_limit: u32,
     /// The pool is mounted without a member if need be, and goes on without one.
     pub degraded: bool,
 }
@@ -86,6 +90,8 @@ impl Config {
             adversary,
             losses,
             degraded: losses || rng.chance(500),
+            spoils: losses && rng.chance(400),
+            uncovered_limit: *rng.pick(&[256, 256, 4096]),
         }
     }
 }

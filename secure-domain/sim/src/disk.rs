@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Ref, RefCell, RefMut},
+    collections::BTreeSet,
     rc::Rc,
 };
 
@@ -42,6 +43,8 @@ struct State {
     /// Requests that may complete before the disk falls silent.
     credit: usize,
     faults: Faults,
+    /// Blocks that can be neither read nor written.
+    spoiled: BTreeSet<u64>,
     leaked: bool,
     lost: Option<Lost>,
 }
@@ -53,6 +56,8 @@ enum Lost {
     Fails,
     /// It takes nothing any more.
     Dies,
+    /// It takes requests, and answers none.
+    Silent,
 }
 
 /// [`Choose`], for a block of a member.
@@ -99,6 +104,7 @@ impl Disk {
             requests: Vec::new(),
             credit: usize::MAX,
             faults,
+            spoiled: BTreeSet::new(),
             leaked: false,
             lost: None,
         })))
@@ -128,6 +134,7 @@ impl Disk {
             requests: state.requests.iter().map(copied).collect(),
             credit: usize::MAX,
             faults: Faults::none(state.rng.clone()),
+            spoiled: state.spoiled.clone(),
             leaked: false,
             lost: state.lost,
         })))
@@ -151,6 +158,26 @@ impl Disk {
     /// It is lost: it fails at everything, or (`dies`) takes nothing any more, and is not there at a mount.
     pub fn lose(&self, dies: bool) {
         self.0.borrow_mut().lost = Some(if dies { Lost::Dies } else { Lost::Fails });
+    }
+
+    /// It is lost: it takes requests and answers none, and is not there at a mount.
+    pub fn fall_silent(&self) {
+        self.0.borrow_mut().lost = Some(Lost::Silent);
+    }
+
+    /// Whether it takes requests and answers none.
+    pub fn is_silent(&self) -> bool {
+        self.0.borrow().lost == Some(Lost::Silent)
+    }
+
+    /// From now on this block can be neither read nor written.
+    pub fn spoil(&self, block: u64) {
+        self.0.borrow_mut().spoiled.insert(block);
+    }
+
+    /// What was spoiled can be read and written again.
+    pub fn unspoil(&self) {
+        self.0.borrow_mut().spoiled.clear();
     }
 
     /// It is there again, with what it held.
@@ -241,7 +268,7 @@ impl State {
 
     /// Takes the request that completes next.
     fn next(&mut self) -> Option<Request> {
-        if self.requests.is_empty() || self.credit == 0 || self.power.is_off() {
+        if self.requests.is_empty() || self.credit == 0 || self.power.is_off() || self.lost == Some(Lost::Silent) {
             return None;
         }
         self.credit -= usize::from(self.credit != usize::MAX);
@@ -256,7 +283,7 @@ impl State {
     fn perform(&mut self, request: &Request, memory: &mut [u8]) -> Result<(), Error> {
         match self.lost {
             Some(Lost::Fails) => return Err(Error::Io),
-            Some(Lost::Dies) => return Err(Error::Broken),
+            Some(Lost::Dies | Lost::Silent) => return Err(Error::Broken),
             None => {}
         }
         match &request.kind {
@@ -266,9 +293,20 @@ impl State {
         }
     }
 
+    fn is_spoiled(&mut self, block: u64, blocks: u64, fault: Fault) -> bool {
+        let spoiled = self.spoiled.range(block..block + blocks).next().is_some();
+        if spoiled {
+            self.faults.strike(fault);
+        }
+        spoiled
+    }
+
     fn perform_read(&mut self, block: u64, memory: &mut [u8]) -> Result<(), Error> {
         let blocks = (memory.len() / BLOCK_BYTES) as u64;
-        if block + blocks > self.media.blocks() || self.faults.strikes(Fault::ReadError) {
+        if block + blocks > self.media.blocks()
+            || self.faults.strikes(Fault::ReadError)
+            || self.is_spoiled(block, blocks, Fault::ReadError)
+        {
             return Err(Error::Io);
         }
         for (block, out) in (block..).zip(memory.chunks_exact_mut(BLOCK_BYTES)) {
@@ -282,6 +320,9 @@ impl State {
 
     fn perform_write(&mut self, block: u64, cells: &[Cell]) -> Result<(), Error> {
         if block + cells.len() as u64 > self.media.blocks() {
+            return Err(Error::Io);
+        }
+        if self.is_spoiled(block, cells.len() as u64, Fault::WriteError) {
             return Err(Error::Io);
         }
         if self.faults.strikes(Fault::LostWrite) {

@@ -177,6 +177,8 @@ fn world(manner: Manner) -> Result<World, String> {
         adversary: false,
         losses: false,
         degraded: true,
+        spoils: false,
+        uncovered_limit: 4096,
     })?;
     let number = world.volumes.keys().copied().next().ok_or("there is no volume")?;
     world.submit(number, Ask::Write(0, BLOCKS as u32));

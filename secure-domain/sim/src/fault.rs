@@ -79,6 +79,11 @@ impl Faults {
         strikes
     }
 
+    /// The fault strikes for a reason of its own.
+    pub fn strike(&mut self, fault: Fault) {
+        self.struck[fault as usize] += 1;
+    }
+
     /// Whether any fault may strike.
     pub fn may_strike(&self) -> bool {
         self.permille.iter().any(|permille| *permille > 0)

@@ -67,6 +67,11 @@ pub enum Step {
         /// What a power cut leaves, and which past comes back.
         seed: u64,
     },
+    /// A block of the member that may be lost can be neither read nor written any more.
+    Spoil {
+        /// Which.
+        seed: u64,
+    },
     /// Some of the members are mounted without the others, on a copy of what a power cut leaves now.
     Part {
         /// What the power cut leaves, and which members.
@@ -102,6 +107,8 @@ pub enum Loss {
     Fails,
     /// It takes nothing any more, and is missing at the next mount.
     Dies,
+    /// It takes requests and answers none, and is missing at the next mount.
+    Silent,
     /// The power fails, and it is missing when it is back.
     Vanishes,
     /// It is back after a power cut.
@@ -174,6 +181,7 @@ impl fmt::Display for Step {
             Step::Faults { permille } => write!(f, "faults, {permille} of 1000"),
             Step::Heal => write!(f, "heal"),
             Step::Lose { loss, seed } => write!(f, "the member {loss:?} (seed {seed:#x})"),
+            Step::Spoil { seed } => write!(f, "a block of the member is spoiled (seed {seed:#x})"),
             Step::Part { seed } => write!(f, "a part of the members is mounted (seed {seed:#x})"),
             Step::Crash { seed } => write!(f, "the secure domain crashes (seed {seed:#x})"),
             Step::Refuse(refuse) => write!(f, "anchor {}", if *refuse { "refuses" } else { "is willing" }),
@@ -271,6 +279,9 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
     if config.losses && rng.chance(150) {
         return vec![Step::Part { seed: rng.next() }];
     }
+    if config.spoils && rng.chance(250) {
+        return vec![Step::Spoil { seed: rng.next() }];
+    }
     if config.losses && rng.chance(400) {
         return lose(rng);
     }
@@ -282,7 +293,7 @@ fn incident(rng: &mut Rng, config: &Config) -> Vec<Step> {
         0..=4 => vec![Step::CutIn { ahead: rng.below(30) }],
         5..=6 => vec![cut],
         7 => vec![Step::Restart],
-        8 if rng.chance(200) && !config.losses => vec![Step::Refuse(true)],
+        8 if rng.chance(200) => vec![Step::Refuse(true)],
         8 => vec![Step::Refuse(false), cut],
         9..=10 => vec![Step::Crash { seed: rng.next() }],
         _ => Vec::new(),
@@ -312,8 +323,9 @@ fn lose(rng: &mut Rng) -> Vec<Step> {
 /// Mostly it comes and goes; that another disk is in its place is rare, since it ends the checks of what it alone holds.
 fn loss(rng: &mut Rng) -> Loss {
     match rng.below(20) {
-        0..=3 => Loss::Fails,
-        4..=5 => Loss::Dies,
+        0..=2 => Loss::Fails,
+        3..=4 => Loss::Dies,
+        5 => Loss::Silent,
         6..=8 => Loss::Vanishes,
         9..=17 => Loss::Returns,
         18 => Loss::Older,

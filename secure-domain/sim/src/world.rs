@@ -164,6 +164,10 @@ pub struct World {
     crashed: Option<model::View>,
     /// The anchor has refused since the mount, or a disk has told of a fault.
     troubled: bool,
+    /// The anchor has refused since the mount.
+    refused: bool,
+    /// Something of a volume with one copy was changed since the mount.
+    changed_single: bool,
     faults_at_mount: u64,
     /// The fewest free extents of each member since no request was under way.
     least_free: Vec<u64>,
@@ -236,6 +240,8 @@ impl World {
             retired: false,
             crashed: None,
             troubled: false,
+            refused: false,
+            changed_single: false,
             faults_at_mount: 0,
             least_free: config.extents.clone(),
             is_copy: false,
@@ -247,8 +253,8 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        let Config { policy, cache_blocks, degraded, .. } = self.config;
-        Options { policy, cache_blocks, degraded, ..Options::default() }
+        let Config { policy, cache_blocks, degraded, uncovered_limit, .. } = self.config;
+        Options { policy, cache_blocks, degraded, uncovered_limit, ..Options::default() }
     }
 
     fn is_strict(&self) -> bool {
@@ -318,10 +324,8 @@ impl World {
             Step::Turn { times, credit } => return self.turn(*times, *credit),
             Step::Drain => return self.drain(),
             Step::Idle => return self.rest(),
-            Step::Wait { ms } => {
-                self.now_ms += ms;
-                return self.turn(1, 1);
-            }
+            Step::Wait { ms } => return self.wait(*ms),
+            Step::Spoil { seed } => self.spoil(*seed),
             Step::CutIn { ahead } => self.power.cut_in(*ahead),
             Step::Cut { seed, again } => return self.cut(*seed, again),
             Step::Restart => return self.restart(),
@@ -333,6 +337,7 @@ impl World {
             Step::Refuse(refuse) => {
                 self.store.refuse(*refuse);
                 self.troubled |= refuse;
+                self.refused |= refuse;
             }
             Step::Try { tamper, seed } => return self.attempt(*tamper, *seed),
             Step::Tamper { tamper, seed } => self.tamper(*tamper, *seed),
@@ -376,9 +381,26 @@ impl World {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         self.disks.iter().for_each(|disk| disk.give(credit));
         self.store.give(credit);
-        self.now_ms += 1;
+        let marked = engine.superblock().stale;
+        // Whoever waits for a silent disk waits long.
+        self.now_ms += if self.disks.iter().any(Disk::is_silent) { 50 } else { 1 };
         engine.advance(self.now_ms, &mut self.payloads);
-        self.take_answers()
+        let cleared = marked & !engine.superblock().stale;
+        self.take_answers()?;
+        self.check_cleared(cleared)
+    }
+
+    /// Time passes. A disk that answers at all has answered by then.
+    fn wait(&mut self, ms: u64) -> Verdict {
+        let owes = |disk: &Disk| disk.in_flight() != 0 && !disk.is_silent();
+        for _ in 0..100 {
+            if self.engine.is_none() || !self.disks.iter().any(owes) {
+                self.now_ms += ms;
+                break;
+            }
+            self.turn(1, usize::MAX)?;
+        }
+        self.turn(1, 1)
     }
 
     /// Calls the engine until nothing is under way.

@@ -30,6 +30,8 @@ fn config(policy: Policy, suite: Suite) -> Config {
         adversary: false,
         losses: false,
         degraded: true,
+        spoils: false,
+        uncovered_limit: 4096,
     }
 }
 

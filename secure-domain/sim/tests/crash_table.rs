@@ -36,6 +36,8 @@ fn flushed(layout: Layout, torn: bool, policy: Policy) -> (World, Vec<u64>) {
         adversary: false,
         losses: false,
         degraded: true,
+        spoils: false,
+        uncovered_limit: 4096,
     };
     let mut world = World::new(config).unwrap();
     for what in [Ask::Write(0, BLOCKS as u32), Ask::Sync] {

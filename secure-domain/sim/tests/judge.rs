@@ -27,6 +27,8 @@ fn config(seed: u64) -> Config {
         adversary: false,
         losses: false,
         degraded: true,
+        spoils: false,
+        uncovered_limit: 4096,
     }
 }
 

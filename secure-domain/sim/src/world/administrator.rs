@@ -30,6 +30,7 @@ impl World {
             return;
         }
         self.next_cookie += 1;
+        self.changed_single |= matches!(&command, Command::Rekey { volume, .. } if !self.is_mirrored(*volume));
         match &command {
             Command::Create { name, blocks, .. } => self.created.push((name.as_str().to_owned(), *blocks)),
             Command::Delete { volume } => self.change(*volume, |known| known.going = true),
@@ -82,10 +83,9 @@ impl World {
             status => {
                 // It may have happened or not; the next mount tells.
                 self.tally.excused += 1;
-                let full = status == Status::NoSpace;
                 if self.troubled && !self.is_safe()
+                    || self.refused
                     || self.is_tainted()
-                    || full
                     || matches!(command, Command::Scrub) && self.has_unsure()
                 {
                     return Ok(());

@@ -97,6 +97,8 @@ impl World {
             retired: self.retired,
             crashed: None,
             troubled: self.troubled,
+            refused: self.refused,
+            changed_single: self.changed_single,
             faults_at_mount: self.faults_at_mount,
             least_free: self.least_free.clone(),
             is_copy: false,

@@ -33,7 +33,7 @@ impl World {
         };
         self.note(|| format!("  mounted: {recovery:?}"));
         self.engine = Some(pool);
-        self.retired = false;
+        (self.retired, self.changed_single, self.refused) = (false, false, self.store.refuses());
         self.troubled = self.store.refuses() || self.honest_faults() > self.faults_at_mount || self.is_bereft();
         self.check_mounted(&recovery, began)
     }
@@ -43,7 +43,7 @@ impl World {
         self.tally.replayed += recovery.records;
         self.tally.examined += recovery.examined;
         self.tally.repaired += recovery.repaired;
-        let healthy = !self.is_tainted() && (!self.troubled || self.is_safe());
+        let healthy = !self.is_tainted() && (!self.troubled || self.is_safe() && !self.is_spoiled_alone());
         if healthy && recovery.bad > 0 && !self.has_unsure() {
             return Err(format!("false integrity error: the recovery reports bad blocks: {recovery:?}"));
         }

@@ -56,6 +56,7 @@ impl World {
             return;
         }
         self.next_cookie += 1;
+        self.changed_single |= matches!(what, Ask::Write(..) | Ask::Zero(..)) && !self.is_mirrored(volume);
         let submitted = self.power.now();
         self.prepare(volume, cookie, what, submitted);
         let faults = self.honest_faults();
@@ -165,13 +166,15 @@ impl World {
         let lacking = struck || self.is_bereft();
         let excused = match asked.what {
             Ask::Read(block, blocks) if self.is_safe() => touches_unsure(block, blocks),
-            _ if self.is_safe() => full,
+            _ if self.is_safe() => full || self.refused,
             Ask::Read(block, blocks) if self.is_protected(asked.volume) => touches_unsure(block, blocks),
             _ if self.is_tainted() => true,
             Ask::Read(block, blocks) if lacking && self.victim_only() => {
                 touches_unsure(block, blocks) || self.may_lie_on_victim(asked.volume, block, blocks)
             }
-            _ if self.is_protected(asked.volume) && self.config.losses => full || self.is_stopped(),
+            _ if self.is_protected(asked.volume) && self.config.losses => {
+                full || self.refused || self.is_stopped() && self.may_need_victim()
+            }
             _ if lacking => true,
             _ if status == Status::NoSpace => full || self.troubled,
             Ask::Read(block, blocks) => self.is_resealing_cut_off(asked.volume) || touches_unsure(block, blocks),
@@ -185,8 +188,25 @@ impl World {
 
     /// Whether the volume has a second copy of everything on a member that keeps its word.
     pub(super) fn is_protected(&self, volume: u32) -> bool {
-        let mirrored = self.volumes.get(&volume).is_some_and(|known| known.layout == Layout::Mirrored);
-        mirrored && self.config.faulty_member.is_some() && self.trust == Trust::Sound
+        let victim = self.config.faulty_member;
+        self.is_mirrored(volume) && victim.is_some() && self.trust == Trust::Sound && !self.is_spoiled_alone()
+    }
+
+    /// Whether a member is there without the others on which what was spoiled is whole.
+    pub(super) fn is_spoiled_alone(&self) -> bool {
+        let lost = |disk: &Disk| disk.is_lost() && Some(disk.member()) != self.config.faulty_member;
+        self.config.spoils && self.disks.iter().any(lost)
+    }
+
+    pub(super) fn is_mirrored(&self, volume: u32) -> bool {
+        self.volumes.get(&volume).is_some_and(|known| known.layout == Layout::Mirrored)
+    }
+
+    /// Whether the member that may be lost may hold what no other one knows, so that the pool cannot go on without it.
+    fn may_need_victim(&self) -> bool {
+        let resealed =
+            |engine: &Engine| engine.volumes().any(|info| info.layout != Layout::Mirrored && info.resealing.is_some());
+        self.changed_single || self.engine.as_ref().is_some_and(resealed)
     }
 
     /// Whether one member alone may be at fault, and the pool may go on without it.

@@ -48,6 +48,7 @@ impl World {
         match loss {
             Loss::Fails => self.disks[victim].lose(false),
             Loss::Dies => self.disks[victim].lose(true),
+            Loss::Silent => self.disks[victim].fall_silent(),
             Loss::Vanishes => {
                 self.disks[victim].lose(true);
                 return self.cut(seed, &[]);
@@ -147,14 +148,22 @@ impl World {
         if self.bereft {
             return Ok(());
         }
-        self.sync_all()?;
+        let seed = self.config.seed ^ self.power.boundaries();
+        if self.config.spoils {
+            // What could not be written when it was made equal is found by whoever reads it.
+            self.command(volume::Command::Scrub);
+            self.drain()?;
+        }
+        if seed.is_multiple_of(2) || self.config.spoils {
+            self.sync_all()?;
+        }
         let behind = self.engine.as_ref().map_or(0, |engine| engine.superblock().stale);
         // A copy that found no place is made when there is room.
         if behind != 0 && !self.lacks_room() {
             return Err(format!("a member that is back does not catch up: {stale:#x}, {behind:#x}"));
         }
         if self.disks.len() == 2 && self.is_safe() && behind == 0 {
-            self.lose_power_keeping(&mut |_, _, candidates| candidates - 1, true);
+            self.lose_power(seed);
             self.disks[1 - victim].lose(true);
             return match self.mount()? {
                 Mounted::Served { bad: 0 } => Ok(()),
@@ -183,8 +192,14 @@ impl World {
         let served = self.engine.as_ref().filter(|_| self.disks.len() > 1 && !self.is_tainted() && !self.bereft);
         let Some(marked) = served.map(|engine| engine.superblock().stale) else { return Ok(()) };
         let missing = self.draw_missing(&mut Rng::new(seed));
-        let must = self.must_do_without(&missing, marked);
+        self.mount_rest(&missing, marked, seed)
+    }
+
+    /// The pool is mounted on a copy, without these members.
+    fn mount_rest(&mut self, missing: &[usize], marked: u8, seed: u64) -> Verdict {
+        let must = self.must_do_without(missing, marked);
         let mut copy = self.copy();
+        copy.store.refuse(false);
         copy.lose_power(seed);
         for disk in &copy.disks {
             if missing.contains(&disk.member()) { disk.lose(true) } else { disk.come_back() }
@@ -199,6 +214,31 @@ impl World {
                 Err(format!("false refusal: a pool is not mounted without members {missing:?}: {error}"))
             }
             Mounted::Served { .. } | Mounted::Refused(_) => Ok(()),
+        }
+    }
+
+    /// The marks of these members were just cleared: each has caught up, and shows nothing old, whatever a power cut takes.
+    pub(super) fn check_cleared(&mut self, cleared: u8) -> Verdict {
+        let sound = !self.is_tainted() && !self.bereft && !self.is_copy && !self.power.is_off();
+        if cleared == 0 || !sound || self.disks.len() != 2 {
+            return Ok(());
+        }
+        let missing = [usize::from(cleared & 1 != 0)];
+        (0..4).try_for_each(|round| self.mount_rest(&missing, 0, self.config.seed ^ self.power.boundaries() ^ round))
+    }
+
+    /// A block of the member that holds data can be neither read nor written any more.
+    pub(super) fn spoil(&mut self, seed: u64) {
+        let victim = self.victim();
+        let Some(start) = self.geometries().get(victim).map(|geometry| geometry.data_start) else { return };
+        let disk = &self.disks[victim];
+        let used: Vec<u64> = (start..)
+            .zip(&disk.media().visible()[start as usize..])
+            .filter_map(|(block, cell)| cell.as_ref().map(|_| block))
+            .collect();
+        if !used.is_empty() {
+            disk.spoil(used[Rng::new(seed).index(used.len())]);
+            self.troubled = true;
         }
     }
 

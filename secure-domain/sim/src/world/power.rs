@@ -20,7 +20,10 @@ impl World {
     }
 
     pub(super) fn end_faults(&mut self) {
-        self.disks.iter().for_each(|disk| disk.faults().end());
+        self.disks.iter().for_each(|disk| {
+            disk.faults().end();
+            disk.unspoil();
+        });
     }
 
     pub(super) fn has_faults(&self) -> bool {

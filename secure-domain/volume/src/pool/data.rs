@@ -135,7 +135,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// The copies that get the new entries: those that were written. One that was not keeps its old entry, and its member is marked:
     /// nothing is called covered before that is durable. If it is marked already, or must not be, the copy gets the entry all the
-    /// same: what it holds does not open with it, so nothing old is believed, and one bad block costs no more than itself.
+    /// same: what it holds does not open with it, so nothing old is believed, and one bad block costs no more than itself. What can
+    /// be healed is healed before the mark goes.
     fn changed_copies(&mut self, index: usize) -> [bool; MAX_COPIES] {
         let run = self.runs.get(index);
         let (places, copies, written, purpose) = (run.places, run.copies, run.written, run.purpose);
@@ -143,10 +144,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for copy in 0..copies {
             let member = places[copy].physical.member;
             let is_there = !self.is_lost(member);
-            let misses = || purpose == Purpose::Write && !self.is_stale(member) && self.may_be_marked(member);
+            let stays_marked = self.checkpoint.stale & 1 << member != 0;
             changed[copy] = is_there;
             if is_there && purpose != Purpose::Zero && !written[copy] {
-                changed[copy] = !misses() || self.may_miss(member) == Err(Missing::Damaged);
+                changed[copy] =
+                    stays_marked || !self.may_be_marked(member) || self.may_miss(member) == Err(Missing::Damaged);
                 if changed[copy] {
                     self.heal_copy(index, copy);
                 }
