@@ -691,9 +691,12 @@ impl Found {
         let mapped = self.storage.iter().filter(|(place, _)| {
             matches!(BOARD.storage[*place].at, Attachment::Registers { .. })
         });
-        let mut pages: Vec<Region> = mapped.map(|(_, device)| device.registers.hull(PAGE)).collect();
-        pages.sort_unstable_by_key(Region::base);
-        pages.dedup();
+        let mut pages = Vec::with_capacity(self.storage.len());
+        for page in mapped.map(|(_, device)| device.registers.hull(PAGE)) {
+            if !pages.contains(&page) {
+                pages.push(page);
+            }
+        }
         pages
     }
 

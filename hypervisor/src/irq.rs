@@ -17,6 +17,9 @@ pub const KICK: u32 = 1;
 /// Maintenance interrupt of the virtual CPU interface (BSA, Arm DEN 0094, section 3.6).
 pub const MAINTENANCE: u32 = 25;
 
+/// The first INTID of a shared peripheral interrupt.
+const SPI: u32 = 32;
+
 /// What an interrupt asks of the core that took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -47,6 +50,8 @@ pub fn take(core: &mut Core) -> Claim {
             core.interrupts.deactivate_local(interrupt);
             Claim::Slice
         }
+        // Those of the console and the disks are SPIs.
+        intid if intid < SPI => Claim::General(interrupt),
         intid if intid == system.console_intid => {
             console_input(core);
             core.interrupts.deactivate_local(interrupt);

@@ -142,7 +142,7 @@ impl Core {
 
     /// Interrupts the cores of `kicks`, so that they look at their virtual GIC.
     pub fn kick(&self, kicks: vgic::Kicks) {
-        for cpu in (0..self.system.cores).filter(|cpu| kicks.0 & 1 << cpu != 0) {
+        for cpu in kicks.iter() {
             self.interrupts.send_sgi(crate::irq::KICK, cpu);
         }
     }

@@ -114,9 +114,10 @@ pub enum Frame {
 }
 
 /// vCPUs whose cores must call [`Vgic::sync`] soon: bit *n* is vCPU *n*. The caller sends an IPI to each.
+/// As wide as what a register reads as, so that [`Read`] is handed back in registers.
 #[must_use = "a core that is not kicked does not see its interrupt"]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kicks(pub u8);
+pub struct Kicks(pub u64);
 
 /// The answer to a trapped read.
 #[must_use]
@@ -139,7 +140,7 @@ impl Kicks {
 
     /// The vCPUs to be kicked, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        bank::bits(u32::from(self.0)).map(|cpu| cpu as usize)
+        bank::bits(self.0 as u32).map(|cpu| cpu as usize)
     }
 }
 
