@@ -9,7 +9,7 @@ use trace::Reason;
 use crate::dma::Dma;
 use crate::log::{CONSOLE, Console};
 use crate::system::Core;
-use crate::{dma, exits, reset, secure};
+use crate::{dma, exclusive, exits, reset, secure};
 
 /// The SGI by which one core asks another to look at its virtual GIC, and at what else waits for it. Physical SGIs are all EL2's.
 pub const KICK: u32 = 1;
@@ -40,6 +40,10 @@ pub fn take(core: &mut Core) -> Claim {
     exits::note(core.exits, Reason::Interrupt, interrupt.intid().into());
     let system = core.system;
     match interrupt.intid() {
+        KICK if exclusive::is(core) => {
+            core.interrupts.deactivate_local(interrupt);
+            Claim::Served
+        }
         KICK | MAINTENANCE => Claim::General(interrupt),
         timer::INTID => {
             timer::stop();
@@ -101,13 +105,22 @@ pub fn serve(core: &mut Core) {
     }
 }
 
-/// Routes the interrupts of EL2 and of the secure domain to the core of `index`.
+/// Routes the interrupts of EL2, and those of the secure domain if it is where they are served, to the core of `index`, which is the general
+/// domain's.
 pub fn route_lines(core: &Core, index: usize) {
     let system = core.system;
     let dma = system.dma.iter().flat_map(Dma::interrupts).map(|interrupt| interrupt.intid);
-    for intid in system.lines.into_iter().flatten().chain([system.console_intid]).chain(dma) {
+    for intid in dma.chain([system.console_intid]) {
         core.interrupts.set_target(intid, index);
     }
+    if !exclusive::IS_THERE {
+        route_disks(core, index);
+    }
+}
+
+/// Routes the interrupts of the secure domain's disks to the core of `index`.
+pub fn route_disks(core: &Core, index: usize) {
+    core.system.lines.into_iter().flatten().for_each(|intid| core.interrupts.set_target(intid, index));
 }
 
 /// Keys have arrived.

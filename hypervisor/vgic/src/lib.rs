@@ -470,7 +470,7 @@ impl Vgic {
     }
 
     /// Sets the line of a virtual interrupt; on an edge-triggered one each call with true is an edge. `cpu` is the core that runs; a
-    /// PPI is that vCPU's. No effect on an interrupt that is not virtual.
+    /// PPI is that vCPU's. A core that has no vCPU may raise SPIs: it calls with a number that no vCPU has, below [`MAX_CPUS`]. No effect on an interrupt that is not virtual.
     pub fn set_level<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, level: bool, hw: &mut H) -> Kicks {
         self.signal(cpu, intid, Some(level), hw)
     }
