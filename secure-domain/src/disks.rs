@@ -61,16 +61,16 @@ impl Lines {
         self.0.iter().copied().enumerate().filter(move |(_, line)| events.contains(Event::irq(*line)))
     }
 
-    /// A function that sleeps until an event, takes the disks' interrupts, and says whether there is time left: once it has said that
-    /// there is none, the next disk is given as much.
+    /// A function that sleeps until an event, takes the disks' interrupts, and says whether there is time left: counted from the last
+    /// interrupt, and once it has said that there is none, the next disk is given as much.
     pub fn patience(&self, shared: &SharedPage) -> impl FnMut() -> bool {
         let later = || time::counter() + time::ticks(PATIENCE_US);
         let mut deadline = later();
         move || {
             wait(Some(deadline), false);
-            self.fired(shared.take()).for_each(|(_, line)| irq_done(line));
-            let left = time::counter() < deadline;
-            if !left {
+            let fired = self.fired(shared.take()).map(|(_, line)| irq_done(line)).count() != 0;
+            let left = fired || time::counter() < deadline;
+            if fired || !left {
                 deadline = later();
             }
             left

@@ -323,7 +323,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         match (state.purpose, state.spoiled) {
             (Purpose::Heal, false) => self.rewrite_bad_copy(run),
             (Purpose::Heal, true) => {
-                self.heal_again(run);
+                if state.unread {
+                    self.heal_again(run, 1);
+                }
                 self.end_run(run);
             }
             (Purpose::Reseal, false) => self.reseal_run(run),

@@ -80,6 +80,8 @@ pub(super) struct Checkpoint {
     clearing: u8,
     /// The last checkpoint that called a member stale which had not been, until the log names it.
     pub(super) marking: Option<u64>,
+    /// The checkpoint that has to be durable before anything more is called covered.
+    needed: u64,
 }
 
 impl Checkpoint {
@@ -103,6 +105,7 @@ impl Checkpoint {
             stale: superblock.stale,
             clearing: 0,
             marking: None,
+            needed: 0,
         }
     }
 
@@ -160,6 +163,17 @@ impl Checkpoint {
 }
 
 impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
+    /// Nothing more is called covered before a checkpoint that begins from now on is durable.
+    pub(super) fn hold_covered(&mut self) {
+        self.checkpoint.needed = self.superblock.checkpoint + 1 + u64::from(!self.checkpoint.is_idle());
+        self.checkpoint.wanted |= !self.stopped;
+    }
+
+    /// Whether such a checkpoint is not durable yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.superblock.checkpoint < self.checkpoint.needed
+    }
+
     /// Moves the checkpoint on.
     pub(super) fn pump_checkpoint(&mut self) {
         if self.checkpoint.phase == Phase::Idle {

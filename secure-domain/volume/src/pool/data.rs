@@ -12,7 +12,6 @@ use super::{
     Pool,
     job::Kind,
     place::{MAX_COPIES, Purpose},
-    tree::Missing,
 };
 use crate::{
     Event, Status,
@@ -83,7 +82,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let lost = self.is_lost(run.places[copy].physical.member);
         let most = match run.purpose {
             Purpose::Reseal => MAX_ATTEMPTS,
-            // What one copy misses has to be marked.
+            // What one copy misses has to be healed.
             _ if run.copies == MAX_COPIES => MAX_MIRROR_ATTEMPTS,
             _ => 0,
         };
@@ -101,9 +100,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let run = self.runs.get_mut(index);
         run.left -= 1;
         run.written[copy] = ok;
-        let (left, member) = (run.left, run.places[copy].physical.member);
-        if !ok {
-            self.report(Event::WriteFailed { member, block });
+        let (left, at, count) = (run.left, run.places[copy], run.count);
+        if ok {
+            self.forget_bad(&at, count);
+        } else {
+            self.report(Event::WriteFailed { member: at.physical.member, block });
         }
         if left == 0 {
             self.finish_write(index);
@@ -120,8 +121,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         };
         let good = (0..run.copies).any(is_good);
         if good {
-            let changed = self.changed_copies(index);
-            self.change_entries(index, changed);
+            self.heal_unwritten(index);
+            self.change_entries(index);
         } else if run.purpose == Purpose::Reseal {
             // What was to be replaced was flushed long ago, and either may lie there now: the log keeps both for the next mount to see.
             self.stop_writes();
@@ -133,34 +134,33 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.end_run(index);
     }
 
-    /// The copies that get the new entries: those that were written. One that was not keeps its old entry, and its member is marked:
-    /// nothing is called covered before that is durable. If it is marked already, or must not be, the copy gets the entry all the
-    /// same: what it holds does not open with it, so nothing old is believed, and one bad block costs no more than itself. What can
-    /// be healed is healed before the mark goes.
-    fn changed_copies(&mut self, index: usize) -> [bool; MAX_COPIES] {
+    /// A copy that was not written gets the new entries all the same: what it holds does not open with them, so nothing old is believed,
+    /// and one bad block costs no more than itself. It is healed from the other copy.
+    ///
+    /// If that one lies on a member that has missed something, only the trees will say that it is as new: replay does not take the log's
+    /// word for it. So nothing more is called covered before a checkpoint holds both.
+    fn heal_unwritten(&mut self, index: usize) {
         let run = self.runs.get(index);
         let (places, copies, written, purpose) = (run.places, run.copies, run.written, run.purpose);
-        let mut changed = [false; MAX_COPIES];
-        for copy in 0..copies {
+        for copy in (0..copies).filter(|copy| purpose != Purpose::Zero && !written[*copy]) {
             let member = places[copy].physical.member;
-            let is_there = !self.is_lost(member);
-            let stays_marked = self.checkpoint.stale & 1 << member != 0;
-            changed[copy] = is_there;
-            if is_there && purpose != Purpose::Zero && !written[copy] {
-                changed[copy] =
-                    stays_marked || !self.may_be_marked(member) || self.may_miss(member) == Err(Missing::Damaged);
-                if changed[copy] {
-                    self.heal_copy(index, copy);
-                }
+            if self.is_lost(member) {
+                continue;
             }
+            if self.is_another_stale(member) {
+                self.hold_covered();
+            }
+            self.heal_copy(index, copy);
         }
-        changed
     }
 
-    fn change_entries(&mut self, index: usize, changed: [bool; MAX_COPIES]) {
+    fn change_entries(&mut self, index: usize) {
         let run = self.runs.get(index);
-        for copy in (0..run.copies).filter(|copy| changed[*copy]) {
+        for copy in 0..run.copies {
             let place = run.places[copy];
+            if self.members[place.physical.member].lost {
+                continue;
+            }
             for block in 0..run.count {
                 let version = run.version + block as u64;
                 let entry = match run.purpose {

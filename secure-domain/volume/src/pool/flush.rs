@@ -198,7 +198,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether of all that members have missed a superblock knows, and the log knows of that superblock. If not, both are asked for.
     pub(super) fn is_marked(&mut self) -> bool {
         if self.marks_are_pending() {
-            self.checkpoint.want();
+            if self.walker.owed == 0 {
+                self.checkpoint.want();
+            }
             return false;
         }
         let Some(marking) = self.checkpoint.marking else { return true };

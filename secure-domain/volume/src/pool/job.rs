@@ -11,8 +11,10 @@ use crate::Transfer;
 /// Disk requests that a pool has under way at a time.
 const MAX_JOBS: usize = 512;
 
-/// Milliseconds until a disk that owes an answer counts as one that will not give it, where the pool may go on without one.
+/// Milliseconds until a disk that owes an answer counts as one that will not give it, where the pool may go on without one; and the
+/// least until it is looked at once more before that: this machine may have slept, or been stopped.
 const SILENCE_MS: u64 = 30_000;
+const SECOND_LOOK_MS: u64 = 1_000;
 
 /// What a disk request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +50,16 @@ struct Job {
 pub(super) struct Jobs {
     all: Vec<Job>,
     free: Vec<usize>,
-    /// Before this time no job is overdue.
+    /// Before this time no job is overdue, or those that are have been seen to be.
     look_at_ms: u64,
+    /// When overdue jobs were seen last.
+    seen_ms: Option<u64>,
 }
 
 impl Jobs {
     pub(super) fn new() -> Jobs {
         let free = Job { kind: Kind::Free, member: 0, block: 0, since_ms: 0 };
-        Jobs { all: alloc::vec![free; MAX_JOBS], free: (0..MAX_JOBS).rev().collect(), look_at_ms: 0 }
+        Jobs { all: alloc::vec![free; MAX_JOBS], free: (0..MAX_JOBS).rev().collect(), look_at_ms: 0, seen_ms: None }
     }
 
     pub(super) fn all_free(&self) -> bool {
@@ -161,18 +165,21 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         (self.options.degraded && !self.jobs.all_free()).then_some(self.jobs.look_at_ms)
     }
 
-    /// Gives up the disks that have owed an answer for too long, where the pool may go on without one. Returns whether there was one.
+    /// Gives up the disks that have owed an answer for too long, where the pool may go on without one: those that did so at the last look
+    /// already. Returns whether there was one.
     pub(super) fn give_up_silent_disks(&mut self) -> bool {
         if self.silence_deadline().is_none_or(|at| self.now_ms < at) {
             return false;
         }
-        let (now_ms, mut silent, mut oldest_ms) = (self.now_ms, 0_u8, self.now_ms);
+        let (now_ms, mut overdue, mut silent, mut oldest_ms) = (self.now_ms, false, 0_u8, self.now_ms);
         for job in self.jobs.all.iter().filter(|job| job.kind != Kind::Free) {
-            let overdue = now_ms.saturating_sub(job.since_ms) >= SILENCE_MS;
-            silent |= u8::from(overdue) << job.member;
-            oldest_ms = oldest_ms.min(if overdue { now_ms } else { job.since_ms });
+            let overdue_at = |at_ms: u64| at_ms.saturating_sub(job.since_ms) >= SILENCE_MS;
+            silent |= u8::from(self.jobs.seen_ms.is_some_and(overdue_at)) << job.member;
+            overdue |= overdue_at(now_ms);
+            oldest_ms = oldest_ms.min(job.since_ms);
         }
-        self.jobs.look_at_ms = oldest_ms.saturating_add(SILENCE_MS);
+        self.jobs.seen_ms = overdue.then_some(now_ms);
+        self.jobs.look_at_ms = if overdue { now_ms + SECOND_LOOK_MS } else { oldest_ms.saturating_add(SILENCE_MS) };
         for member in (0..self.members.len()).filter(|member| silent & 1 << member != 0) {
             self.give_up_disk(member);
         }

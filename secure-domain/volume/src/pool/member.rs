@@ -156,13 +156,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Whether another member than this one may have missed something: then this one must not.
-    fn is_another_stale(&self, member: usize) -> bool {
+    pub(super) fn is_another_stale(&self, member: usize) -> bool {
         (self.superblock.stale | self.checkpoint.stale) & !(1 << member) != 0
-    }
-
-    /// Whether `member` may be marked as stale, if it is not.
-    pub(super) fn may_be_marked(&self, member: usize) -> bool {
-        self.options.degraded && !self.is_another_stale(member)
     }
 
     /// Has `member` marked as stale: waits for the checkpoint that says so. One member at a time can be.
@@ -206,11 +201,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Whether some member has missed something, and no durable superblock says so yet. Until one does, nothing is called covered, and
-    /// no flush is answered: a mount would take what this member holds for the newest.
+    /// no flush is answered: a mount would take what this member holds for the newest. So too while a copy that was not written is being
+    /// healed, and until a checkpoint has flushed that.
     pub(super) fn marks_are_pending(&self) -> bool {
         let wanted = self.checkpoint.stale;
         wanted & !self.superblock.stale != 0
             || (0..self.members.len()).any(|member| !self.checkpoint.keeps_mark(member))
+            || self.walker.owed != 0
+            || self.is_held()
     }
 
     /// `member` failed at something that the pool depends on: goes on without it, or stops writing. Returns whether it goes on.

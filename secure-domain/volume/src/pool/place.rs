@@ -96,6 +96,8 @@ pub(super) struct Run {
     pub(super) spoiled: bool,
     /// Times that its writes were tried again.
     pub(super) attempts: u8,
+    /// It heals what was not written, and a flush may wait for it.
+    pub(super) owed: bool,
     pub(super) tags: [Tag; MAX_REQUEST_BLOCKS],
 }
 
@@ -119,6 +121,7 @@ impl Run {
             unread: false,
             spoiled: false,
             attempts: 0,
+            owed: false,
             tags: [[0; TAG_LEN]; MAX_REQUEST_BLOCKS],
         }
     }
@@ -205,7 +208,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         (run.purpose, run.request, run.volume, run.block) = (purpose, draft.request, draft.volume, draft.block);
         (run.offset, run.count, run.copies, run.places) = (draft.offset, draft.count, draft.copies, draft.places);
         run.left = 0;
-        (run.written, run.unread, run.spoiled, run.attempts) = ([false; MAX_COPIES], false, false, 0);
+        (run.written, run.unread, run.spoiled) = ([false; MAX_COPIES], false, false);
+        (run.attempts, run.owed) = (0, false);
         self.moved = true;
         index
     }
@@ -226,9 +230,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 self.cache.unreserve(place.slot);
             }
         }
-        let request = run.request;
+        let (request, owed) = (run.request, run.owed);
         self.walker.healing -= usize::from(purpose == Purpose::Heal);
         self.runs.free.push(index);
+        if owed {
+            self.heal_settled();
+        }
         if request == WALKER && purpose != Purpose::Heal {
             self.walker_run_ended();
         }

@@ -425,9 +425,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 volume.set_physical(to.index, copy, Some(physical));
                 self.members[physical.member].extents.set(physical.extent, Some(to));
             }
-            Statement::Freed { .. } => {
-                // Both copies are given back together: a cut may have left one of the two statements.
-                let twin = self.twin(physical);
+            Statement::Freed { version } => {
+                // Both copies are given back together: a cut may have left one of the two statements. The tables may say already who
+                // has the place since: those are not meant.
+                let had_it = |at: &Physical| self.members[at.member].extents.version(at.extent) < *version;
+                let twin = self.twin(physical).filter(|twin| had_it(&physical) && had_it(twin));
                 for at in twin.into_iter().chain([physical]) {
                     self.free_found(at);
                 }

@@ -16,7 +16,7 @@ use super::{
     place::{Draft, MAX_COPIES, Place, Purpose},
     tree::Missing,
     volumes::{Physical, Volume},
-    walker::{LEAVES_PER_STEP, Walk},
+    walker::{LEAVES_PER_STEP, RETRY_MS, Walk},
 };
 use crate::{Event, Layout, record::entry::Entry};
 
@@ -36,6 +36,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if (self.recoverable() != 0 || self.lacks_copies()) && !self.stopped {
             self.walker.resyncing = Some(Walk { slot: 0, block: 0, copy: 0 });
             self.walker.incomplete = false;
+            self.walker.bad.clear();
         }
     }
 
@@ -105,6 +106,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if incomplete {
             self.put_resync_off();
         } else {
+            self.walker.again_ms = RETRY_MS;
             self.checkpoint.stale &= !seen;
             self.checkpoint.want_again();
         }

@@ -5,7 +5,7 @@
 //! across mounts: what says that a block is done is its entry, so a mount begins again and passes over what is done by reading
 //! leaves alone. The old epoch ends with a checkpoint that covers the last block (`command.rs`).
 
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 use core::ops::ControlFlow;
 
 use anchor::MonotonicStore;
@@ -15,7 +15,7 @@ use super::{
     Pool,
     issue::Next,
     job::Kind,
-    place::{Draft, MAX_COPIES, Purpose},
+    place::{Draft, MAX_COPIES, Place, Purpose},
     request::WALKER,
     resync::Difference,
     tree::Missing,
@@ -31,7 +31,7 @@ const PACE_MS: u64 = 1;
 /// Leaves that one step looks at without finding anything to do.
 pub(super) const LEAVES_PER_STEP: usize = 16;
 /// Milliseconds until the end of an epoch is tried again.
-const RETRY_MS: u64 = 1000;
+pub(super) const RETRY_MS: u64 = 1000;
 /// The longest time until mirrors that could not be made equal are gone through again.
 const MAX_RETRY_MS: u64 = 3_600_000;
 /// Blocks that wait to be healed before mirrors are read no further. What is being read may add its own.
@@ -40,6 +40,10 @@ const MAX_HEALS: usize = 64;
 const MAX_WALKED_HEALS: usize = 16;
 /// Times that healing a block is tried.
 const MAX_HEAL_ATTEMPTS: u8 = 16;
+/// Copies of blocks that are kept in mind because they cannot be written.
+const MAX_BAD: usize = 64;
+/// The most of them of which a member that catches up is not called behind.
+const MAX_BAD_EQUAL: usize = 16;
 
 /// A block with a bad copy.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +58,8 @@ pub(super) struct Heal {
     pub(super) at: Physical,
     /// Times that it was tried.
     pub(super) attempts: u8,
+    /// It was not written, and nothing says so but this: a flush waits.
+    pub(super) owed: bool,
 }
 
 /// A walk through a volume.
@@ -84,9 +90,12 @@ pub(super) struct Walker {
     not_before_ms: u64,
     /// Mirrors that could not be made equal are not looked at again before this time; each time twice as long.
     not_again_before_ms: u64,
-    again_ms: u64,
-    /// The last copy that could not be healed: volume, block and copy. Resealing takes the other one.
-    unhealed: Option<(usize, u64, usize)>,
+    pub(super) again_ms: u64,
+    /// Heals that are owed.
+    pub(super) owed: usize,
+    /// The last copies that could not be healed: member, and data block of it. They are not tried again before they are written, or
+    /// everything is gone through again; resealing takes the other copy.
+    pub(super) bad: VecDeque<(usize, u64)>,
     /// Below this block resealing takes one block at a time.
     careful_until: u64,
 }
@@ -105,7 +114,8 @@ impl Walker {
             not_before_ms: 0,
             not_again_before_ms: 0,
             again_ms: RETRY_MS,
-            unhealed: None,
+            owed: 0,
+            bad: VecDeque::new(),
             careful_until: 0,
         }
     }
@@ -159,6 +169,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Begins to read and verify everything.
     pub(super) fn begin_scrub(&mut self, cookie: u32) {
         self.walker.scrubbing = Some((cookie, Walk { slot: 0, block: 0, copy: 0 }));
+        self.walker.bad.clear();
     }
 
     /// Whether the walker is at a block of this volume.
@@ -322,7 +333,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                     .find_run(&mut draft, |entry| matches!(entry, Entry::Sealed { epoch, .. } if Some(*epoch) == old))
                 {
                     self.walker.resealing = Some(Walk { block: draft.block, ..walk });
-                    if self.walker.unhealed == Some((walk.slot, draft.block, 0)) && draft.copies == MAX_COPIES {
+                    if self.is_bad(&draft.places[0], 0) && draft.copies == MAX_COPIES {
                         draft.places.swap(0, 1);
                         draft.count = 1;
                     }
@@ -479,51 +490,85 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.volume(volume).copies() != MAX_COPIES || purpose == Purpose::Heal {
             return false;
         }
-        self.queue_heal(Heal { request, offset, volume, block, bad, at: place.physical, attempts: 0 });
+        self.queue_heal(Heal { request, offset, volume, block, bad, at: place.physical, attempts: 0, owed: false });
         true
     }
 
     fn queue_heal(&mut self, heal: Heal) {
         self.members[heal.at.member].extents.enter(heal.at.extent);
         self.requests.get_mut(heal.request).runs += 1;
+        self.walker.owed += usize::from(heal.owed);
         self.walker.heals.push_back(heal);
         self.moved = true;
     }
 
-    /// A copy of a run was not written: its blocks are healed one by one, as far as so many can be kept in mind.
+    /// A copy of a run was not written: its blocks are healed one by one, those that are known to be bad excepted. If too many wait for
+    /// that, its member is marked, if it can be: then all of it is looked at.
     pub(super) fn heal_copy(&mut self, run: usize, copy: usize) {
         let state = self.runs.get(run);
-        let (volume, first, count, at) = (state.volume, state.block, state.count, state.places[copy].physical);
+        let (volume, first, count, place) = (state.volume, state.block, state.count, state.places[copy]);
+        let at = place.physical;
         let owner = self.members[at.member].extents.get(at.extent);
         let bad = owner.map_or(copy, |owner| usize::from(owner.copy));
         if self.heals_are_full() {
-            self.walker.incomplete = true;
+            let _ = self.may_miss(at.member);
             return;
         }
-        for block in first..first + count as u64 {
-            self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts: 0 });
+        let owed = !self.is_stale(at.member);
+        for index in (0..count).filter(|index| !self.is_bad(&place, *index)).collect::<Vec<_>>() {
+            let block = first + index as u64;
+            self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts: 0, owed });
         }
     }
 
-    /// A block was not healed: it is tried again for nobody, a few times. Then the one copy stays bad, which is no more than that:
-    /// it does not open, so it needs no mark.
-    pub(super) fn heal_again(&mut self, run: usize) {
+    /// A block was not healed: it is tried again for nobody, after `attempts` more a few times. Then the one copy stays bad, which is no
+    /// more than that: it does not open, so it needs no mark. Of a good copy that cannot be read nothing follows for the bad one.
+    pub(super) fn heal_again(&mut self, run: usize, attempts: u8) {
         let state = self.runs.get(run);
-        let (volume, block, attempts, at) = (state.volume, state.block, state.attempts, state.places[1].physical);
-        let (unread, is_there) = (state.unread, !self.stopped && !self.is_lost(at.member));
-        let owner = self.members[at.member].extents.get(at.extent);
-        let bad = owner.map_or(0, |owner| usize::from(owner.copy));
-        if state.copies != MAX_COPIES || !is_there {
+        let (volume, block, at, owed) = (state.volume, state.block, state.places[1].physical, state.owed);
+        let (attempts, unread, bad) = (state.attempts + attempts, state.unread, state.places[1]);
+        if state.copies != MAX_COPIES || self.stopped || self.is_lost(at.member) {
             return;
         }
-        if attempts + 1 >= MAX_HEAL_ATTEMPTS {
-            self.walker.unhealed = Some((volume, block, bad));
-            if unread {
-                self.pause_walker();
-            }
-            return;
+        if attempts < MAX_HEAL_ATTEMPTS {
+            let owner = self.members[at.member].extents.get(at.extent);
+            let bad = owner.map_or(0, |owner| usize::from(owner.copy));
+            self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts, owed });
+        } else if unread {
+            self.pause_walker();
+        } else {
+            self.note_bad(&bad);
         }
-        self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts: attempts + 1 });
+    }
+
+    /// What was owed is healed, or given up; a checkpoint flushes it.
+    pub(super) fn heal_settled(&mut self) {
+        self.walker.owed -= 1;
+        if self.walker.owed == 0 {
+            self.hold_covered();
+        }
+        self.moved = true;
+    }
+
+    /// Whether the copy of block `index` of the place is one that cannot be written.
+    fn is_bad(&self, place: &Place, index: usize) -> bool {
+        self.walker.bad.contains(&(place.physical.member, place.block + index as u64))
+    }
+
+    /// The copy at the place cannot be written. A member with many of these has not caught up.
+    fn note_bad(&mut self, place: &Place) {
+        let (member, bad) = (place.physical.member, &mut self.walker.bad);
+        if bad.len() == MAX_BAD {
+            bad.pop_front();
+        }
+        bad.push_back((member, place.block));
+        self.walker.incomplete |= bad.iter().filter(|(of, _)| *of == member).count() > MAX_BAD_EQUAL;
+    }
+
+    /// `count` blocks at the place were written.
+    pub(super) fn forget_bad(&mut self, place: &Place, count: usize) {
+        let written = place.block..place.block + count as u64;
+        self.walker.bad.retain(|(member, block)| *member != place.physical.member || !written.contains(block));
     }
 
     /// Starts to read the good copies of blocks that have a bad one.
@@ -538,7 +583,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Returns whether the block need not wait any longer.
     fn issue_heal(&mut self, heal: &Heal) -> bool {
-        let Heal { request, offset, volume, block, bad, at, attempts } = *heal;
+        let Heal { request, offset, volume, block, bad, at, attempts, owed } = *heal;
         let spot = self.volume(volume).spot(block);
         let next = Next { request, volume, block, offset, spot, count: 1 };
         let draft = match self.draft_heal(&next, bad) {
@@ -550,7 +595,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             Err(_) => return false,
         };
         let member = draft.places[0].physical.member;
-        if !self.is_free(&draft) || !self.runs.has_room() || !self.can_start(member) {
+        let can_start = draft.places().iter().all(|place| self.can_start(place.physical.member));
+        if !self.is_free(&draft) || !self.runs.has_room() || !can_start {
             return false;
         }
         let mut draft = draft;
@@ -558,7 +604,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let run = self.begin_run(Purpose::Heal, &draft);
         let first = buffers[0].take();
         let state = self.runs.get_mut(run);
-        (state.buffers, state.attempts) = (buffers, attempts);
+        (state.buffers, state.attempts, state.owed) = (buffers, attempts, owed);
         // The run holds the request and the extents from here on.
         self.requests.get_mut(request).runs -= 1;
         self.members[at.member].extents.leave(at.extent);
@@ -598,6 +644,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.pass_over(heal.volume, heal.block);
         }
         self.members[heal.at.member].extents.leave(heal.at.extent);
+        if heal.owed {
+            self.heal_settled();
+        }
         self.fail(heal.request, Status::IoError);
         self.finish_run_of(heal.request);
     }
@@ -615,9 +664,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let mut bytes = [0; BLOCK_BYTES];
         bytes.copy_from_slice(&self.members[good.physical.member].device.bytes(source)[..BLOCK_BYTES]);
         let member = bad.physical.member;
-        if self.stopped || !self.can_start(member) {
+        let known = self.is_bad(&bad, 0);
+        if self.stopped || known || !self.can_start(member) {
             self.members[member].device.release(target);
-            self.heal_again(run);
+            if !known {
+                // There is no place in the queue, which says nothing about the block.
+                self.heal_again(run, 0);
+            }
             self.end_run(run);
             return;
         }
@@ -631,13 +684,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     pub(super) fn complete_rewrite(&mut self, run: usize, block: u64, ok: bool) {
         let state = self.runs.get(run);
         let (volume, of_volume, member) = (state.volume, state.block, state.places[1].physical.member);
-        self.report(if ok {
-            Event::Healed { volume: self.volume(volume).record.number, block: of_volume }
+        if ok {
+            self.report(Event::Healed { volume: self.volume(volume).record.number, block: of_volume });
         } else {
-            Event::WriteFailed { member, block }
-        });
-        if !ok {
-            self.heal_again(run);
+            if state.attempts == 0 {
+                self.report(Event::WriteFailed { member, block });
+            }
+            self.heal_again(run, 1);
         }
         self.end_run(run);
     }

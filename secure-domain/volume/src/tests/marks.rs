@@ -73,19 +73,27 @@ fn a_mark_is_not_cleared_by_a_checkpoint_that_began_before_all_was_equal() {
     }
 }
 
+/// More is not written on a disk than can be kept in mind to be healed; then it can be written again.
+fn misses_much(world: &mut World, disk: usize) {
+    let at = copy_on(world, disk, 0);
+    world.pool.member_mut(disk).bad_writes.extend(at..at + 256);
+    let mut cookies: Vec<_> = (0..8).map(|run| world.post_write(MIRROR, 32 * run, filled(5).repeat(32))).collect();
+    while !cookies.is_empty() {
+        turn(world, 1, 1000);
+        cookies.retain(|cookie| world.answer(MIRROR, *cookie).is_none_or(|(status, _)| status != Status::Ok));
+    }
+    world.pool.member_mut(disk).bad_writes.clear();
+}
+
 #[test]
-fn what_a_copy_misses_behind_a_decided_checkpoint_is_marked_by_the_next() {
+fn what_a_disk_misses_behind_a_decided_checkpoint_is_marked_by_the_next() {
     for bad in [0, 1] {
         let mut world = two_disks();
         // A checkpoint that marks nobody is about to end.
         (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.extend(0..8));
         world.post(MIRROR, Operation::Sync);
         turn(&mut world, 50, 8);
-        let at = copy_on(&world, bad, 3);
-        world.pool.member_mut(bad).bad_blocks.insert(at);
-        let cookie = world.post_write(MIRROR, 3, filled(5));
-        turn(&mut world, 50, 8);
-        assert_eq!(world.answer(MIRROR, cookie).unwrap().0, Status::Ok);
+        misses_much(&mut world, bad);
         (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.clear());
         let is_marked = |world: &World| world.pool.superblock().stale == 1 << bad;
         let marked = (0..200).any(|_| {
@@ -93,6 +101,71 @@ fn what_a_copy_misses_behind_a_decided_checkpoint_is_marked_by_the_next() {
             is_marked(&world)
         });
         assert!(marked, "nobody flushes, and it is marked");
+        turn(&mut world, 3000, 64);
+        assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+        assert_eq!(world.pool.superblock().stale, 0);
+        let (mut both, anchor) = images(world);
+        let mut alone = mount_some(vec![both.swap_remove(bad)], anchor).unwrap();
+        assert_eq!(alone.read(MIRROR, 0, 256), (Status::Ok, filled(5).repeat(256)));
+    }
+}
+
+#[test]
+fn a_bad_block_that_is_written_often_does_not_have_the_disk_marked_or_read_through() {
+    for bad in [0, 1] {
+        let mut world = two_disks();
+        let at = copy_on(&world, bad, 3);
+        world.pool.member_mut(bad).bad_writes.insert(at);
+        let before = world.pool.member(bad).requests;
+        for value in 0..50 {
+            assert_eq!(world.write(MIRROR, 2, filled(value).repeat(3)), Status::Ok);
+            assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+            turn(&mut world, 100, 64);
+            assert_eq!(world.pool.superblock().stale, 0);
+        }
+        let requests = world.pool.member(bad).requests - before;
+        assert!(requests < 50 * 60, "{requests} requests");
+    }
+}
+
+/// One disk was away and is back; the other one cannot write a block that the first one missed.
+fn catching_up_beside_a_bad_block(old: usize) -> World {
+    let mut world = two_disks();
+    kill(&mut world, old);
+    assert_eq!(world.write(MIRROR, 2, filled(9).repeat(4)), Status::Ok);
+    assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+    let (both, anchor) = images(world);
+    let mut world = mount_some(both, anchor).unwrap();
+    let at = copy_on(&world, 1 - old, 3);
+    world.pool.member_mut(1 - old).bad_writes.insert(at);
+    world
+}
+
+#[test]
+fn what_only_a_disk_that_catches_up_could_write_is_found_after_any_cut() {
+    for (old, cut_at) in [0, 1].into_iter().flat_map(|old| (0..60).map(move |cut_at| (old, cut_at))) {
+        let mut world = catching_up_beside_a_bad_block(old);
+        turn(&mut world, cut_at, 4);
+        let (both, anchor) = images(world);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 2, 4), (Status::Ok, filled(9).repeat(4)), "old {old}, cut at {cut_at}");
+    }
+    for old in [0, 1] {
+        let mut world = catching_up_beside_a_bad_block(old);
+        // No time passes: the walk has not begun. The second write finds the block known to be bad.
+        for value in [3, 4] {
+            let written = world.post_write(MIRROR, 3, filled(value));
+            while world.answer(MIRROR, written).is_none() {
+                quietly(&mut world, 1);
+            }
+            let flushed = world.post(MIRROR, Operation::Flush);
+            while world.answer(MIRROR, flushed).is_none() {
+                quietly(&mut world, 1);
+            }
+        }
+        let (both, anchor) = images(world);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 2, 3), (Status::Ok, [9, 4, 9].map(filled).concat()), "old {old}");
     }
 }
 
@@ -293,4 +366,56 @@ fn a_mirrored_extent_of_which_the_log_gave_one_copy_back_is_zeros_in_both() {
     let mut world = mount_some(both, anchor).unwrap();
     assert!((0..2).all(|copy| world.pool.locate(MIRROR, 0, copy).is_none()), "both are given back");
     assert_eq!(world.read(MIRROR, 0, 8), (Status::Ok, filled(0).repeat(8)));
+}
+
+/// A mirror of which one extent was first written while disk `old` was away, and disk `old` has no room for its other copy until the
+/// first extent is given back.
+fn lacks_a_copy(old: usize) -> World {
+    let disks = [1, 2].map(|seed| blank(DISK, seed)).into();
+    let mut world = World::format(disks, &FormatOptions { log_blocks: Some(64), torn_sectors: false });
+    assert_eq!(world.create("mirror", Layout::Mirrored, 3072, Suite::Aes128Gcm), Status::Ok);
+    assert_eq!(world.create("linear", Layout::Linear, 5000, Suite::Aes128Gcm), Status::Ok);
+    for (volume, block) in [(MIRROR, 0), (MIRROR, 1024), (LINEAR, 0), (LINEAR, 1024), (LINEAR, 2048), (LINEAR, 3072)] {
+        assert_eq!(world.write(volume, block, filled(1).repeat(8)), Status::Ok);
+    }
+    // Of the linear volume one extent goes, on the disk that has room then.
+    let given = [0, 1024, 2048, 3072].into_iter().find(|block| world.pool.locate(LINEAR, *block, 0).unwrap().0 != old);
+    assert_eq!(world.run(LINEAR, Operation::Zero { block: given.unwrap(), blocks: 1024 }), Status::Ok);
+    assert_eq!(world.run(MIRROR, Operation::Sync), Status::Ok);
+    kill(&mut world, old);
+    for block in [0, 2048] {
+        assert_eq!(world.write(MIRROR, block, filled(9).repeat(8)), Status::Ok);
+        assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+    }
+    assert_eq!(world.pool.locate(MIRROR, 2048, 1), None);
+    let (both, anchor) = images(world);
+    mount_some(both, anchor).unwrap()
+}
+
+#[test]
+fn what_the_log_gives_back_is_not_taken_from_who_has_the_place_now() {
+    for (old, cut_at) in [0, 1].into_iter().flat_map(|old| (0..12).map(move |cut_at| (old, cut_at))) {
+        let mut world = lacks_a_copy(old);
+        // The log does not come on; a checkpoint does, with tables that say already what the log will.
+        (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.extend(8..72));
+        world.post(MIRROR, Operation::Zero { block: 0, blocks: 1024 });
+        quietly(&mut world, 20);
+        turn(&mut world, 200, 64);
+        assert!(world.pool.locate(MIRROR, 2048, 1).is_some(), "the copy has got the place");
+        let before = world.pool.superblock().checkpoint;
+        let new = Command::Create {
+            name: crate::Name::new("new").unwrap(),
+            layout: Layout::Linear,
+            blocks: 1,
+            suite: Suite::Aes128Gcm,
+        };
+        world.pool.command(1000, new).unwrap();
+        turn(&mut world, 200, 64);
+        assert!(world.pool.superblock().checkpoint > before);
+        (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.clear());
+        turn(&mut world, cut_at, 1);
+        let (both, anchor) = world.cut(|_| true);
+        let mut world = mount_some(both, anchor).unwrap();
+        assert_eq!(world.read(MIRROR, 2048, 8), (Status::Ok, filled(9).repeat(8)), "old {old}, cut at {cut_at}");
+    }
 }
