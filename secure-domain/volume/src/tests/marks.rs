@@ -346,6 +346,22 @@ fn a_disk_that_takes_requests_and_never_answers_is_given_up() {
 }
 
 #[test]
+fn a_machine_that_slept_gives_up_no_disk() {
+    let mut world = two_disks();
+    let written = world.post_write(MIRROR, 3, filled(7));
+    (0..2).for_each(|disk| world.pool.member_mut(disk).credit = 0);
+    quietly(&mut world, 10);
+    // The clock goes on, and the disks need a moment.
+    world.now_ms += 60_000;
+    quietly(&mut world, 10);
+    (0..2).for_each(|disk| world.pool.member_mut(disk).credit = usize::MAX);
+    world.now_ms += 60_000;
+    world.settle();
+    assert_eq!(world.answer(MIRROR, written).unwrap().0, Status::Ok);
+    assert!(!world.events().iter().any(|event| matches!(event, Event::MemberLost { .. })));
+}
+
+#[test]
 fn a_mirrored_extent_of_which_the_log_gave_one_copy_back_is_zeros_in_both() {
     let mut world = two_disks();
     assert_eq!(world.write(LINEAR, 0, filled(1).repeat(125)), Status::Ok);
