@@ -14,7 +14,7 @@ use crate::place::{self, Place};
 /// The board with two disks and mirrored volumes.
 const BOARD: &str = "qemu-virt-pair";
 /// What the changed board says instead: `system` gets another key, the volume `data` is larger and of another suite, the anchor lags by a
-/// second, and the second member is a partition of its disk.
+/// second, the second member is a partition of its disk, and a missing disk is refused.
 const CHANGES: [(&str, &str); 6] = [
     ("name = \"qemu-virt-pair\"", "name = \"changed\""),
     (
@@ -24,7 +24,7 @@ const CHANGES: [(&str, &str); 6] = [
     ("suite = \"aria-256-gcm\"", "suite = \"aria-256-gcm\"\nkey_generation = 2"),
     ("size_mib = 64", "size_mib = 80"),
     ("suite = \"seed-128-gcm\"", "suite = \"aria-256-ccm\""),
-    ("[anchor]", "[pool]\npolicy = \"bulk\"\nwindow_ms = 1000\n\n[anchor]"),
+    ("degraded = true", "policy = \"bulk\"\nwindow_ms = 1000"),
 ];
 
 /// Firmware of a board.

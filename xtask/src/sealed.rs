@@ -260,7 +260,7 @@ pub fn mount_all(disks: &[PathBuf], board: &Board, access: Access) -> Result<(Ho
             members.push(member(FileDisk::open(disk, access == Access::ReadWrite)?, partition)?);
         }
         ensure!(flash.is_file(), "its anchor {} is missing", flash.display());
-        HostPool::mount(members, &flash, &root, access)
+        HostPool::mount(members, &flash, &root, access, board.pool.degraded)
     };
     mount().with_context(|| format!("board {} cannot serve {}", board.name, names()))
 }

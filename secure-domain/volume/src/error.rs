@@ -44,8 +44,15 @@ pub enum Error {
     },
     /// The members given are not those of one pool.
     MemberSet {
-        /// Index of the member as given that does not belong, is missing, or is there twice.
+        /// Index of the member as given that does not belong, or is there twice.
         member: usize,
+    },
+    /// Members are missing, more than may be.
+    MembersMissing {
+        /// How many are there.
+        found: usize,
+        /// How many the pool has.
+        members: usize,
     },
     /// The disk is smaller than its pool says, or too small for any pool.
     TooSmall {
@@ -179,6 +186,10 @@ impl core::fmt::Display for Error {
                 write!(f, "disk {member}: the superblock states an impossible layout")
             }
             Error::MemberSet { member } => write!(f, "disk {member} is not the member of the pool that is missing"),
+            Error::MembersMissing { found, members } => {
+                let are = if found == 1 { "is" } else { "are" };
+                write!(f, "the pool has {members} disks, and only {found} of them {are} here")
+            }
             Error::TooSmall { member, have, need } => {
                 write!(f, "disk {member} of {have} blocks is too small: it needs {need}")
             }

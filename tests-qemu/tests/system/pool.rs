@@ -1,5 +1,5 @@
 //! Two disks, two volumes: made as the board wants them, served in the approved profile under load, discarded, and whole though one disk is
-//! damaged. Then another board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a
+//! damaged, or away for a while. Then another board, which wants a larger volume, another suite and another key, while they are used, and one of the disks in a
 //! partition.
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
@@ -14,6 +14,7 @@ use tests_qemu::images::{BLOCK_BYTES, Images, VICTIM, VICTIM_BLOCKS};
 use tests_qemu::pair::Pair;
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Group, alone};
+use xtask::anchor;
 use xtask::sealed::{self, Access};
 
 /// fio or a resealing on an emulated machine that shares two cores.
@@ -40,6 +41,7 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     let found = sealed::check_all(&disks, &pair.first.board)?;
     ensure!(found.bad == 0, "{} blocks are not what was sealed, first {:?}", found.bad, found.first_bad);
 
+    without_the_second(images, &pair, place, &disks)?;
     let [first, second] = disks;
     let parted = Parted::around(&second, place)?;
     lying_table(images, &pair, place, &first, &parted)?;
@@ -58,6 +60,36 @@ fn story(images: &Images, place: &Place) -> Result<()> {
     victim.iter().try_for_each(|copies| flip(&disks, parted.inside(copies[1])))?;
     clean_for_the_host(&pair, &disks)
 }
+
+/// What Linux writes while the second disk is away.
+const ALONE: &str = "/root/alone";
+
+/// The machine starts without its second disk, and Linux reads and writes as if nothing were. The disk is back, catches up, and serves
+/// alone then.
+fn without_the_second(images: &Images, pair: &Pair, place: &Place, disks: &[PathBuf; 2]) -> Result<()> {
+    let mut guest = pair.first.boot(images, place.inside("without")?, &disks[..1])?;
+    says(&guest, "disk 1 failed and is not used any more")?;
+    reads_whole(&mut guest)?;
+    guest.run(&format!("dd if=/dev/urandom of={ALONE} bs=64k count=32 conv=fsync 2>/dev/null"))?;
+    fio(&mut guest, "/dev/vdb", &format!("{FILLING} --verify_only"))?;
+    let sum = guest.run(&format!("sha256sum {ALONE}"))?;
+    guest.power_off()?;
+
+    let mut guest = pair.first.boot(images, place.inside("back")?, disks)?;
+    if says(&guest, CAUGHT_UP).is_err() {
+        guest.expect(CAUGHT_UP, LONG)?;
+    }
+    ensure!(guest.run(&format!("sha256sum {ALONE}"))? == sum, "{ALONE} has changed");
+    guest.power_off()?;
+
+    let second = place.copy(&disks[1], "alone.img")?;
+    fs::copy(anchor::beside(&disks[0]), anchor::beside(&second)).context("the anchor cannot be copied")?;
+    let found = sealed::check_all(&[second], &pair.first.board)?;
+    ensure!(found.bad == 0, "on the second disk {} blocks are bad, first {:?}", found.bad, found.first_bad);
+    Ok(())
+}
+
+const CAUGHT_UP: &str = "disk 1 has caught up with its mirrors";
 
 /// A disk with a member in one of its partitions.
 struct Parted {
@@ -97,7 +129,7 @@ impl Parted {
     }
 }
 
-/// The disk whose table contradicts itself is left out with the reason, and not written to.
+/// The disk whose table contradicts itself is left out with the reason, and not written to. This board is not served without it.
 fn lying_table(images: &Images, pair: &Pair, place: &Place, first: &Path, parted: &Parted) -> Result<()> {
     let lying = place.copy(&parted.disk, "lying.img")?;
     gpt::overlap(&lying)?;
@@ -105,6 +137,7 @@ fn lying_table(images: &Images, pair: &Pair, place: &Place, first: &Path, parted
     let before = fs::read(&lying)?;
     let mut guest = Guest::start(&pair.changed.machine(images, &disks), place.inside("lying")?)?;
     guest.expect("[secure] disk 1 at 0xa003c00: partition entry 2 overlaps another", STOP)?;
+    guest.expect("[secure] the pool has 2 disks, and only 1 of them is here", STOP)?;
     drop(guest);
     ensure!(fs::read(&lying)? == before, "the disk with the lying table was written to");
     Ok(())

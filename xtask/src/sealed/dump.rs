@@ -57,7 +57,7 @@ fn newer(one: Superblock, other: Superblock) -> Superblock {
 /// What a mount that writes nothing says.
 fn verdict(disks: &[PathBuf], anchor: &Path, root: &RootKey, report: &mut Report) {
     let members = disks.iter().map(|disk| super::member(FileDisk::open(disk, false)?, None)).collect::<Result<_>>();
-    match members.and_then(|members| HostPool::mount(members, anchor, root, Access::ReadOnly)) {
+    match members.and_then(|members| HostPool::mount(members, anchor, root, Access::ReadOnly, false)) {
         Ok((_, recovery)) => report.say(0, format!("a mount would serve this; {recovery}")),
         Err(error) => report.say(0, format!("a mount would refuse this: {error:#}")),
     }

@@ -77,11 +77,11 @@ impl HostPool {
     /// Why a disk is none that a pool can be made of.
     pub(super) fn format(members: Vec<Member>, anchor: &Path, root: &RootKey, new: &FormatOptions) -> Result<Self> {
         let anchor = DevelopmentAnchor::new(FileFlash::open(anchor, true)?, root.anchor_key()?)?;
-        let pool = volume::format(members, anchor, root, random(), new, &options(Access::ReadWrite), || true);
+        let pool = volume::format(members, anchor, root, random(), new, &options(Access::ReadWrite, false), || true);
         Ok(Self { pool: pool.map_err(|error| anyhow::anyhow!("{error}"))?, slots: Slots::new() })
     }
 
-    /// Mounts the pool on `members`.
+    /// Mounts the pool on `members`; if it is `degraded`, though some are missing.
     ///
     /// # Errors
     /// Why it is none that the holder of the root key and the anchor can believe.
@@ -90,10 +90,11 @@ impl HostPool {
         anchor: &Path,
         root: &RootKey,
         access: Access,
+        degraded: bool,
     ) -> Result<(Self, Recovery)> {
         let anchor = FileFlash::open(anchor, access == Access::ReadWrite)?;
         let anchor = DevelopmentAnchor::new(anchor, root.anchor_key()?)?;
-        let mounted = volume::mount(members, anchor, root, random(), &options(access), || true);
+        let mounted = volume::mount(members, anchor, root, random(), &options(access, degraded), || true);
         let (pool, recovery) = mounted.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok((Self { pool, slots: Slots::new() }, recovery))
     }
@@ -211,10 +212,11 @@ impl HostPool {
     }
 }
 
-fn options(access: Access) -> Options {
+fn options(access: Access, degraded: bool) -> Options {
     Options {
         policy: Policy::Bulk { window_ms: u64::MAX },
         read_only: access == Access::ReadOnly,
+        degraded,
         ..Options::default()
     }
 }

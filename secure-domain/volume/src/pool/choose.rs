@@ -112,7 +112,7 @@ fn check_set<D: BlockDevice>(
     let members = superblock.members().len();
     let enough = lenient && seen[..members.min(METADATA_MEMBERS)].contains(&true);
     if found.len() != members && !enough {
-        return Err(Error::MemberSet { member: found.len() });
+        return Err(Error::MembersMissing { found: found.len(), members });
     }
     Ok(())
 }

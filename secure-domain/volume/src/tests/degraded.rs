@@ -109,7 +109,7 @@ pub(super) fn on_disk(world: &World, disk: usize) -> (u64, u64) {
 fn a_missing_member_is_refused_unless_asked_for() {
     let (mut images, anchor) = images(two_disks());
     images.truncate(1);
-    assert!(matches!(World::mount(images.clone(), anchor.clone()), Err(Error::MemberSet { .. })));
+    assert!(matches!(World::mount(images.clone(), anchor.clone()), Err(Error::MembersMissing { .. })));
     assert_eq!(mount_some(images, anchor).err(), None);
 }
 

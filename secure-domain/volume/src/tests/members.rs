@@ -65,7 +65,7 @@ fn without_any_one_of_three_members_mirrors_are_whole_and_stripes_fail_block_by_
 fn without_both_metadata_members_a_pool_is_refused() {
     let (mut all, anchor) = images(three_disks());
     let third = all.remove(2);
-    assert!(matches!(mount_some(vec![third], anchor), Err(Error::MemberSet { .. })));
+    assert!(matches!(mount_some(vec![third], anchor), Err(Error::MembersMissing { .. })));
 }
 
 #[test]
