@@ -9,6 +9,7 @@ use crate::controller::{Controller, bits};
 use crate::disk::{Answer, BLOCK, Disk, barrier, chain, data, flag, put, table};
 use crate::interrupts::{now, own_target, ticks};
 use crate::probe::Probe;
+use crate::tree;
 
 /// What a core does that comes on, until it is let go; then it goes off.
 #[repr(C)]
@@ -18,7 +19,7 @@ struct Siege {
     by_hvc: AtomicU64,
     /// [`Deed`].
     deed: AtomicU64,
-    /// For the SGI: the value to write, and the register if it is one in memory.
+    /// The value to write, and the register if it is one in memory.
     value: AtomicU64,
     register: AtomicU64,
     /// Rounds of all cores together, more or less: they race.
@@ -40,8 +41,8 @@ enum Deed {
     Call = 1,
     /// Interrupt the core that asks, by the system register of a GICv3.
     SgiByRegister = 2,
-    /// The same by the distributor of a GICv2.
-    SgiByMemory = 3,
+    /// Store to a register of a device: the one of a GICv2 that does the same, or a doorbell.
+    Store = 3,
 }
 
 unsafe extern "C" {
@@ -100,7 +101,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
         return probe.report.note("no virtual disk or no interrupt controller: class siege is left out");
     };
     let by_memory = matches!(controller, Controller::V2(_));
-    let sgi = if by_memory { Deed::SgiByMemory } else { Deed::SgiByRegister };
+    let sgi = if by_memory { Deed::Store } else { Deed::SgiByRegister };
     // GICD_SGIR: to the first core.
     let value = if by_memory { 1 << 16 | u64::from(SGI) } else { own_target() | u64::from(SGI) << 24 };
     SIEGE.value.store(value, Ordering::SeqCst);
@@ -108,13 +109,20 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     controller.reset();
     controller.write_bit(bits::SET_ENABLE, SGI);
     for (name, deed) in [("spinning", Deed::Spin), ("calling", Deed::Call), ("interrupting", sgi)] {
-        besiege(probe, &mut disk, name, deed);
+        besiege(probe, &mut disk, name, deed, 0);
+    }
+    // A ring in which there is nothing, told of without a pause: the secure domain never rests, and nobody may think that it hangs.
+    if let Some(held_ms) = tree::word(probe.bootargs, "probe.kicking").and_then(|ms| ms.parse().ok()) {
+        SIEGE.value.store(0, Ordering::SeqCst);
+        SIEGE.register.store(disk.doorbell() as u64, Ordering::SeqCst);
+        besiege(probe, &mut disk, "kicking", Deed::Store, held_ms);
     }
     // What is still pending would be taken for an answer by whoever comes next.
     controller.reset();
 }
 
-fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed) {
+/// The first read begins when `held_ms` have passed.
+fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed, held_ms: u64) {
     let conduit = psci(probe);
     let own = aarch64::read_sysreg!("mpidr_el1") & 0xff_00ff_ffff;
     let others = || probe.machine.cores.iter().copied().filter(|core| *core != own);
@@ -128,6 +136,8 @@ fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed) {
     }
     disk.start();
     let before = SIEGE.rounds.load(Ordering::SeqCst);
+    let begin = now();
+    while now() - begin < ticks(held_ms) {}
     let mut longest = 0;
     let mut timed = || {
         let begin = now();
