@@ -1,5 +1,5 @@
 //! From the loader's image and device tree to a running system, step by step. Every refusal names what is wrong and where,
-//! turns the machine off, and has written to no disk.
+//! turns the machine off, and has written to no disk (see [`stop`]).
 
 use alloc::vec;
 use alloc::vec::Vec;

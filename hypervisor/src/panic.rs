@@ -21,7 +21,8 @@ const SOON_US: u64 = 60_000_000;
 /// Records of the stopped core that the next boot tells.
 const TOLD: usize = 16;
 
-/// Says why Haechi cannot go on and turns the machine off, so that nobody waits for it. Nothing has been written to a disk.
+/// Says why Haechi cannot go on and turns the machine off, so that nobody waits for it. Nothing has been written to a disk,
+/// but where a core of the secure domain's own does not start, which is the last step: then it is as after a power cut.
 pub fn stop(reason: fmt::Arguments<'_>) -> ! {
     log::last_line(format_args!("stopped: {reason}"));
     off()

@@ -38,7 +38,7 @@ use el2::{context, firmware, pages, timer};
 use trace::Reason;
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
-use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
+use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState, Watchdog};
 
 use crate::irq::{self, Claim};
 use crate::log::log;
@@ -55,8 +55,7 @@ pub struct SecureDomain {
     identification: IdRegisters,
     entry: u64,
     tree: u64,
-    /// Ticks that it has run since it last had nothing to do or was seen to get on.
-    busy: u64,
+    watchdog: Watchdog,
     /// What brings up its next life.
     pub restart: Restart,
 }
@@ -206,7 +205,7 @@ impl SecureDomain {
             identification: cpu::identification(Domain::Secure),
             entry,
             tree,
-            busy: 0,
+            watchdog: Watchdog::new(time::ticks(WATCHDOG_US)),
             restart,
         }
     }
@@ -216,7 +215,7 @@ impl SecureDomain {
         self.frame = cpu::data_independent_timing(Frame::reset(self.entry, self.tree));
         self.el1 = El1State::reset();
         self.vectors = VectorState::default();
-        self.busy = 0;
+        self.watchdog.reset();
     }
 
     /// Makes the next instruction the domain's last.
@@ -458,13 +457,11 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     leave
 }
 
-/// Notices a domain that gets nowhere. It has run for `ticks` and leaves for the reason `leave`. A doorbell that is rung without a pause keeps it
-/// from resting and is no hang; a core that sleeps beside events that it never takes is one.
+/// Notices a domain that gets nowhere. It has run for `ticks` and leaves for the reason `leave`.
 fn watch(core: &Core, domain: &mut SecureDomain, leave: Leave, ticks: u64) -> Leave {
     let rests = leave == Leave::Idle && !core.system.shared.pending();
     let alive = core.system.secure_state.alive.swap(false, Ordering::Relaxed);
-    domain.busy = if rests || alive { 0 } else { domain.busy + ticks };
-    if domain.busy > time::ticks(WATCHDOG_US) && leave == Leave::Slice {
+    if domain.watchdog.hangs(ticks, rests || alive) && leave == Leave::Slice {
         return crash(&domain.frame, format_args!("it hangs"));
     }
     leave

@@ -71,8 +71,9 @@ fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
     let (restarts, longest_us) = secure.lives.count();
     writeln!(
         out,
-        "secure domain: {}, events {:#x}, {restarts} restarts, the longest took {longest_us} us",
+        "secure domain: {}{}, events {:#x}, {restarts} restarts, the longest took {longest_us} us",
         if secure.is_stopped() { "stopped" } else { "running" },
+        if crate::exclusive::IS_THERE { " on a core of its own" } else { "" },
         system.shared.events.load(core::sync::atomic::Ordering::Relaxed)
     )?;
     let (resets, longest_us) = system.reset.count();

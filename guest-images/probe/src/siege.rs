@@ -9,7 +9,6 @@ use crate::controller::{Controller, bits};
 use crate::disk::{Answer, BLOCK, Disk, barrier, chain, data, flag, put, table};
 use crate::interrupts::{now, own_target, ticks};
 use crate::probe::Probe;
-use crate::tree;
 
 /// What a core does that comes on, until it is let go; then it goes off.
 #[repr(C)]
@@ -109,20 +108,17 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     controller.reset();
     controller.write_bit(bits::SET_ENABLE, SGI);
     for (name, deed) in [("spinning", Deed::Spin), ("calling", Deed::Call), ("interrupting", sgi)] {
-        besiege(probe, &mut disk, name, deed, 0);
+        besiege(probe, &mut disk, name, deed);
     }
-    // A ring in which there is nothing, told of without a pause: the secure domain never rests, and nobody may think that it hangs.
-    if let Some(held_ms) = tree::word(probe.bootargs, "probe.kicking").and_then(|ms| ms.parse().ok()) {
-        SIEGE.value.store(0, Ordering::SeqCst);
-        SIEGE.register.store(disk.doorbell() as u64, Ordering::SeqCst);
-        besiege(probe, &mut disk, "kicking", Deed::Store, held_ms);
-    }
+    // Told without a pause of a ring in which there is nothing, but for what is read.
+    SIEGE.value.store(0, Ordering::SeqCst);
+    SIEGE.register.store(disk.doorbell() as u64, Ordering::SeqCst);
+    besiege(probe, &mut disk, "kicking", Deed::Store);
     // What is still pending would be taken for an answer by whoever comes next.
     controller.reset();
 }
 
-/// The first read begins when `held_ms` have passed.
-fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed, held_ms: u64) {
+fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed) {
     let conduit = psci(probe);
     let own = aarch64::read_sysreg!("mpidr_el1") & 0xff_00ff_ffff;
     let others = || probe.machine.cores.iter().copied().filter(|core| *core != own);
@@ -136,8 +132,6 @@ fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed, held_
     }
     disk.start();
     let before = SIEGE.rounds.load(Ordering::SeqCst);
-    let begin = now();
-    while now() - begin < ticks(held_ms) {}
     let mut longest = 0;
     let mut timed = || {
         let begin = now();

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(240);
 /// Crashes under fio.
 const CRASHES: u32 = 10;
 /// Cases of the probe's classes.
-const CASES: usize = 56;
+const CASES: usize = 58;
 
 pub(crate) fn groups() -> Vec<Group> {
     let told = alone("a_core_that_is_not_there_is_refused", refused);
@@ -67,7 +67,7 @@ fn boot(images: &Images, place: Place, gic: Gic) -> Result<Guest> {
 fn probe(images: &Images, place: &Place, gic: Gic) -> Result<Vec<Case>> {
     let mut machine = machine(images, place, gic, &images.small_disk)?;
     machine.initrd = Some(images.probe_bundle());
-    machine.append = "probe.only=cores,siege,power,calls probe.hidden=1 probe.kicking=12000 probe.ram=20000000".into();
+    machine.append = "probe.only=cores,siege,power,calls probe.hidden=1 probe.ram=20000000".into();
     isolation::run(&machine, place, CASES)
 }
 
