@@ -8,6 +8,7 @@ mod door;
 mod hostile;
 mod integrity;
 mod isolation;
+mod nvme;
 mod pci;
 mod pcie;
 mod pool;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         pci::groups(),
         pool::groups(),
         pcie::groups(),
+        nvme::groups(),
         integrity::groups(),
         power::groups(),
         secrecy::groups(),
