@@ -101,7 +101,9 @@ impl Disk {
         };
         match pci {
             Some(function) if *kind == StorageKind::Nvme => {
-                format!("nvme,drive=disk{place},logical_block_size=4096,addr={function}{serial}")
+                format!(
+                    "nvme,drive=disk{place},logical_block_size=4096,physical_block_size=4096,addr={function}{serial}"
+                )
             }
             Some(function) => {
                 let modern = "disable-legacy=on,iommu_platform=on";
@@ -224,7 +226,10 @@ mod tests {
         let board = board_configs::named("qemu-virt-nvme").unwrap();
         machine.disks = Disk::all(&["a.img".into()], Some(&board));
         let shown = process::shown(&machine.command());
-        assert!(shown.contains("nvme,drive=disk0,logical_block_size=4096,addr=03.0,serial=disk0"), "{shown}");
+        assert!(
+            shown.contains("nvme,drive=disk0,logical_block_size=4096,physical_block_size=4096,addr=03.0,serial=disk0"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! *What is durable.* Without a flush nothing is, where the controller has a volatile write cache; so each [`BlockDevice::flush`] is a Flush
 //! command, which covers what was complete before it was put in (section 6.8). No write asks to go round the cache (`FUA`), since nobody above asks
-//! for that, and no feature is set: a cache that somebody has turned off stays off, and a flush is then answered at once.
+//! for that, and no feature is set: a cache that somebody has turned off stays off, and a flush is then answered at once. The controller is not told
+//! of a power-off to come (`CC.SHN`): what must survive it has been flushed.
 //!
 //! *Order.* Entries and buffers are stored, then a full barrier, then the doorbell. Of a completion the phase tag is loaded first, acquire order,
 //! then the rest; what was read is loaded before a barrier and the doorbell that allows the controller to write the entry anew.
@@ -173,7 +174,8 @@ impl<R: Registers, M: Dma> Nvme<R, M> {
     }
 
     fn write_table(&mut self) {
-        for page in 0..pool::MAX_BLOCKS {
+        let pages = (self.dma.len() - layout::BUFFERS) / BLOCK_BYTES;
+        for page in 0..pages.min(pool::MAX_BLOCKS) {
             let address = self.page(page);
             self.dma.store64(layout::TABLE + 8 * page, address);
         }
