@@ -17,12 +17,15 @@ const SPIS: Range<u64> = 32..1020;
 const MAX_DEVICES: u32 = 8;
 const MESSAGES: std::ops::RangeInclusive<u32> = 1..=256;
 const WINDOW_MIB: std::ops::RangeInclusive<u64> = 2..=1024;
+/// The first core is the one that boots; EL2 drives eight.
+const SECURE_CORES: std::ops::RangeInclusive<u32> = 1..=7;
 const SLICE_US: std::ops::RangeInclusive<u32> = 50..=100_000;
 
 /// Checks `board`, whose file is called `stem`; the error is one sentence.
 pub(crate) fn check(stem: &str, board: &Board) -> Result<(), String> {
     check_names(stem, board)?;
     check_sizes(board)?;
+    check_core(board)?;
     check_channel(board)?;
     check_window(board)?;
     check_huk(board)?;
@@ -68,6 +71,16 @@ fn check_sizes(board: &Board) -> Result<(), String> {
         return Err(format!("slice_us is {}, which is not between {least} and {most}", board.slice_us));
     }
     Ok(())
+}
+
+fn check_core(board: &Board) -> Result<(), String> {
+    match board.secure_core {
+        Some(core) if !SECURE_CORES.contains(&core) => {
+            let (least, most) = (SECURE_CORES.start(), SECURE_CORES.end());
+            Err(format!("secure_core is {core}, which is not between {least} and {most}: core 0 boots"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Who can crash a part of the system at will must not do so on a product.

@@ -26,6 +26,7 @@ pub fn emit(board: &Board) -> String {
     field("test_huk", format!("{:?}", board.huk.as_ref().and_then(crate::Huk::bytes)));
     field("crypto_profile", format!("{:?}", board.crypto.profile.name()));
     field("slice_us", board.slice_us.to_string());
+    field("secure_core", format!("{:?}", board.secure_core));
     field("crash_drills", board.crash_drills.to_string());
     field("reset", format!("machine::board::Reset::{:?}", board.general.reset));
     text.push_str("};\n");

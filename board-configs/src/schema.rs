@@ -17,6 +17,9 @@ pub struct Board {
     pub el2_heap_bytes: u64,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
+    /// The core that the secure domain has for itself: its place under `/cpus` of the device tree, 1 to 7. Without it the domain runs where its
+    /// work appears.
+    pub secure_core: Option<u32>,
     /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
     #[serde(default)]
     pub crash_drills: bool,

@@ -70,6 +70,21 @@ fn refuses_a_reset_that_there_is_not() {
 }
 
 #[test]
+fn refuses_to_give_the_core_that_boots_away_or_one_that_el2_does_not_drive() {
+    for core in ["0", "8"] {
+        let because = format!("secure_core is {core}, which is not between 1 and 7: core 0 boots");
+        refuses("slice_us = 1000", &format!("slice_us = 1000\nsecure_core = {core}"), &because);
+    }
+    refuses("slice_us = 1000", "slice_us = 1000\nsecure_core = \"last\"", "line 8: invalid type");
+}
+
+#[test]
+fn a_core_of_the_secure_domains_own_is_emitted() {
+    let text = emit(&named("qemu-virt-core").unwrap());
+    assert!(text.contains("    secure_core: Some(1),\n"), "{text}");
+}
+
+#[test]
 fn refuses_a_crypto_profile_that_there_is_not() {
     refuses("profile = \"open\"", "profile = \"fips\"", "unknown variant `fips`, expected `open` or `kcmvp`");
     refuses("profile = \"open\"", "", "missing field `profile`");

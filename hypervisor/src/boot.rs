@@ -24,7 +24,7 @@ use machine::board::{Attachment, Function, Reset, StorageController};
 use machine::general_tree::{self, General, VirtualDevice};
 use machine::secure_tree::{self, SecureTree, Storage};
 use machine::{
-    Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, PciHost, Region, SharedHost, Stoppable,
+    Cores, Denied, Device, Frames, KernelSize, Loaded, Machine, MemoryPlan, PAGE, PciHost, Region, SharedHost, Stoppable,
     SystemMmu, Trigger,
 };
 
@@ -42,7 +42,7 @@ use crate::panic::stop;
 use crate::pcie::Bus;
 use crate::restart::{Origin, Restart};
 use crate::system::{Core, System};
-use crate::{cpu, mmio, pci, reset, secure};
+use crate::{cpu, exclusive, mmio, pci, reset, secure};
 
 /// Bytes that the general domain must have beside kernel and initrd before the bundle is kept from it.
 const ROOM: u64 = 96 << 20;
@@ -72,6 +72,8 @@ pub struct Found {
     pub anchor: Option<Region>,
     /// The console's UART.
     pub console: Device,
+    /// The cores, by whose they are.
+    pub cores: Cores,
     /// Affinity of the core that boots.
     pub affinity: u64,
     /// Where the loader left the tree.
@@ -105,16 +107,15 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
         ));
     }
     let affinity = cpu::affinity();
-    if !machine.cpus.contains(&affinity) {
-        stop(format_args!("device tree: the core that boots ({affinity:#x}) is not under /cpus"));
-    }
+    let cores = Cores::share(&machine.cpus, affinity, BOARD.secure_core);
+    let cores = cores.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
     let denied = Denied::new(&machine, &BOARD, storage.iter().map(|(_, device)| device), host.as_ref());
     let system_mmu = SystemMmu::find(tree, &machine, &denied);
     let system_mmu = system_mmu.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
     let disk_streams = disk_streams(tree, host.as_ref(), system_mmu.as_ref());
     let masters = stoppable_masters(tree, &denied, host.as_ref());
     let tree = Region::new(address as u64, tree.len() as u64).expect("a tree that was read is not empty");
-    Found { machine, storage, anchor, console, affinity, tree, denied, system_mmu, masters, host, disk_streams }
+    Found { machine, storage, anchor, console, cores, affinity, tree, denied, system_mmu, masters, host, disk_streams }
 }
 
 /// The general domain's bus masters. The functions of a host that is shared out are stopped one by one ([`Bus::stop_general`]).
@@ -572,7 +573,7 @@ pub fn interrupts(found: &Found, memory: &BootMemory) -> Interrupts {
             None => stop(format_args!("device tree: the interrupt controller has no redistributors")),
         },
     };
-    Interrupts::new(hardware, &found.machine.cpus, found.boot_index())
+    Interrupts::new(hardware, found.cores.all(), found.boot_index())
         .unwrap_or_else(|error| stop(format_args!("interrupt controller: {error:?}")))
 }
 
@@ -586,7 +587,7 @@ pub fn system(
     interrupts: Interrupts,
     origin: Origin,
 ) -> System {
-    let cores = found.machine.cpus.len();
+    let cores = found.cores.general().len();
     let (version, distributor, redistributors) = match &found.machine.gic.frames {
         Frames::V2 { distributor, .. } => (Version::V2, *distributor, None),
         Frames::V3 { distributor, redistributors, .. } => (Version::V3, *distributor, redistributors.first().copied()),
@@ -628,6 +629,7 @@ pub fn system(
             Restart::new(origin),
         )),
         secure_state: secure::State::default(),
+        exclusive: exclusive::State::default(),
         reset: reset::State::default(),
         slice_ticks: aarch64::time::ticks(BOARD.slice_us.into()),
         general: domains.general,
@@ -689,9 +691,12 @@ impl Found {
         let mapped = self.storage.iter().filter(|(place, _)| {
             matches!(BOARD.storage[*place].at, Attachment::Registers { .. })
         });
-        let mut pages: Vec<Region> = mapped.map(|(_, device)| device.registers.hull(PAGE)).collect();
-        pages.sort_unstable_by_key(Region::base);
-        pages.dedup();
+        let mut pages = Vec::with_capacity(self.storage.len());
+        for page in mapped.map(|(_, device)| device.registers.hull(PAGE)) {
+            if !pages.contains(&page) {
+                pages.push(page);
+            }
+        }
         pages
     }
 
@@ -718,11 +723,8 @@ impl Found {
 
     /// Index of the core that boots.
     pub fn boot_index(&self) -> usize {
-        self.machine
-            .cpus
-            .iter()
-            .position(|affinity| *affinity == self.affinity)
-            .expect("checked when the tree was read")
+        let position = self.cores.general().iter().position(|affinity| *affinity == self.affinity);
+        position.expect("checked when the cores were shared out")
     }
 }
 
@@ -765,7 +767,8 @@ pub fn general_tree(
         frame: BOARD.channel.base,
     });
     let host = found.host.as_ref();
-    let general = General { plan, denied: &found.denied, host, devices: &devices, pci, bootargs: None };
+    let (denied, exclusive_core) = (&found.denied, found.cores.exclusive());
+    let general = General { plan, exclusive_core, denied, host, devices: &devices, pci, bootargs: None };
     let made = general_tree::write(tree, &found.machine, &general)
         .unwrap_or_else(|error| stop(format_args!("device tree of the general domain: {error}")));
     if made.len() as u64 > plan.general_tree.size() {
@@ -822,6 +825,9 @@ pub fn describe(failure: Failure) -> &'static str {
 /// Says what has been found.
 pub fn report(found: &Found, plan: &MemoryPlan) {
     log!("{} core(s), {} MiB of memory", found.machine.cpus.len(), found.machine.memory_bytes() >> 20);
+    if let Some(affinity) = found.cores.exclusive() {
+        log!("core {affinity:#x} is the secure domain's alone; the general domain has {}", found.cores.general().len());
+    }
     log!("memory: hypervisor {}, secure domain {}", plan.el2, plan.secure);
     if let Some(window) = &plan.window {
         log!("the secure domain reaches {window} of the general domain's memory, and nothing else of it");

@@ -7,7 +7,7 @@ use trace::Reason;
 
 use crate::log::log;
 use crate::system::Core;
-use crate::{boot, exits, irq, panic, reset, run, smp};
+use crate::{boot, exits, irq, panic, reset, run, secure, smp};
 
 /// Carries out the call in the vCPU's registers, which has been stepped over. One that nobody knows needs nothing of the system.
 pub fn handle(core: &mut Core) {
@@ -60,7 +60,7 @@ fn suspend(core: &mut Core, start: Start) {
         run::idle(core);
         irq::serve(core);
     }
-    core.system.shared.raise(Event::AWAKE);
+    secure::call(core, Event::AWAKE);
     let kicks = core.system.vgic.cpu_off(core.index, &mut core.interrupts);
     core.kick(kicks);
     boot::load_vcpu(core, start.entry, start.context);

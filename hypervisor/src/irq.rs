@@ -9,13 +9,16 @@ use trace::Reason;
 use crate::dma::Dma;
 use crate::log::{CONSOLE, Console};
 use crate::system::Core;
-use crate::{dma, exits, reset, secure};
+use crate::{dma, exclusive, exits, reset, secure};
 
 /// The SGI by which one core asks another to look at its virtual GIC, and at what else waits for it. Physical SGIs are all EL2's.
 pub const KICK: u32 = 1;
 
 /// Maintenance interrupt of the virtual CPU interface (BSA, Arm DEN 0094, section 3.6).
 pub const MAINTENANCE: u32 = 25;
+
+/// The first INTID of a shared peripheral interrupt.
+const SPI: u32 = 32;
 
 /// What an interrupt asks of the core that took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +40,18 @@ pub fn take(core: &mut Core) -> Claim {
     exits::note(core.exits, Reason::Interrupt, interrupt.intid().into());
     let system = core.system;
     match interrupt.intid() {
+        KICK if exclusive::is(core) => {
+            core.interrupts.deactivate_local(interrupt);
+            Claim::Served
+        }
         KICK | MAINTENANCE => Claim::General(interrupt),
         timer::INTID => {
             timer::stop();
             core.interrupts.deactivate_local(interrupt);
             Claim::Slice
         }
+        // Those of the console and the disks are SPIs.
+        intid if intid < SPI => Claim::General(interrupt),
         intid if intid == system.console_intid => {
             console_input(core);
             core.interrupts.deactivate_local(interrupt);
@@ -96,13 +105,22 @@ pub fn serve(core: &mut Core) {
     }
 }
 
-/// Routes the interrupts of EL2 and of the secure domain to the core of `index`.
+/// Routes the interrupts of EL2, and those of the secure domain if it is where they are served, to the core of `index`, which is the general
+/// domain's.
 pub fn route_lines(core: &Core, index: usize) {
     let system = core.system;
     let dma = system.dma.iter().flat_map(Dma::interrupts).map(|interrupt| interrupt.intid);
-    for intid in system.lines.into_iter().flatten().chain([system.console_intid]).chain(dma) {
+    for intid in dma.chain([system.console_intid]) {
         core.interrupts.set_target(intid, index);
     }
+    if !exclusive::IS_THERE {
+        route_disks(core, index);
+    }
+}
+
+/// Routes the interrupts of the secure domain's disks to the core of `index`.
+pub fn route_disks(core: &Core, index: usize) {
+    core.system.lines.into_iter().flatten().for_each(|intid| core.interrupts.set_target(intid, index));
 }
 
 /// Keys have arrived.

@@ -23,6 +23,7 @@ firmware! {
     mod cpu;
     mod devices;
     mod dma;
+    mod exclusive;
     mod exits;
     mod hypercall;
     mod irq;
@@ -106,8 +107,8 @@ firmware! {
         let told = boot::general_tree(&core, &found, &tree, &plan, &mut memory);
         let (pristine, domain) = boot::restart_memory(&plan);
         let life = boot::next_life(&found, &modules, &plan, told).map(|(place, origin)| {
-            // SAFETY: the plan keeps the bundle for EL2, and the devices are the general domain's; `reset` opens the memory when every core but
-            // its own is off.
+            // SAFETY: the plan keeps the bundle for EL2, and the devices are the general domain's; `reset` opens the memory when every core of
+            // the general domain but its own is off.
             let memory = unsafe { memory.set_aside(place, &pristine, &domain) };
             reset::Life { origin, memory: boot::mapped(memory) }
         });
@@ -117,6 +118,7 @@ firmware! {
         secure::allow_restart(&core, boot::mapped(kept));
         reset::allow(&core, life);
         HEAP.close();
+        exclusive::start(&core);
         boot::load_vcpu(&mut core, plan.kernel.base(), plan.general_tree.base());
         run::run(&mut core)
     }

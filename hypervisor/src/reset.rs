@@ -203,7 +203,7 @@ fn detach(core: &mut Core) {
     if !secure::drive_until(core, deadline, devices::are_reset) {
         secure::end_life(core, format_args!("it does not let go of the virtual devices"));
     }
-    core.system.shared.raise(Event::AWAKE);
+    secure::call(core, Event::AWAKE);
 }
 
 /// Brings the machine's state and the domain's memory to what they are at boot. False: the bus masters are not all stopped.

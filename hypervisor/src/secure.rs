@@ -18,6 +18,8 @@
 //! A domain that waits may name a time. Every core that has visited it since then keeps its timer for it, so that it does not matter
 //! which of them goes off; the first that fires raises [`Event::TIME`], the others find nothing to do.
 //!
+//! A board may give the domain a core of its own ([`exclusive`]): then no other runs it, and what is said here of cores holds of that one.
+//!
 //! Nothing here waits, and one call of [`serve`] lasts at most one slice. Kicks and idle time are the general domain's to give; what the domain
 //! takes by its own interrupts and its due slices is limited ([`vcpu::allowance`]), however fast it ends its interrupts.
 
@@ -40,7 +42,7 @@ use crate::irq::{self, Claim};
 use crate::log::log;
 use crate::restart::{self, Lives, Restart};
 use crate::system::Core;
-use crate::{boot, cpu, devices, exits, hypercall};
+use crate::{boot, cpu, devices, exclusive, exits, hypercall};
 
 /// The secure domain's vCPU.
 pub struct SecureDomain {
@@ -214,7 +216,11 @@ impl SecureDomain {
 
 /// Gives this core to the secure domain for as long as it has work and nothing of the general domain's is more urgent, at most
 /// a slice in all: however often the domain says that it waits while events wait for it, the general domain gets its core back.
+/// Where another core has the domain for good, that one is told instead.
 pub fn serve(core: &mut Core) {
+    if !exclusive::may_host(core) {
+        return exclusive::ring(core);
+    }
     let begin = time::counter();
     serve_for(core, core.system.slice_ticks);
     steal(core, time::counter() - begin);
@@ -234,6 +240,9 @@ fn steal(core: &mut Core, ticks: u64) {
 /// As [`serve`], when an interrupt of the domain asks for it: only as long as it has not had more than its share of this core. If
 /// it has, its interrupt waits, quiet because nobody has ended it, until the core is idle or a slice is due.
 pub fn serve_interrupt(core: &mut Core) {
+    if !exclusive::may_host(core) {
+        return exclusive::ring(core);
+    }
     let begin = time::counter();
     match core.allowance.grant(begin) {
         Some(ticks) => {
@@ -249,10 +258,10 @@ pub fn serve_interrupt(core: &mut Core) {
 fn serve_for(core: &mut Core, ticks: u64) {
     let system = core.system;
     let deadline = time::counter() + ticks;
-    while wanted(core) {
+    while wanted(core) && !exclusive::is_held_off(core) {
         let left = deadline.saturating_sub(time::counter());
-        // An SError that is pending now is the general domain's, whose store caused it: it must not be taken for the other's.
-        if left == 0 || context::serror_pending() {
+        // An SError that is pending now is the general domain's, if it has been here, whose store caused it: it must not be taken for the other's.
+        if left == 0 || !exclusive::is(core) && context::serror_pending() {
             break;
         }
         let Some(mut domain) = system.secure.try_lock() else { break };
@@ -297,10 +306,11 @@ pub fn serve_guaranteed(core: &mut Core) {
     core.allowance.charge(begin, time::counter());
 }
 
-/// Whether the domain has something to do.
+/// Whether the domain has something to do that this core may have it do.
 pub fn wanted(core: &Core) -> bool {
     let system = core.system;
-    (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire))
+    exclusive::may_host(core)
+        && (system.shared.pending() || system.secure_state.preempted.load(Ordering::Acquire))
         && !system.secure_state.is_stopped()
 }
 
@@ -310,22 +320,33 @@ pub fn tell_idle(core: &Core) {
     let system = core.system;
     let asked = &system.secure_state.when_idle;
     if asked.load(Ordering::Relaxed) && asked.swap(false, Ordering::Relaxed) {
-        system.shared.raise(Event::IDLE);
+        call(core, Event::IDLE);
     }
 }
 
-/// Whether the domain waits for a time.
-pub fn has_alarm(core: &Core) -> bool {
-    core.system.secure_state.alarm().is_some()
+/// Tells the domain of `event`, wherever it is.
+pub fn call(core: &Core, event: Event) {
+    core.system.shared.raise(event);
+    exclusive::ring(core);
 }
 
-/// The timer of this core has fired: a slice of the domain's own is due, or the time that it named has come.
-pub fn timer_fired(core: &mut Core) {
+/// Whether the domain waits for a time, which this core may tell it.
+pub fn has_alarm(core: &Core) -> bool {
+    exclusive::may_host(core) && core.system.secure_state.alarm().is_some()
+}
+
+/// Tells the domain of the time that it named, if that has come.
+pub fn tell_time(core: &Core) {
     let state = &core.system.secure_state;
     if state.alarm().is_some_and(|alarm| alarm <= time::counter()) {
         state.set_alarm(NO_DEADLINE);
         core.system.shared.raise(Event::TIME);
     }
+}
+
+/// The timer of this core has fired: a slice of the domain's own is due, or the time that it named has come.
+pub fn timer_fired(core: &mut Core) {
+    tell_time(core);
     // A time is no more urgent than an interrupt: whoever names one after the other gets no more than its share.
     if core.slice_due.is_some() { serve_guaranteed(core) } else { serve_interrupt(core) }
 }
@@ -333,6 +354,9 @@ pub fn timer_fired(core: &mut Core) {
 /// Sets this core's timer for what the domain may come to want. If it has unfinished work, a slice of its own is due: one slice from
 /// when that was first seen, and visits in between do not put it off. If it waits for a time, that is when it is due.
 pub fn wake_later(core: &mut Core) {
+    if !exclusive::may_host(core) {
+        return;
+    }
     let now = time::counter();
     let due = if wanted(core) {
         Some(*core.slice_due.get_or_insert(now + core.system.slice_ticks))
@@ -357,7 +381,9 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let counters = context::stop_counters(core.has_pmu);
     context::switch_vectors(&mut core.vectors, &domain.vectors);
     let serror = context::load(&domain.el1, &domain.confinement);
-    if let Some(function) = core.firmware.clear_predictors() {
+    if !exclusive::is(core)
+        && let Some(function) = core.firmware.clear_predictors()
+    {
         // What the general domain has taught them must not steer the secure domain past its checks. For EL2 itself nothing is done:
         // see the known gaps of the threat model.
         firmware::ask(function, 0);
@@ -447,12 +473,15 @@ fn crash(frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
     Leave::Crashed
 }
 
-/// Ends the domain's life because of `what` it has not done, on a core that does not have it, while no other core may have it.
+/// Ends the domain's life because of `what` it has not done, on a core that does not have it, while no other core may have it but its own,
+/// which gives it back within a slice.
 pub fn end_life(core: &mut Core, what: core::fmt::Arguments<'_>) {
+    exclusive::hold_off(core);
     let mut domain = core.system.secure.lock();
     crash(&domain.frame, what);
     let leave = restart::begin(core, &mut domain);
     drop(domain);
+    exclusive::let_on(core);
     if leave == Leave::Stopped {
         devices::backend_stopped(core);
     }
@@ -506,7 +535,7 @@ pub fn quiesce(core: &mut Core) -> bool {
     let deadline = time::counter() + time::ticks(QUIESCE_US);
     system.secure_state.quiesced.store(false, Ordering::Relaxed);
     system.secure_state.quiescing.store(true, Ordering::Relaxed);
-    system.shared.raise(Event::SHUTDOWN);
+    call(core, Event::SHUTDOWN);
     drive_until(core, deadline, quiesced);
     system.secure_state.quiescing.store(false, Ordering::Relaxed);
     quiesced(core)

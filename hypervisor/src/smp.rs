@@ -8,7 +8,7 @@ use spin::Mutex;
 
 use crate::log::log;
 use crate::system::{self, Core};
-use crate::{boot, irq, panic, run, secure};
+use crate::{boot, exclusive, irq, panic, run, secure};
 
 /// How long a core may take from leaving the guest to being off for the firmware, or from being claimed to its first
 /// instruction, in microseconds.
@@ -115,6 +115,9 @@ pub extern "C" fn secondary(index: usize) -> ! {
     let system = system::get();
     let mut core = Core::new(system, index);
     init_core(&core);
+    if exclusive::is(&core) {
+        exclusive::run(&mut core);
+    }
     let start = system.psci.begin(index).expect("a core is started after its entry has been published");
     if system.psci.must_leave(index) {
         leave(&mut core);

@@ -41,6 +41,7 @@ fn demand(core: &Core, out: &mut Lines<'_>, drill: Drill) -> core::fmt::Result {
         return no_drills(out);
     }
     core.system.secure_state.demand(drill);
+    crate::exclusive::ring(core);
     Ok(())
 }
 

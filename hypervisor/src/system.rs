@@ -17,6 +17,7 @@ use vgic::Vgic;
 
 use crate::devices::VirtualDevice;
 use crate::dma::Dma;
+use crate::exclusive;
 use crate::pcie::Bus;
 use crate::secure::SecureDomain;
 
@@ -26,7 +27,7 @@ static SYSTEM: Once<System> = Once::new();
 /// Shared by all cores. Locks are taken one at a time, except that `devices` may be held while the vGIC takes its own, and
 /// `secure` while its disks are stopped or started.
 pub struct System {
-    /// Cores that exist, 1 to [`MAX_CORES`].
+    /// The general domain's cores, from 1; with one that the secure domain has for itself ([`exclusive`]) at most [`MAX_CORES`].
     pub cores: usize,
     /// The physical GIC and where each core's part of it is.
     pub interrupts: Interrupts,
@@ -61,6 +62,8 @@ pub struct System {
     pub secure: Mutex<SecureDomain>,
     /// How the secure domain stands, without its lock.
     pub secure_state: crate::secure::State,
+    /// The core that the secure domain has for itself, where the board says so.
+    pub exclusive: exclusive::State,
     /// Resets of the general domain.
     pub reset: crate::reset::State,
     /// Ticks of one slice of the secure domain.
@@ -80,10 +83,10 @@ pub fn get() -> &'static System {
 /// The index of the core with `affinity`, once there is a system.
 pub fn index_of(affinity: u64) -> Option<usize> {
     let system = SYSTEM.get()?;
-    system.interrupts.affinities()[..system.cores].iter().position(|it| *it == affinity)
+    system.interrupts.affinities()[..exclusive::all_cores(system.cores)].iter().position(|it| *it == affinity)
 }
 
-/// One physical core and the general domain's vCPU on it.
+/// One physical core and the general domain's vCPU on it, if it has one.
 pub struct Core {
     /// Index of the core and of its vCPU.
     pub index: usize,
@@ -118,7 +121,7 @@ pub struct Core {
 impl Core {
     /// Core `index`, with nothing loaded.
     pub fn new(system: &'static System, index: usize) -> Core {
-        assert!(index < system.cores && index < MAX_CORES);
+        assert!(index < exclusive::all_cores(system.cores) && index < MAX_CORES);
         Core {
             index,
             system,
@@ -139,7 +142,7 @@ impl Core {
 
     /// Interrupts the cores of `kicks`, so that they look at their virtual GIC.
     pub fn kick(&self, kicks: vgic::Kicks) {
-        for cpu in (0..self.system.cores).filter(|cpu| kicks.0 & 1 << cpu != 0) {
+        for cpu in kicks.iter() {
             self.interrupts.send_sgi(crate::irq::KICK, cpu);
         }
     }

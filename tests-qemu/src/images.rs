@@ -18,6 +18,8 @@ pub const BLOCK_BYTES: u64 = volume::BLOCK_BYTES as u64;
 pub const VICTIM: &str = "/root/victim";
 /// Its length in blocks.
 pub const VICTIM_BLOCKS: u64 = 16;
+/// The program that the root filesystem has for tests of debugging (`guest-images/probe/examples/debugger.rs`).
+pub const DEBUGGER: &str = "/root/debugger";
 /// What the disk says for GET_ID.
 pub const SERIAL: &str = "haechi-test-disk";
 
@@ -92,6 +94,7 @@ impl Images {
         let (disk, small_disk) = (directory.join("disk.img"), directory.join("small.img"));
         let plain = directory.join("rootfs.ext4");
         let victim = plant_victim(&linux.rootfs, &plain)?;
+        plant_debugger(&plain)?;
         sealed::seal_filesystem(&plain, &disk, None, &board)?;
         let small_plain = directory.join("small.ext4");
         process::capture(process::command("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&small_plain).arg("4M"))?;
@@ -204,6 +207,17 @@ fn plant_victim(rootfs: &Path, copy: &Path) -> Result<Vec<u64>> {
     let blocks = blocks.context("debugfs lists the blocks of a file as numbers")?;
     ensure!(blocks.len() as u64 == VICTIM_BLOCKS, "the victim has {} blocks: {blocks:?}", blocks.len());
     Ok(blocks)
+}
+
+/// Puts [`DEBUGGER`] into the filesystem.
+fn plant_debugger(filesystem: &Path) -> Result<()> {
+    let program = firmware::debugger_program()?;
+    for request in
+        [format!("write {} {DEBUGGER}", program.display()), format!("set_inode_field {DEBUGGER} mode 0100755")]
+    {
+        process::capture(process::command("debugfs").args(["-w", "-R", &request]).arg(filesystem))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

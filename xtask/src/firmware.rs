@@ -80,6 +80,27 @@ pub fn armv8_program(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(paths::cargo_target().join(HARD_FLOAT).join("release/examples/armv8"))
 }
 
+/// Builds the program that debugs a child of its own in the Linux guest (`guest-images/probe/examples/debugger.rs`): a static ELF file.
+///
+/// # Errors
+/// What cargo says.
+pub fn debugger_program() -> Result<PathBuf> {
+    let mut cargo = Toolchain::ensure()?.cargo();
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "probe",
+        "--example",
+        "debugger",
+        "--target",
+        SOFT_FLOAT,
+    ]);
+    progress::step("Building the debugger", || process::run(&mut cargo))?;
+    Ok(paths::cargo_target().join(SOFT_FLOAT).join("release/examples/debugger"))
+}
+
 /// Builds the crypto engine's check of its ARMv8 kernels against the portable ones (`examples/armv8`) and runs it on a bare
 /// machine in QEMU; it reports by its exit status.
 ///

@@ -31,6 +31,16 @@ pub fn count(text: &str) -> Count {
     Count { code: filled(outside), tests: filled(tests), unsafes }
 }
 
+/// Names of the modules that a file declares for tests alone and that are files of their own.
+pub fn test_modules(text: &str) -> Vec<String> {
+    let code = code_only(text);
+    let lines: Vec<&str> = code.lines().map(str::trim).collect();
+    let declared = |at: &usize| lines[*at] == "#[cfg(test)]";
+    let next = |at: usize| lines[at + 1..].iter().find(|line| !line.is_empty() && !line.starts_with("#["));
+    let name = |line: &&str| line.strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned);
+    (0..lines.len()).filter(declared).filter_map(|at| name(next(at)?)).collect()
+}
+
 fn opens_module(following: &[&str]) -> bool {
     let next = following.iter().map(|line| line.trim()).find(|line| !line.is_empty() && !line.starts_with("#["));
     next.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
@@ -135,5 +145,11 @@ mod tests {
     fn tests_are_counted_apart() {
         let text = "//! Doc.\n#[cfg(test)]\nextern crate std;\n\nfn f() {}\n\n#[cfg(test)]\nmod tests {\n    // note\n    unsafe {}\n}\n";
         assert_eq!(count(text), Count { code: 3, tests: 4, unsafes: 0 });
+    }
+
+    #[test]
+    fn modules_for_tests_alone_are_named() {
+        let text = "#[cfg(test)]\nextern crate std;\nmod code;\n#[cfg(test)]\nmod model;\n#[cfg(test)]\n#[allow(dead_code)]\nmod tests;\n#[cfg(test)]\nmod inside {}\n#[cfg(test)]";
+        assert_eq!(test_modules(text), ["model", "tests"]);
     }
 }

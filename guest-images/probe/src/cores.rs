@@ -7,6 +7,7 @@ use crate::calls::{AFFINITY_INFO, CPU_ON, Conduit, call, psci};
 use crate::disk::barrier;
 use crate::interrupts::{now, ticks};
 use crate::probe::Probe;
+use crate::tree;
 
 /// What a core does that comes on: counts, stays while it is held, and goes off by the conduit it is told.
 #[repr(C)]
@@ -93,10 +94,21 @@ global_asm!(
 );
 
 const SUCCESS: i32 = 0;
+const INVALID_PARAMETERS: i32 = -2;
 const ALREADY_ON: i32 = -4;
 const ON_PENDING: i32 = -5;
 const OFF: i32 = 1;
 const ROUNDS: u64 = 20;
+
+/// The machine has the core and this domain does not: it can be neither asked for nor asked about.
+fn hidden_core(probe: &mut Probe<'_>, conduit: Conduit, core: u64) {
+    let shown = probe.machine.cores.contains(&core);
+    probe.report.equal("hidden_core_is_not_in_the_tree", 0, shown.into());
+    let invalid = i64::from(INVALID_PARAMETERS) as u64;
+    let asked = call(conduit, [AFFINITY_INFO, core, 0, 0]).code();
+    probe.report.equal("affinity_info_of_hidden_core", invalid, i64::from(asked) as u64);
+    probe.report.equal("cpu_on_of_hidden_core", invalid, i64::from(turn_on(conduit, core)) as u64);
+}
 
 /// All cases.
 pub(crate) fn run(probe: &mut Probe<'_>) {
@@ -105,6 +117,9 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     VISIT.by_hvc.store((conduit == Conduit::Hvc).into(), Ordering::SeqCst);
     let cores = probe.machine.cores.clone();
     let others = cores.iter().copied().filter(|core| *core != own);
+    if let Some(hidden) = tree::word(probe.bootargs, "probe.hidden") {
+        hidden_core(probe, conduit, u64::from_str_radix(hidden, 16).unwrap_or(0));
+    }
     if others.clone().next().is_none() {
         return probe.report.note("one core: class cores is left out");
     }

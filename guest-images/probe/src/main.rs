@@ -9,8 +9,8 @@
 //!
 //! Then it turns the machine off. Words never hold spaces. Words on its command line: `probe.only=CLASS,CLASS` runs these classes only,
 //! `probe.skip=CLASS` leaves one out, `probe.seed=HEX` seeds the random cases, `probe.ram=HEX` is the machine's memory in bytes
-//! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79). `probe.pci=HEX` is the place on the bus of a PCI disk of the secure domain's, `probe.cases=DECIMAL` the length of class `hostile`. `probe.only=bench`
-//! measures instead.
+//! (default 1 GiB), `probe.intid=DECIMAL` the physical interrupt of the storage controller (default 79). `probe.pci=HEX` is the place on the bus of a PCI disk of the secure domain's, `probe.cases=DECIMAL` the length of class `hostile`,
+//! `probe.hidden=HEX` the affinity of a core that is the secure domain's alone. `probe.only=bench` measures instead.
 //!
 //! It runs with the MMU off: every address is physical as far as this guest can tell, so that every address can be tried.
 #![cfg_attr(target_os = "none", no_std, no_main)]

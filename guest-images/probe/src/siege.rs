@@ -128,7 +128,14 @@ fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed) {
     }
     disk.start();
     let before = SIEGE.rounds.load(Ordering::SeqCst);
-    let answered = (0..READS).take_while(|_| read(disk) == Answer::Status(0)).count() as u64;
+    let mut longest = 0;
+    let mut timed = || {
+        let begin = now();
+        let answer = read(disk);
+        longest = (now() - begin).max(longest);
+        answer
+    };
+    let answered = (0..READS).take_while(|_| timed() == Answer::Status(0)).count() as u64;
     let rounds = SIEGE.rounds.load(Ordering::SeqCst) - before;
     SIEGE.held.store(0, Ordering::SeqCst);
     let deadline = now() + ticks(PATIENCE_MS);
@@ -136,6 +143,8 @@ fn besiege(probe: &mut Probe<'_>, disk: &mut Disk, name: &str, deed: Deed) {
     while !off() && now() < deadline {}
     let alone = others().next().is_none();
     probe.report.equal(format_args!("reads_while_all_cores_are_{name}"), READS, answered);
+    let longest_us = longest * 1000 / ticks(1);
+    probe.report.note(format_args!("longest read while all cores are {name}: {longest_us} us"));
     let passed = alone || rounds > 0;
     probe.report.case(format_args!("all_cores_were_{name}"), "rounds", format_args!("rounds_{rounds}"), passed);
 }

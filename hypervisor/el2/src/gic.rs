@@ -7,7 +7,7 @@ use aarch64::mmio::Mmio;
 use vgic::{Change, ListRegister, ListRegisters, Physical};
 
 use crate::boot::MAX_CORES;
-use crate::gic_v2::GicV2;
+use crate::gic_v2::{self, GicV2};
 use crate::gic_v3::{self, GicV3, Redistributor};
 
 const GICD_ISENABLER: usize = 0x100;
@@ -99,8 +99,9 @@ impl Interrupts {
         };
         for (index, affinity) in affinities.iter().enumerate() {
             all.affinities[index] = *affinity;
-            if let Hardware::V3(gic) = &hardware {
-                all.redistributors[index] = gic.find(*affinity)?;
+            match &hardware {
+                Hardware::V2(_) => gic_v2::expect(index, affinities.iter().filter(|other| *other < affinity).count()),
+                Hardware::V3(gic) => all.redistributors[index] = gic.find(*affinity)?,
             }
         }
         match &hardware {

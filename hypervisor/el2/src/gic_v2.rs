@@ -37,8 +37,13 @@ const GICH_ELRSR0: usize = 0x30;
 const GICH_APR: usize = 0xf0;
 const GICH_LR0: usize = 0x100;
 
-/// CPU interface number of each core as a one-hot target mask, learnt by the core itself; 0 until it has run.
+/// CPU interface number of each core as a one-hot target mask: what is expected of it, until the core itself has learnt it.
 static TARGETS: [AtomicU8; MAX_CORES] = [const { AtomicU8::new(0) }; MAX_CORES];
+
+/// Core `core` is expected to have CPU interface `number`, counted by affinity, until it has run and knows.
+pub(crate) fn expect(core: usize, number: usize) {
+    TARGETS[core].store(1 << number, Ordering::Release);
+}
 
 /// One physical GICv2.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +92,9 @@ impl GicV2 {
         // Reads of a private interrupt's targets give the reader's own number; on a single core they may read 0.
         let own = (0..8).map(|word| d.read32(GICD_ITARGETSR + 4 * word)).fold(0, |all, word| all | word);
         let mask = (own | own >> 8 | own >> 16 | own >> 24) as u8;
-        TARGETS[core].store(if mask == 0 { 1 << core } else { mask }, Ordering::Release);
+        if mask != 0 {
+            TARGETS[core].store(mask, Ordering::Release);
+        }
         let c = &self.cpu_interface;
         c.write32(GICC_APR, 0);
         c.write32(GICC_PMR, 0xff);
@@ -95,11 +102,10 @@ impl GicV2 {
         Ok(())
     }
 
-    /// Routes SPI `intid` to core `core`. One that has not run yet is taken to have its index as number, which it corrects.
+    /// Routes SPI `intid` to core `core`. If one that has not run yet has another number than expected, it corrects that.
     pub(crate) fn set_target(&self, intid: u32, core: usize) {
         if intid >= 32 {
-            let learnt = TARGETS[core].load(Ordering::Acquire);
-            self.distributor.write8(GICD_ITARGETSR + intid as usize, if learnt == 0 { 1 << core } else { learnt });
+            self.distributor.write8(GICD_ITARGETSR + intid as usize, TARGETS[core].load(Ordering::Acquire));
         }
     }
 

@@ -153,7 +153,8 @@ impl BootMemory {
     ///
     /// # Safety
     /// `place.kept` must be EL2's alone from here on, and `place.devices` registers of devices that are mapped as nothing else. Whoever opens the
-    /// value sees to it that the general domain runs on no core meanwhile, and no other core of EL2 either.
+    /// value sees to it that the general domain runs on no core meanwhile. Another core of EL2 may be on, with tables that do not have this memory;
+    /// what a secure domain on it writes there is no more than what a device could write.
     pub unsafe fn set_aside(
         &self,
         place: GeneralPlace,

@@ -40,6 +40,8 @@ pub struct Board {
     pub crypto_profile: &'static str,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
+    /// Place under `/cpus`, from 0, of the core that the secure domain has for itself; `None`: it has none, and runs where its work appears.
+    pub secure_core: Option<u32>,
     /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
     pub crash_drills: bool,
     /// What a reset of the general domain is.

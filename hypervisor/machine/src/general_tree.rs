@@ -1,7 +1,8 @@
 //! The general domain's tree: the machine's, minus what is not the domain's, plus its virtual devices.
 //!
 //! Nothing is invented: a node is left out, or it is what the machine's tree says. Left out are the nodes of denied devices and
-//! of all whose registers share a page with one, memory that is not the domain's, everything inside the GIC (physical PCI
+//! of all whose registers share a page with one, memory that is not the domain's, a core that
+//! is not and with it the map of cores, everything inside the GIC (physical PCI
 //! devices use their wired interrupts; only virtual ones send messages), system MMUs, and what refers to these. The GIC and the
 //! console stay although their pages are denied: EL2 emulates them at their own addresses.
 
@@ -43,6 +44,8 @@ pub struct VirtualDevice {
 pub struct General<'a> {
     /// Its memory and initrd.
     pub plan: &'a MemoryPlan,
+    /// Affinity of the core that it does not have, if there is one.
+    pub exclusive_core: Option<u64>,
     /// What it does not have.
     pub denied: &'a Denied,
     /// The PCI host whose functions it shares with the secure domain, if there is one.
@@ -132,6 +135,9 @@ impl Editor<'_> {
         if place.device_type() == Some("memory") || place.is_any_of(&NEVER) || place.is_any_of(&SMMU) {
             return Ok(false);
         }
+        if self.is_of_exclusive_core(place) {
+            return Ok(false);
+        }
         if is_gic(place) || self.is_console(place) {
             return Ok(true);
         }
@@ -139,6 +145,14 @@ impl Editor<'_> {
         let denied = registers.iter().filter(|region| self.general.denied.takes(region)).count();
         // Flash banks stand side by side in one node: it stays as long as one bank does.
         Ok(denied == 0 || place.is_any_of(&[FLASH]) && denied < registers.len())
+    }
+
+    /// Whether `place` is the core that the general domain does not have, or the map that names all cores: Linux takes it whole or not at all
+    /// (Linux, bindings/cpu/cpu-topology.txt), and without it goes by affinities.
+    fn is_of_exclusive_core(&self, place: &Place<'_, '_>) -> bool {
+        let Some(core) = self.general.exclusive_core else { return false };
+        let is_it = || matches!(place.number("reg"), Ok(Some(affinity)) if affinity == core);
+        place.is("/cpus/cpu-map") || place.device_type() == Some("cpu") && is_it()
     }
 
     fn is_console(&self, place: &Place<'_, '_>) -> bool {

@@ -24,6 +24,8 @@ mod region;
 pub mod secure_tree;
 
 #[cfg(feature = "boot")]
+mod cores;
+#[cfg(feature = "boot")]
 mod device;
 #[cfg(feature = "boot")]
 mod error;
@@ -55,6 +57,7 @@ pub use region::Region;
 
 #[cfg(feature = "boot")]
 pub use self::{
+    cores::{Cores, CoresError},
     device::{Device, Interrupt, Trigger},
     error::Error,
     gic::{Frames, Gic},

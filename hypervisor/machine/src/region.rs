@@ -3,6 +3,8 @@
 use core::fmt;
 
 #[cfg(feature = "boot")]
+use alloc::collections::BinaryHeap;
+#[cfg(feature = "boot")]
 use alloc::vec::Vec;
 
 /// A range of addresses: not empty, and ending before 2^64.
@@ -87,10 +89,10 @@ impl fmt::Display for Region {
 
 /// The same addresses as `regions`, sorted, and as few ranges as possible.
 #[cfg(feature = "boot")]
-pub(crate) fn union(mut regions: Vec<Region>) -> Vec<Region> {
-    regions.sort_unstable();
+pub(crate) fn union(regions: Vec<Region>) -> Vec<Region> {
     let mut merged: Vec<Region> = Vec::with_capacity(regions.len());
-    for region in regions {
+    // A heap sorts in a tenth of the code that `sort` takes.
+    for region in BinaryHeap::from(regions).into_sorted_vec() {
         match merged.last_mut() {
             Some(last) if region.base <= last.end() => last.size = last.end().max(region.end()) - last.base,
             _ => merged.push(region),

@@ -1,6 +1,7 @@
 //! The system MMU that EL2 drives, and what stands behind it (Linux, bindings/iommu/arm,smmu-v3.yaml, bindings/iommu/iommu.txt and
 //! bindings/pci/pci-iommu.txt).
 
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -105,15 +106,12 @@ impl SystemMmu {
     /// Whether every transfer of the device at `place` comes here, as far as its references make sense.
     pub(crate) fn confines(&self, place: &Place<'_, '_>) -> bool {
         let Some(references) = self.references(place) else { return false };
-        let mut requesters: Vec<Range<u32>> = references.iter().map(|it| it.requesters.clone()).collect();
-        requesters.sort_unstable_by_key(|range| range.start);
+        let requesters: BinaryHeap<_> = references.iter().map(|it| (it.requesters.start, it.requesters.end)).collect();
         let all = if place.node_has("iommu-map") { REQUESTERS } else { 1 };
-        let reached = requesters.iter().fold(
-            0,
-            |reached, range| {
-                if range.start <= reached { range.end.max(reached) } else { reached }
-            },
-        );
+        let reached = requesters
+            .into_sorted_vec()
+            .into_iter()
+            .fold(0, |reached, (start, end)| if start <= reached { end.max(reached) } else { reached });
         reached >= all && references.iter().all(|reference| reference.phandle == self.phandle)
     }
 

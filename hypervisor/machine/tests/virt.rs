@@ -64,6 +64,7 @@ const BOARD: Board = Board {
     test_huk: Some([0x42; 32]),
     crypto_profile: "kcmvp",
     slice_us: 1000,
+    secure_core: None,
     crash_drills: false,
     reset: Reset::Domain,
 };
@@ -120,6 +121,7 @@ fn virtual_device() -> VirtualDevice {
 fn general_of(dtb: &[u8], booted: &Booted) -> Vec<u8> {
     let general = General {
         plan: &booted.plan,
+        exclusive_core: None,
         denied: &booted.denied,
         host: None,
         devices: &[virtual_device()],
@@ -797,6 +799,7 @@ fn the_general_domain_is_told_of_the_rest_of_the_host() {
         let (booted, host) = boot_shared(dtb);
         let general = General {
             plan: &booted.plan,
+            exclusive_core: None,
             denied: &booted.denied,
             host: Some(&host),
             devices: &[virtual_device()],
@@ -910,6 +913,30 @@ fn the_general_domain_is_told_all_that_it_has() {
 }
 
 #[test]
+fn the_general_domain_is_not_told_of_a_core_that_is_the_secure_domains() {
+    for (dtb, own) in [(GIC3, 1), (GIC2, 7)] {
+        let Booted { machine, plan, denied, .. } = &boot(dtb);
+        let general = General {
+            plan,
+            exclusive_core: Some(own),
+            denied,
+            host: None,
+            devices: &[virtual_device()],
+            pci: None,
+            bootargs: None,
+        };
+        let tree = general_tree::write(dtb, machine, &general).unwrap();
+        let told: Vec<String> = nodes(&tree).into_iter().map(|(path, _)| path).collect();
+        assert!(!told.contains(&format!("/cpus/cpu@{own}")), "{told:?}");
+        for affinity in machine.cpus.iter().filter(|affinity| **affinity != own) {
+            assert!(told.contains(&format!("/cpus/cpu@{affinity}")), "{affinity}");
+        }
+        // Its references would lead nowhere.
+        assert!(!told.iter().any(|path| path.starts_with("/cpus/cpu-map")), "{told:?}");
+    }
+}
+
+#[test]
 fn a_gicv2_guest_is_told_of_distributor_and_cpu_interface_only() {
     let tree = general_of(GIC2, &boot(GIC2));
     let fdt = Fdt::new(&tree).unwrap();
@@ -943,6 +970,7 @@ fn with_bus(dtb: &[u8]) -> Result<Vec<u8>, Error> {
     let booted = boot(dtb);
     let general = General {
         plan: &booted.plan,
+        exclusive_core: None,
         denied: &booted.denied,
         host: None,
         devices: &[],
@@ -1024,7 +1052,15 @@ fn reserved_memory_with_cells_of_its_own_takes_no_window() {
     tree.root.add_child(reserved);
     let dtb = tree.to_dtb();
     let Booted { machine, plan, denied, .. } = boot_with_window(&dtb);
-    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], pci: None, bootargs: None };
+    let general = General {
+        plan: &plan,
+        exclusive_core: None,
+        denied: &denied,
+        host: None,
+        devices: &[],
+        pci: None,
+        bootargs: None,
+    };
     let error = general_tree::write(&dtb, &machine, &general).unwrap_err();
     assert!(error.to_string().contains("/reserved-memory"), "{error}");
 }
@@ -1176,8 +1212,15 @@ fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
     let denied = Denied::new(&machine, &BOARD, [&storage], None);
     assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
-    let general =
-        General { plan: &plan, denied: &denied, host: None, devices: &[virtual_device()], pci: None, bootargs: None };
+    let general = General {
+        plan: &plan,
+        exclusive_core: None,
+        denied: &denied,
+        host: None,
+        devices: &[virtual_device()],
+        pci: None,
+        bootargs: None,
+    };
     let tree = general_tree::write(dtb, &machine, &general)?;
     Fdt::new(&tree)?;
     let tree = general_tree::write(dtb, &machine, &General { devices: &[], pci: Some(HOST), ..general })?;

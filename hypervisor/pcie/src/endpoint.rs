@@ -89,9 +89,9 @@ impl Endpoint {
     pub fn place(&self, space: &impl Configuration, window: Range<u64>) -> Result<Range<u64>, Refusal> {
         let mut bars: ArrayVec<_, MAX_BARS> = self.bars.iter().filter(|bar| bar.kind != Kind::Rom).collect();
         // The largest first, so that each lies at a multiple of its size if the first does.
-        bars.sort_unstable_by_key(|bar| core::cmp::Reverse(bar.size));
         let mut next = window.start;
-        for bar in bars {
+        while let Some(largest) = (0..bars.len()).max_by_key(|at| bars[*at].size) {
+            let bar = bars.swap_remove(largest);
             let too_large = Refusal::TooLarge(self.function, bar.size);
             let base = next.checked_next_multiple_of(bar.size).ok_or(too_large)?;
             next = base.checked_add(bar.size).filter(|end| *end <= window.end).ok_or(too_large)?;

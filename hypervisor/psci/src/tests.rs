@@ -55,6 +55,14 @@ fn a_core_that_does_not_exist_is_not_switched_on() {
 }
 
 #[test]
+fn a_core_of_the_machine_that_is_not_the_guests_does_not_exist_for_it() {
+    let psci = Psci::new(Config { cores: CORES - 1, ..config() });
+    for function in [CPU_ON, AFFINITY_INFO] {
+        assert_eq!(call(&psci, function, [AFFINITIES[CORES - 1], 0, 0]), refused(Error::InvalidParameters));
+    }
+}
+
+#[test]
 fn an_entry_point_outside_of_memory_is_refused() {
     let psci = psci();
     for entry in [0x8000_0000, 0x4000_0002] {

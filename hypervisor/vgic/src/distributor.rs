@@ -127,6 +127,8 @@ impl Vgic {
             Register::Implementer => Read::from(IIDR),
             Register::Identification(offset) => Read::from(identification(offset, 3)),
             Register::Router(intid, upper) => self.read_router(intid, upper, size),
+            Register::Bits(_, 0) => Read::ZERO,
+            Register::Bits(kind, index) => self.read_bits(cpu, kind, Word { index, owner: 0 }, hw),
             register if is_private(register) => Read::ZERO,
             register => self.read_interrupts(cpu, 0, register, size, hw),
         }
@@ -230,6 +232,7 @@ impl Vgic {
         }
     }
 
+    #[inline(always)]
     fn read_bits<H>(&self, cpu: usize, kind: Bits, word: Word, hw: &mut H) -> Read
     where
         H: ListRegisters + Physical,

@@ -114,9 +114,10 @@ pub enum Frame {
 }
 
 /// vCPUs whose cores must call [`Vgic::sync`] soon: bit *n* is vCPU *n*. The caller sends an IPI to each.
+/// As wide as what a register reads as, so that [`Read`] is handed back in registers.
 #[must_use = "a core that is not kicked does not see its interrupt"]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kicks(pub u8);
+pub struct Kicks(pub u64);
 
 /// The answer to a trapped read.
 #[must_use]
@@ -139,7 +140,7 @@ impl Kicks {
 
     /// The vCPUs to be kicked, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        bank::bits(u32::from(self.0)).map(|cpu| cpu as usize)
+        bank::bits(self.0 as u32).map(|cpu| cpu as usize)
     }
 }
 
@@ -469,7 +470,7 @@ impl Vgic {
     }
 
     /// Sets the line of a virtual interrupt; on an edge-triggered one each call with true is an edge. `cpu` is the core that runs; a
-    /// PPI is that vCPU's. No effect on an interrupt that is not virtual.
+    /// PPI is that vCPU's. A core that has no vCPU may raise SPIs: it calls with a number that no vCPU has, below [`MAX_CPUS`]. No effect on an interrupt that is not virtual.
     pub fn set_level<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, level: bool, hw: &mut H) -> Kicks {
         self.signal(cpu, intid, Some(level), hw)
     }

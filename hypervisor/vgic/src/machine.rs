@@ -225,7 +225,7 @@ impl World {
     }
 
     pub(crate) fn note(&mut self, kicks: Kicks) {
-        self.kicked |= u32::from(kicks.0);
+        self.kicked |= kicks.0 as u32;
     }
 
     pub(crate) fn write(&mut self, cpu: usize, frame: Frame, offset: u64, value: u64) {

@@ -70,14 +70,21 @@ impl Bits {
 impl Register {
     /// The register at `offset`; `identification` is where the frame's `PIDR4` is (GICv3 0xFFD0, GICv2 0xFD0).
     /// (GIC IHI 0069, the `GICD` and `GICR` register maps; GIC IHI 0048, the distributor register map.)
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode(offset: u64, size: usize, identification: u64) -> Register {
-        let bytes_allowed = matches!(offset, 0x400..0xC00 | 0xF10..0xF30);
-        let wide_allowed = matches!(offset, 0x6100..0x8000);
-        let message = matches!(offset, 0x40 | 0x48);
-        let fits = size == 4 || (size == 1 && bytes_allowed) || (size == 8 && wide_allowed) || (size == 2 && message);
-        if !fits || !offset.is_multiple_of(size as u64) {
+        let fits = match size {
+            4 => offset.is_multiple_of(4),
+            1 => matches!(offset, 0x400..0xC00 | 0xF10..0xF30),
+            8 => offset.is_multiple_of(8) && matches!(offset, 0x6100..0x8000),
+            2 => matches!(offset, 0x40 | 0x48),
+            _ => false,
+        };
+        if !fits {
             return Register::Reserved;
+        }
+        // What Linux reads most.
+        if let Some(bits) = offset.checked_sub(0x80).filter(|bits| *bits < 0x380) {
+            return Register::Bits(Bits::ALL[bits as usize / 0x80], bits as usize % 0x80 / 4);
         }
         match offset {
             0x000 => Register::Control,
@@ -85,7 +92,6 @@ impl Register {
             0x008 => Register::Implementer,
             0x040 => Register::Message(true),
             0x048 => Register::Message(false),
-            0x080..0x400 => Register::Bits(Bits::ALL[(offset as usize - 0x80) / 0x80], offset as usize % 0x80 / 4),
             0x400..0x7FC => Register::Priority(offset as u32 - 0x400),
             0x800..0xBFC => Register::Targets(offset as u32 - 0x800),
             0xC00..0xD00 => Register::Config((offset as u32 - 0xC00) * 4),

@@ -59,6 +59,20 @@ fn an_interrupt_of_nobody_is_raz_wi() {
 }
 
 #[test]
+fn a_core_that_has_no_vcpu_can_signal_and_needs_no_list_registers() {
+    let mut world = world(2, 4);
+    // Behind the last vCPU: the machine of the tests has no such core, whose list registers could be touched.
+    signal(&mut world, 2, VIRTIO, true);
+    world.settle();
+    assert_eq!(world.machine.acknowledge(0), Some(VIRTIO));
+    signal(&mut world, 2, VIRTIO, false);
+    world.settle();
+    assert_eq!(world.machine.end(0), Some(VIRTIO));
+    world.settle();
+    assert_eq!(world.machine.acknowledge(0), None);
+}
+
+#[test]
 fn only_ppis_and_spis_that_exist_are_assigned() {
     let world = World::new(Version::V3, 1, 4, &[], &[]);
     assert!(!world.vgic.assign(3, Source::Hardware));

@@ -40,6 +40,8 @@ pub struct RamDisk {
     pub bad_blocks: BTreeSet<u64>,
     /// Blocks to which writes happen, and are answered with an error.
     pub bad_answers: BTreeSet<u64>,
+    /// Blocks whose reads and writes stay under way.
+    pub held_blocks: BTreeSet<u64>,
     /// Whether flushes fail.
     pub bad_flush: bool,
     /// Blocks in the order in which writes to them completed.
@@ -66,6 +68,7 @@ impl RamDisk {
             credit: usize::MAX,
             bad_blocks: BTreeSet::new(),
             bad_answers: BTreeSet::new(),
+            held_blocks: BTreeSet::new(),
             bad_flush: false,
             writes: Vec::new(),
             flushes: 0,
@@ -110,6 +113,12 @@ impl RamDisk {
         self.requests += 1;
         self.pending.push(Pending { tag, kind, buffer });
         Ok(())
+    }
+
+    fn is_held(&self, pending: &Pending) -> bool {
+        let (Kind::Read(block) | Kind::Write(block)) = pending.kind else { return false };
+        let blocks = pending.buffer.as_ref().map_or(0, Buffer::blocks) as u64;
+        self.held_blocks.range(block..block + blocks).next().is_some()
     }
 
     fn perform(&mut self, pending: &Pending) -> Result<(), Error> {
@@ -201,11 +210,12 @@ impl BlockDevice for RamDisk {
     fn acknowledge(&mut self) {}
 
     fn poll(&mut self) -> Option<Completion> {
-        if self.pending.is_empty() || self.credit == 0 {
+        let may: Vec<usize> = (0..self.pending.len()).filter(|&index| !self.is_held(&self.pending[index])).collect();
+        if may.is_empty() || self.credit == 0 {
             return None;
         }
         self.credit -= usize::from(self.credit != usize::MAX);
-        let index = (self.random() % self.pending.len() as u64) as usize;
+        let index = may[(self.random() % may.len() as u64) as usize];
         let pending = self.pending.swap_remove(index);
         let result = self.perform(&pending);
         Some(Completion { tag: pending.tag, result, buffer: pending.buffer })

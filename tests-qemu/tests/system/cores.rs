@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests_qemu::guest::Guest;
+use tests_qemu::images::DEBUGGER;
 use tests_qemu::runner::{Group, check};
 use xtask::qemu::{Gic, Machine};
 
@@ -20,6 +21,7 @@ fn group(name: &'static str, gic: Gic) -> Group {
         check("disk_is_served_from_every_core", |_, guest| disk_from_every_core(guest)),
         check("fio_on_every_core_at_once_verifies", |_, guest| fio(guest)),
         check("interrupts_between_cores_arrive", |_, guest| interrupts(guest)),
+        check("a_debugger_is_obeyed_beside_disk_io", |_, guest| debugger(guest)),
         check("core_that_is_not_there_is_not_shown", |_, guest| no_fifth(guest)),
         check("machine_goes_off_after_all_of_it", |_, guest| guest.power_off()),
     ];
@@ -89,6 +91,16 @@ fn fio(guest: &mut Guest) -> Result<()> {
     let output = guest.run_within(job, Duration::from_secs(240))?;
     ensure!(output.matches("err= 0").count() == 4, "fio reports an error: {output}");
     guest.run("rm /root/each.*").map(drop)
+}
+
+/// A program steps, breaks and watches a child of its own from core to core, while the secure domain has work on all of them.
+pub(crate) fn debugger(guest: &mut Guest) -> Result<()> {
+    let io = "dd if=/dev/vda of=/dev/null bs=4k count=256 iflag=direct";
+    guest.run(&format!("set +m; for c in 0 1 2 3; do (while :; do {io}; done) >/dev/null 2>&1 & done"))?;
+    let (said, status) = guest.status_of(DEBUGGER, HOTPLUG)?;
+    guest.run_within("kill $(jobs -p); wait 2>/dev/null; true", HOTPLUG)?;
+    ensure!(status == 0, "its promise {status} was broken: {said}");
+    Ok(())
 }
 
 fn interrupts(guest: &mut Guest) -> Result<()> {

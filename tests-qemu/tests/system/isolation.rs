@@ -77,7 +77,7 @@ fn window(images: &Images, place: &Place) -> Result<Vec<Case>> {
     run(&machine, place, 50)
 }
 
-fn run(machine: &Machine, place: &Place, known: usize) -> Result<Vec<Case>> {
+pub(crate) fn run(machine: &Machine, place: &Place, known: usize) -> Result<Vec<Case>> {
     let mut guest = Guest::start(machine, place.inside("boot")?)?;
     let finished = guest.expect(" failed\n", RUN).context("the probe did not finish");
     let mut cases = cases(&guest.transcript());

@@ -5,6 +5,7 @@ mod console;
 mod cores;
 mod disk;
 mod door;
+mod exclusive;
 mod hostile;
 mod integrity;
 mod isolation;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cores::groups(),
         reset::groups(),
         restart::groups(),
+        exclusive::groups(),
         disk::groups(),
         pci::groups(),
         pool::groups(),

@@ -23,7 +23,7 @@ pub(crate) fn groups() -> Vec<Group> {
 }
 
 /// Presses `key` and waits for the next life; the microseconds that it took.
-fn restart(guest: &mut Guest, key: char) -> Result<u64> {
+pub(crate) fn restart(guest: &mut Guest, key: char) -> Result<u64> {
     guest.send(&format!("{ESCAPE}{key}"))?;
     guest.expect(AGAIN, BOOT)?;
     let took = guest.expect(" us, restart ", COMMAND)?;
@@ -59,7 +59,7 @@ fn crashes(guest: &mut Guest) -> Result<()> {
     guest.run("rm /root/crash").map(drop)
 }
 
-fn hang(guest: &mut Guest) -> Result<()> {
+pub(crate) fn hang(guest: &mut Guest) -> Result<()> {
     guest.run("dd if=/dev/urandom of=/root/hang bs=4k count=256 conv=fsync 2>/dev/null")?;
     let sum = guest.run("sha256sum /root/hang")?;
     guest.send(&format!("{ESCAPE}f"))?;

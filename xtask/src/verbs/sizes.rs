@@ -1,11 +1,13 @@
 //! `./x sizes`: memory that the firmware takes, source lines and `unsafe` of every package.
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use object::{Object, ObjectSection, SectionKind};
 
 use crate::source::{self, Count};
+use crate::workspace::Package;
 use crate::{board, firmware, workspace};
 
 /// Builds the firmware and prints two tables.
@@ -31,9 +33,7 @@ pub(crate) fn figures() -> Result<[(String, f64); 2]> {
     let packages = workspace::packages()?;
     let mut at_el2 = Count::default();
     for package in packages.iter().filter(|package| package.directory.starts_with("hypervisor")) {
-        for file in package.sources(&packages)? {
-            at_el2 += of_file(&file, &fs::read_to_string(&file)?);
-        }
+        at_el2 += of_package(package, &packages)?;
     }
     let bytes = size.text + size.rodata + size.data;
     Ok([("EL2 text, constants and data".into(), bytes as f64), ("EL2 source lines".into(), at_el2.code as f64)])
@@ -43,10 +43,7 @@ fn print_sources() -> Result<()> {
     let packages = workspace::packages()?;
     let (mut at_el2, mut all) = (Count::default(), Count::default());
     for package in &packages {
-        let mut count = Count::default();
-        for file in package.sources(&packages)? {
-            count += of_file(&file, &fs::read_to_string(&file)?);
-        }
+        let count = of_package(package, &packages)?;
         println!("{:<28} {:>7} {:>7} {:>7}", package.directory, count.code, count.tests, count.unsafes);
         if package.directory.starts_with("hypervisor") {
             at_el2 += count;
@@ -59,15 +56,33 @@ fn print_sources() -> Result<()> {
     Ok(())
 }
 
-/// Files that hold nothing but tests count as such.
-fn of_file(file: &Path, text: &str) -> Count {
-    let count = source::count(text);
-    let is_test =
-        |name: &std::ffi::OsStr| ["tests", "tests.rs", "model.rs", "examples"].iter().any(|known| name == *known);
-    match file.iter().any(is_test) {
-        true => Count { code: 0, tests: count.code + count.tests, unsafes: 0 },
-        false => count,
+/// All files of a package; those that hold nothing but tests count as such.
+fn of_package(package: &Package, all: &[Package]) -> Result<Count> {
+    let files = package.sources(all)?;
+    let texts: Vec<_> = files.iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
+    let of_tests: Vec<PathBuf> = files.iter().zip(&texts).flat_map(|(file, text)| test_files(file, text)).collect();
+    let mut sum = Count::default();
+    for (file, text) in files.iter().zip(&texts) {
+        let count = source::count(text);
+        let is_test = file.iter().any(names_tests) || of_tests.contains(file);
+        sum += match is_test {
+            true => Count { code: 0, tests: count.code + count.tests, unsafes: 0 },
+            false => count,
+        };
     }
+    Ok(sum)
+}
+
+/// Directories of tests, and the models that tests and the simulator drive.
+fn names_tests(name: &OsStr) -> bool {
+    ["tests", "examples", "model", "model.rs"].iter().any(|known| name == *known)
+}
+
+/// The files that `file` declares for tests alone.
+fn test_files(file: &Path, text: &str) -> Vec<PathBuf> {
+    let is_root = ["lib.rs", "main.rs", "mod.rs"].iter().any(|root| file.ends_with(root));
+    let directory = if is_root { file.with_file_name("") } else { file.with_extension("") };
+    source::test_modules(text).iter().map(|name| directory.join(format!("{name}.rs"))).collect()
 }
 
 /// Bytes of memory by kind.

@@ -6,7 +6,7 @@
 //!
 //! While a member has missed something and no superblock says so, the log does not call anything covered, so no marker comes. The
 //! checkpoint that carries the mark may need a round itself; so those who wait for a marker stand aside meanwhile, and the round
-//! ends. Under the `bulk` policy they then wait for the anchor, once for each mark: else the member could be mounted alone, old.
+//! ends. They do so too if the log is too full for a marker: the checkpoint that makes room may need a round. Under the `bulk` policy they then wait for the anchor, once for each mark: else the member could be mounted alone, old.
 
 use alloc::vec::Vec;
 
@@ -32,7 +32,7 @@ pub(super) struct Flush {
     phase: Phase,
     current: Vec<usize>,
     next: Vec<usize>,
-    /// They wait for a mark, then for the marker of `aside_until`.
+    /// They wait for a mark, or for room in the log, then for the marker of `aside_until`.
     aside: Vec<usize>,
     aside_until: u64,
     /// A round is wanted though no request asks for one.
@@ -156,12 +156,14 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Waits for the marker; then the round ends.
     fn mark(&mut self) {
         let waits = !self.flush.current.is_empty();
-        if waits && !self.is_marked() {
-            let flush = &mut self.flush;
-            flush.aside.append(&mut flush.current);
-            flush.aside_until = flush.aside_until.max(flush.until);
-        } else if waits && !self.has_marker(self.flush.until) {
-            return;
+        let is_marked = waits && self.is_marked();
+        if is_marked && !self.has_marker(self.flush.until) {
+            if self.log.has_room_for_marker() {
+                return;
+            }
+            self.stand_aside();
+        } else if waits && !is_marked {
+            self.stand_aside();
         }
         self.flush.phase = Phase::Idle;
         self.moved = true;
@@ -170,6 +172,13 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             self.end_flush(request);
         }
         self.flush.current = current;
+    }
+
+    /// The flushes of the round wait for what only a checkpoint can bring, without holding up rounds.
+    fn stand_aside(&mut self) {
+        let flush = &mut self.flush;
+        flush.aside.append(&mut flush.current);
+        flush.aside_until = flush.aside_until.max(flush.until);
     }
 
     /// Whether a durable record says that everything up to `until` is covered; if none will, one is asked for.
@@ -204,7 +213,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         true
     }
 
-    /// Ends the flushes that stood aside, once the marks and their marker are durable.
+    /// Ends the flushes that stood aside, once the marks and their marker, or a checkpoint that says the same, are durable.
     fn end_aside(&mut self) {
         if self.flush.aside.is_empty() || !self.is_marked() || !self.has_marker(self.flush.aside_until) {
             return;

@@ -31,7 +31,7 @@ use crate::{
 const GROUP_RECORDS: usize = 8;
 /// Entries that are kept free in a group for taking back failed writes.
 const RESERVE_ENTRIES: usize = MAX_ENTRIES;
-/// Blocks of the log that only flush markers may use.
+/// Blocks of the log that only flush markers, and what takes back failed writes, may use.
 const RESERVE_BLOCKS: u64 = 8;
 /// Times that a group is written before the log is given up.
 const MAX_ATTEMPTS: u32 = 3;
@@ -262,6 +262,17 @@ impl Log {
         if self.torn { &self.image[at] } else { log::meaningful(&self.image[at]) }
     }
 
+    /// Whether a group of this many entries fits, with `reserve` blocks more, without reaching round to the log's start: that is
+    /// where a mount begins until a checkpoint has ended.
+    fn fits(&self, entries: usize, reserve: u64) -> bool {
+        self.used() + self.group_blocks(entries) + reserve <= self.blocks
+    }
+
+    /// Whether a record that says nothing but what is covered fits beside what requests will state.
+    pub(super) fn has_room_for_marker(&self) -> bool {
+        self.fits(self.open.len() + self.promised, 1)
+    }
+
     /// Blocks that a group of this many entries may take.
     fn group_blocks(&self, entries: usize) -> u64 {
         let data = if self.torn { entries } else { 0 };
@@ -278,7 +289,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if group > log.request_entries() {
             return false;
         }
-        if log.used() + log.group_blocks(group) + RESERVE_BLOCKS > log.blocks {
+        if !log.fits(group, RESERVE_BLOCKS) {
             self.checkpoint.want();
             return false;
         }
@@ -339,7 +350,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.log.state == State::Flushing {
             self.issue_log_flushes();
         }
-        if self.log.state == State::Idle && (!self.log.open.is_empty() || self.log.force) && !self.stopped {
+        // A marker that does not fit waits: a log that full has a checkpoint under way, which makes room.
+        let forced = self.log.force && self.log.has_room_for_marker();
+        if self.log.state == State::Idle && (!self.log.open.is_empty() || forced) && !self.stopped {
             self.build_group();
         }
     }
@@ -546,7 +559,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Whether a failed write can still be taken back.
     pub(super) fn log_has_reserve(&self, entries: usize) -> bool {
-        !self.log.torn && self.log.open.len() + entries <= self.log.group_entries()
+        let group = self.log.open.len() + self.log.promised + entries;
+        !self.log.torn && group <= self.log.group_entries() && self.log.fits(group, 0)
     }
 
     /// Nothing goes into the log any more: what waits for it fails.

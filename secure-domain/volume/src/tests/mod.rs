@@ -4,6 +4,7 @@ mod crash;
 mod degraded;
 mod epochs;
 mod faults;
+mod full_log;
 mod idle;
 mod members;
 mod model;

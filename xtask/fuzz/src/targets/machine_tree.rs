@@ -47,6 +47,7 @@ const BOARD: Board = Board {
     test_huk: None,
     crypto_profile: "open",
     slice_us: 1000,
+    secure_core: None,
     crash_drills: false,
     anchor: None,
 };
@@ -60,7 +61,15 @@ pub fn run(data: &[u8]) {
     check(&machine, &plan, &denied);
     let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
     let _ = machine::bus_masters(data, &denied, driven.as_ref());
-    let general = General { plan: &plan, denied: &denied, host: None, devices: &[], pci: Some(HOST), bootargs: None };
+    let general = General {
+        plan: &plan,
+        exclusive_core: machine.cpus.last().copied(),
+        denied: &denied,
+        host: None,
+        devices: &[],
+        pci: Some(HOST),
+        bootargs: None,
+    };
     if let Ok(tree) = general_tree::write(data, &machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
     }
@@ -101,7 +110,15 @@ fn share(data: &[u8], machine: &Machine, plan: &MemoryPlan) {
     assert!(denied.touches(&host.window) && denied.touches(&device.registers));
     let driven = SystemMmu::find(data, machine, &denied).ok().flatten();
     let _ = driven.map(|driven| driven.stream(data, &host, disk));
-    let general = General { plan, denied: &denied, host: Some(&host), devices: &[], pci: None, bootargs: None };
+    let general = General {
+        plan,
+        exclusive_core: None,
+        denied: &denied,
+        host: Some(&host),
+        devices: &[],
+        pci: None,
+        bootargs: None,
+    };
     if let Ok(tree) = general_tree::write(data, machine, &general) {
         assert_eq!(machine::tree_length(&tree), Ok(tree.len()));
     }
