@@ -115,10 +115,10 @@ pub fn idle(core: &mut Core) {
         return;
     }
     secure::tell_idle(core);
-    if secure::wanted(core) {
-        secure::serve_idle(core);
-    } else {
+    if !secure::wanted(core) {
         firmware::wait_for_interrupt();
+    } else if !secure::serve_idle(core) {
+        secure::await_turn(core);
     }
 }
 

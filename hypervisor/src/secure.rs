@@ -15,6 +15,8 @@
 //! Either the lock was free for the first, or the second sees the event. A domain that was stopped in the middle of its work gets
 //! the next idle moment of any core, and at the latest a slice of its own when the timer of the core that stopped it fires.
 //!
+//! An idle core that finds the lock taken sleeps, and the core that leaves the domain with work undone wakes one of those ([`await_turn`]).
+//!
 //! A domain that waits may name a time. Every core that has visited it since then keeps its timer for it, so that it does not matter
 //! which of them goes off; the first that fires raises [`Event::TIME`], the others find nothing to do.
 //!
@@ -23,7 +25,7 @@
 //! Nothing here waits, and one call of [`serve`] lasts at most one slice. Kicks and idle time are the general domain's to give; what the domain
 //! takes by its own interrupts and its due slices is limited ([`vcpu::allowance`]), however fast it ends its interrupts.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use aarch64::time;
 use abi::Event;
@@ -76,6 +78,8 @@ pub struct State {
     stopped: AtomicBool,
     /// It is to save everything, and has not said yet that it has.
     quiescing: AtomicBool,
+    /// Cores that have nothing to do and sleep because another one has it, as a bitmap.
+    waiting: AtomicU32,
     /// A [`Drill`] that it has to go through.
     drill: AtomicU8,
     /// Its lives.
@@ -92,6 +96,7 @@ impl Default for State {
             quiesced: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             quiescing: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
             drill: AtomicU8::new(0),
             lives: Lives::default(),
         }
@@ -226,9 +231,31 @@ pub fn serve(core: &mut Core) {
     steal(core, time::counter() - begin);
 }
 
-/// As [`serve`], in time that the vCPU has no use for.
-pub fn serve_idle(core: &mut Core) {
-    serve_for(core, core.system.slice_ticks);
+/// As [`serve`], in time that the vCPU has no use for. Whether this core has had the domain.
+pub fn serve_idle(core: &mut Core) -> bool {
+    serve_for(core, core.system.slice_ticks)
+}
+
+/// Another core has the domain, and this one nothing to do: sleeps until an interrupt comes, which is at the latest the slice that is due, or until
+/// that core leaves work behind.
+pub fn await_turn(core: &Core) {
+    let waiting = &core.system.secure_state.waiting;
+    waiting.fetch_or(1 << core.index, Ordering::Relaxed);
+    // Of this fence and the one behind the release of the lock one is first: either the lock is seen to be free here, or this core there.
+    fence(Ordering::SeqCst);
+    if core.system.secure.is_locked() {
+        firmware::wait_for_interrupt();
+    }
+    waiting.fetch_and(!(1 << core.index), Ordering::Relaxed);
+}
+
+/// This core leaves work of the domain behind, whose lock it has released: wakes one that waits for it.
+fn pass_turn(core: &Core) {
+    let waiting = &core.system.secure_state.waiting;
+    let next = waiting.load(Ordering::Relaxed).trailing_zeros();
+    if next < u32::BITS && waiting.fetch_and(!(1 << next), Ordering::Relaxed) >> next & 1 != 0 {
+        core.interrupts.send_sgi(irq::KICK, next as usize);
+    }
 }
 
 /// Tells the vCPU that its core was another's for `ticks`.
@@ -255,8 +282,10 @@ pub fn serve_interrupt(core: &mut Core) {
     }
 }
 
-fn serve_for(core: &mut Core, ticks: u64) {
+/// Whether this core has had the domain.
+fn serve_for(core: &mut Core, ticks: u64) -> bool {
     let system = core.system;
+    let mut had = false;
     let deadline = time::counter() + ticks;
     while wanted(core) && !exclusive::is_held_off(core) {
         let left = deadline.saturating_sub(time::counter());
@@ -265,6 +294,7 @@ fn serve_for(core: &mut Core, ticks: u64) {
             break;
         }
         let Some(mut domain) = system.secure.try_lock() else { break };
+        had = true;
         if system.secure_state.is_stopped() {
             break;
         }
@@ -292,7 +322,11 @@ fn serve_for(core: &mut Core, ticks: u64) {
             }
         }
     }
+    if had && wanted(core) {
+        pass_turn(core);
+    }
     wake_later(core);
+    had
 }
 
 /// As [`serve`], but interrupts of the general domain wait until the slice is over: however many there are, the secure domain

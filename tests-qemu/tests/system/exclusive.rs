@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(240);
 /// Crashes under fio.
 const CRASHES: u32 = 10;
 /// Cases of the probe's classes.
-const CASES: usize = 15;
+const CASES: usize = 56;
 
 pub(crate) fn groups() -> Vec<Group> {
     let told = alone("a_core_that_is_not_there_is_refused", refused);
@@ -63,11 +63,11 @@ fn boot(images: &Images, place: Place, gic: Gic) -> Result<Guest> {
     Ok(guest)
 }
 
-/// All cores but the one against the secure domain's disk, and that one asked for.
+/// That one asked for, all others against the secure domain's disk, a suspend that resumes, and no time stolen from any.
 fn probe(images: &Images, place: &Place, gic: Gic) -> Result<Vec<Case>> {
     let mut machine = machine(images, place, gic, &images.small_disk)?;
     machine.initrd = Some(images.probe_bundle());
-    machine.append = "probe.only=cores,siege probe.hidden=1 probe.ram=20000000".into();
+    machine.append = "probe.only=cores,siege,power,calls probe.hidden=1 probe.ram=20000000".into();
     isolation::run(&machine, place, CASES)
 }
 
