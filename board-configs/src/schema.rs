@@ -100,6 +100,9 @@ pub struct Storage {
     pub base: Option<u64>,
     /// Its PCI function, such as `"00:03.0"`.
     pub pci: Option<String>,
+    /// What is spoken to that function.
+    #[serde(default)]
+    pub kind: StorageKind,
     /// The partition that is the member; without it the whole disk is.
     pub partition: Option<Partition>,
 }
@@ -109,6 +112,17 @@ impl Storage {
     pub fn function(&self) -> Option<Function> {
         self.pci.as_deref().and_then(Function::parse)
     }
+}
+
+/// What is spoken to a storage controller that is a PCI function.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorageKind {
+    /// Virtio, without its legacy interface.
+    #[default]
+    VirtioBlk,
+    /// NVM Express.
+    Nvme,
 }
 
 /// How to find a partition in the disk's GUID partition table: by one of the two, or by both.

@@ -150,8 +150,8 @@ fn find_storage(machine: &Machine, tree: &[u8], host: Option<&SharedHost>) -> Ve
     let mut found = Vec::with_capacity(BOARD.storage.len());
     for (place, controller) in BOARD.storage.iter().enumerate() {
         let device = match (controller.at, host) {
-            (Attachment::Function(function), Some(host)) => host.device(function),
-            (Attachment::Function(_), None) => continue,
+            (Attachment::Function(function, _), Some(host)) => host.device(function),
+            (Attachment::Function(..), None) => continue,
             (Attachment::Registers { compatible, base }, _) => machine.storage(tree, compatible, base),
         };
         match device {
@@ -351,7 +351,7 @@ fn stoppable(found: &Found, memory: &BootMemory) -> Option<Vec<Mmio>> {
         Attachment::Registers { compatible, .. } => {
             Some((compatible == storage::COMPATIBLE).then(|| memory.device(&range(&device.registers))))
         }
-        Attachment::Function(_) => None,
+        Attachment::Function(..) => None,
     };
     found.storage.iter().filter_map(stoppable).collect()
 }
@@ -398,7 +398,7 @@ fn told((place, device): &(usize, Device), bus: Option<&Bus>) -> Storage<'static
     let StorageController { at, partition } = BOARD.storage[*place];
     let (compatible, window) = match at {
         Attachment::Registers { compatible, .. } => (compatible, None),
-        Attachment::Function(function) => ("virtio,pci", bus.and_then(|bus| bus.window(function))),
+        Attachment::Function(function, kind) => (kind.compatible(), bus.and_then(|bus| bus.window(function))),
     };
     Storage { compatible, registers: device.registers, window, irq_line: *place as u32, partition }
 }
@@ -703,7 +703,7 @@ impl Found {
     /// How many disks reach all memory.
     fn unconfined_disks(&self) -> usize {
         let confined = |place: usize| match BOARD.storage[place].at {
-            Attachment::Function(function) => self.disk_streams.iter().any(|(disk, _)| *disk == function),
+            Attachment::Function(function, _) => self.disk_streams.iter().any(|(disk, _)| *disk == function),
             Attachment::Registers { .. } => false,
         };
         self.storage.iter().filter(|(place, _)| !confined(*place)).count()

@@ -84,8 +84,27 @@ pub enum Attachment {
         /// Physical address of its first register.
         base: u64,
     },
-    /// PCI: this function.
-    Function(Function),
+    /// PCI: this function, which is of this kind.
+    Function(Function, FunctionKind),
+}
+
+/// What is spoken to a storage controller that is a PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// Virtio, without its legacy interface.
+    VirtioBlk,
+    /// NVM Express.
+    Nvme,
+}
+
+impl FunctionKind {
+    /// The `compatible` of its node in the secure domain's tree.
+    pub const fn compatible(self) -> &'static str {
+        match self {
+            FunctionKind::VirtioBlk => "virtio,pci",
+            FunctionKind::Nvme => "nvme,pci",
+        }
+    }
 }
 
 /// How to find a partition in a disk's table: by its type, its name, or both.
@@ -152,7 +171,7 @@ impl Board {
     /// The PCI functions that are the secure domain's.
     pub fn functions(&self) -> impl Iterator<Item = Function> {
         self.storage.iter().filter_map(|controller| match controller.at {
-            Attachment::Function(function) => Some(function),
+            Attachment::Function(function, _) => Some(function),
             Attachment::Registers { .. } => None,
         })
     }
