@@ -62,9 +62,11 @@ fn storage(board: &Board) -> String {
 fn attachment(storage: &Storage) -> String {
     match storage.function() {
         Some(function) => format!(
-            "machine::board::Attachment::Function(machine::board::Function::new({}, {}).unwrap())",
+            "machine::board::Attachment::Function(machine::board::Function::new({}, {}).unwrap(), \
+             machine::board::FunctionKind::{:?})",
             function.device(),
-            function.number()
+            function.number(),
+            storage.kind
         ),
         None => format!(
             "machine::board::Attachment::Registers {{ compatible: {:?}, base: {:#x} }}",

@@ -16,5 +16,5 @@ pub use error::Error;
 pub use load::{directory, load, load_with, named, parse};
 pub use schema::{
     Board, Channel, ConsoleKind, Crypto, Denied, EarlyConsole, General, Huk, Layout, Partition, Pci, Policy, Pool,
-    Profile, Reset, Storage, Transport, Volume,
+    Profile, Reset, Storage, StorageKind, Transport, Volume,
 };

@@ -17,7 +17,7 @@ pub struct Board {
     pub el2_heap_bytes: u64,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
-    /// The core that the secure domain has for itself: its place under `/cpus` of the device tree, 1 to 7. Without it the domain runs where its
+    /// The core that the secure domain has for itself: its place among the enabled cores of the device tree, 1 to 7. Without it the domain runs where its
     /// work appears.
     pub secure_core: Option<u32>,
     /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
@@ -100,6 +100,9 @@ pub struct Storage {
     pub base: Option<u64>,
     /// Its PCI function, such as `"00:03.0"`.
     pub pci: Option<String>,
+    /// What is spoken to that function.
+    #[serde(default)]
+    pub kind: StorageKind,
     /// The partition that is the member; without it the whole disk is.
     pub partition: Option<Partition>,
 }
@@ -109,6 +112,17 @@ impl Storage {
     pub fn function(&self) -> Option<Function> {
         self.pci.as_deref().and_then(Function::parse)
     }
+}
+
+/// What is spoken to a storage controller that is a PCI function.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorageKind {
+    /// Virtio, without its legacy interface.
+    #[default]
+    VirtioBlk,
+    /// NVM Express.
+    Nvme,
 }
 
 /// How to find a partition in the disk's GUID partition table: by one of the two, or by both.

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use board_configs::{Board, Error, Layout, Partition, Profile, SUITES, directory, emit, load, load_with, named, parse};
 
-use machine::board::{Attachment, Function};
+use machine::board::{Attachment, Function, FunctionKind};
 
 /// What the firmware gets for QEMU `virt`: the text is checked below, the compiler checks the rest.
 mod emitted {
@@ -376,6 +376,9 @@ fn refuses_a_disk_that_is_in_two_places_or_none() {
         let because = format!("storage[0].pci is \"{pci}\", which is no function of bus 0");
         refuses(mmio, &format!("pci = \"{pci}\"\n"), &because);
     }
+    let unknown = "pci = \"00:03.0\"\nkind = \"nvm\"\n";
+    refuses(mmio, unknown, "unknown variant `nvm`");
+    refuses(mmio, &format!("{mmio}kind = \"nvme\"\n"), "storage[0].kind is about a PCI function, and there is no pci");
     let two = "pci = \"00:03.0\"\n\n[[storage]]\npci = \"00:03.0\"\n";
     refuses(mmio, two, "storage[0].pci and storage[1].pci are both \"00:03.0\"");
 }
@@ -386,8 +389,16 @@ fn what_is_emitted_of_a_pci_disk_says_what_the_file_says() {
     let text = include_str!("emitted/qemu-virt-pcie.in");
     assert_eq!(emit(&board), text, "tests/emitted/qemu-virt-pcie.in is out of date");
     let disk = Function::new(3, 0).unwrap();
-    assert_eq!(emitted::pcie::BOARD.storage[0].at, Attachment::Function(disk));
+    assert_eq!(emitted::pcie::BOARD.storage[0].at, Attachment::Function(disk, FunctionKind::VirtioBlk));
     assert_eq!(emitted::pcie::BOARD.functions().collect::<Vec<_>>(), [disk]);
+}
+
+#[test]
+fn the_boards_with_a_pci_disk_differ_in_its_kind_alone() {
+    let nvme = named("qemu-virt-nvme").unwrap();
+    let virtio = emit(&named("qemu-virt-pcie").unwrap());
+    let place = |text: &str| text[text.find("early_console").unwrap()..].to_owned();
+    assert_eq!(place(&emit(&nvme)), place(&virtio).replace("FunctionKind::VirtioBlk", "FunctionKind::Nvme"));
 }
 
 #[test]

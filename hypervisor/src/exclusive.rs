@@ -20,7 +20,7 @@
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 use aarch64::time;
-use el2::firmware;
+use el2::{context, firmware};
 
 use crate::board::BOARD;
 use crate::irq::{self, Claim};
@@ -104,7 +104,6 @@ pub fn start(core: &Core) {
         return;
     }
     let state = &core.system.exclusive;
-    state.moved.store(true, Ordering::Release);
     let deadline = time::counter() + time::ticks(START_US);
     let started = smp::start(core, index(core.system));
     while started && !state.begun.load(Ordering::Acquire) && time::counter() < deadline {
@@ -113,11 +112,16 @@ pub fn start(core: &Core) {
     if !state.begun.load(Ordering::Acquire) {
         stop(format_args!("the core that the board gives to the secure domain does not start"));
     }
+    state.moved.store(true, Ordering::Release);
 }
 
 /// What the core does for ever.
 pub fn run(core: &mut Core) -> ! {
     core.interrupts.reset_virtual();
+    // What a visit saves and puts back is then known, though no general domain is here.
+    context::load(&core.el1, &core.system.general);
+    context::load_timers(&core.el1);
+    context::reset_monitors(core.has_pmu);
     irq::route_disks(core, core.index);
     core.system.exclusive.begun.store(true, Ordering::Release);
     loop {

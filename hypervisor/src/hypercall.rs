@@ -22,6 +22,7 @@ pub fn handle(core: &mut Core, frame: &mut Frame) -> Option<Leave> {
     match function {
         Function::Wait => {
             frame.x[0] = 0;
+            core.system.secure_state.set_alive();
             core.system.secure_state.set_alarm(frame.x[1]);
             core.system.secure_state.set_when_idle(frame.x[2] == 1);
             return (!core.system.shared.pending()).then_some(Leave::Idle);
@@ -56,6 +57,7 @@ fn command(core: &mut Core, function: Function, x: &[u64; 31]) -> Result<(), Err
             return system.devices[index(x[1])?].lock().set_config(offset, x[3] as u32);
         }
         Function::Interrupt => {
+            system.secure_state.set_alive();
             system.secure_state.lives.answered();
             devices::notify(core, index(x[1])?, Notice::Used);
         }

@@ -21,7 +21,8 @@ const SOON_US: u64 = 60_000_000;
 /// Records of the stopped core that the next boot tells.
 const TOLD: usize = 16;
 
-/// Says why Haechi cannot go on and turns the machine off, so that nobody waits for it. Nothing has been written to a disk.
+/// Says why Haechi cannot go on and turns the machine off, so that nobody waits for it. Nothing has been written to a disk,
+/// but where a core of the secure domain's own does not start, which is the last step: then it is as after a power cut.
 pub fn stop(reason: fmt::Arguments<'_>) -> ! {
     log::last_line(format_args!("stopped: {reason}"));
     off()
@@ -62,7 +63,8 @@ fn defect(reason: fmt::Arguments<'_>) -> ! {
     // What is too long is cut.
     let _ = write!(text, "{reason}");
     let mut page = [0; LAST_BYTES];
-    Stop { in_a_row, ticks: now, text: text.as_str() }.write(system::index_of(cpu::affinity()).map(exits::of), &mut page);
+    Stop { in_a_row, ticks: now, text: text.as_str() }
+        .write(system::index_of(cpu::affinity()).map(exits::of), &mut page);
     last::write(&page);
     if in_a_row < MOST_IN_A_ROW {
         if firmware::has_warm_reset() {

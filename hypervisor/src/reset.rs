@@ -1,7 +1,7 @@
 //! The general domain's next life, while the secure domain and the machine go on.
 //!
 //! It begins when the domain asks for a reset (PSCI `SYSTEM_RESET`, which is also how its kernel ends a panic) or when the operator does.
-//! One core leads; the others leave the domain wherever they are, and go off:
+//! One core leads; the others leave the domain wherever they are, and go off, but for one that is the secure domain's alone:
 //!
 //! ```text
 //!     gather    the cores: an IPI takes each out of the guest, its sleep or the secure domain's slice, and it turns itself off
@@ -157,8 +157,7 @@ pub fn carry_out(core: &mut Core, warm: bool) -> ! {
         reset_machine(core, false);
     }
     save(core);
-    detach(core);
-    if !renew(core) {
+    if !detach(core) || !renew(core) {
         reset_machine(core, false);
     }
     enter(core, began)
@@ -196,14 +195,14 @@ fn gather(core: &Core) -> bool {
 }
 
 /// Takes the virtual devices from their drivers. A secure domain that does not confirm it has its life ended, which confirms it too; then it
-/// may serve again.
-fn detach(core: &mut Core) {
+/// may serve again. False: not even that could be done.
+fn detach(core: &mut Core) -> bool {
     devices::reset_all(core);
     let deadline = time::counter() + time::ticks(DETACH_US);
-    if !secure::drive_until(core, deadline, devices::are_reset) {
-        secure::end_life(core, format_args!("it does not let go of the virtual devices"));
-    }
+    let detached = secure::drive_until(core, deadline, devices::are_reset)
+        || secure::end_life(core, format_args!("it does not let go of the virtual devices"));
     secure::call(core, Event::AWAKE);
+    detached
 }
 
 /// Brings the machine's state and the domain's memory to what they are at boot. False: the bus masters are not all stopped.

@@ -38,7 +38,7 @@ use el2::{context, firmware, pages, timer};
 use trace::Reason;
 use vcpu::control::Domain;
 use vcpu::sysreg::{Action, decide};
-use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState};
+use vcpu::{El1State, Exit, Frame, IdRegisters, VectorState, Watchdog};
 
 use crate::irq::{self, Claim};
 use crate::log::log;
@@ -55,8 +55,7 @@ pub struct SecureDomain {
     identification: IdRegisters,
     entry: u64,
     tree: u64,
-    /// Ticks that it has run since it last had nothing to do.
-    busy: u64,
+    watchdog: Watchdog,
     /// What brings up its next life.
     pub restart: Restart,
 }
@@ -78,6 +77,8 @@ pub struct State {
     stopped: AtomicBool,
     /// It is to save everything, and has not said yet that it has.
     quiescing: AtomicBool,
+    /// It has waited, or answered a request, since its watchdog last looked.
+    alive: AtomicBool,
     /// Cores that have nothing to do and sleep because another one has it, as a bitmap.
     waiting: AtomicU32,
     /// A [`Drill`] that it has to go through.
@@ -96,6 +97,7 @@ impl Default for State {
             quiesced: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             quiescing: AtomicBool::new(false),
+            alive: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             drill: AtomicU8::new(0),
             lives: Lives::default(),
@@ -144,10 +146,15 @@ impl State {
         self.quiesced.store(true, Ordering::Release);
     }
 
+    /// It has served what it knew of, or answered a request: it does not hang, however much there is to do.
+    pub fn set_alive(&self) {
+        self.alive.store(true, Ordering::Relaxed);
+    }
+
     /// The next visit begins with `drill`.
     pub fn demand(&self, drill: Drill) {
-        self.drill.store(drill as u8, Ordering::Relaxed);
-        self.preempted.store(true, Ordering::Release);
+        self.drill.store(drill as u8, Ordering::SeqCst);
+        self.preempted.store(true, Ordering::SeqCst);
     }
 }
 
@@ -181,8 +188,10 @@ impl Leave {
 
 /// Longest time that a shutdown waits for the domain to save everything, in microseconds.
 const QUIESCE_US: u64 = 5_000_000;
-/// Longest time that the domain may run without ever having nothing to do, in microseconds: beyond it, it hangs. The longest
-/// that it has to compute in one piece, the self-tests of its crypto engine, are a small part of that on an emulator.
+/// Longest time that a core may take to give the domain back, in microseconds: many slices.
+const GIVE_BACK_US: u64 = 1_000_000;
+/// Longest time that the domain may run without waiting for events and without an answer to a request, in microseconds: beyond it, it hangs. The
+/// longest that it has to compute in one piece, the self-tests of its crypto engine, are a small part of that on an emulator.
 const WATCHDOG_US: u64 = 10_000_000;
 
 impl SecureDomain {
@@ -196,7 +205,7 @@ impl SecureDomain {
             identification: cpu::identification(Domain::Secure),
             entry,
             tree,
-            busy: 0,
+            watchdog: Watchdog::new(time::ticks(WATCHDOG_US)),
             restart,
         }
     }
@@ -206,7 +215,7 @@ impl SecureDomain {
         self.frame = cpu::data_independent_timing(Frame::reset(self.entry, self.tree));
         self.el1 = El1State::reset();
         self.vectors = VectorState::default();
-        self.busy = 0;
+        self.watchdog.reset();
     }
 
     /// Makes the next instruction the domain's last.
@@ -406,7 +415,9 @@ pub fn wake_later(core: &mut Core) {
 /// Swaps the domain in, runs it for at most `ticks`, swaps it out.
 fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     let system = core.system;
-    let drill = system.secure_state.drill.swap(0, Ordering::Relaxed);
+    // Before the drill is looked for: one that is demanded from here on has a visit of its own.
+    system.secure_state.preempted.store(false, Ordering::SeqCst);
+    let drill = system.secure_state.drill.swap(0, Ordering::SeqCst);
     if drill != 0 {
         domain.suffer(drill);
     }
@@ -422,7 +433,6 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
         // see the known gaps of the threat model.
         firmware::ask(function, 0);
     }
-    system.secure_state.preempted.store(false, Ordering::Relaxed);
     exits::note(core.exits, Reason::Visit, system.shared.events.load(Ordering::Relaxed));
     timer::start(ticks);
 
@@ -447,11 +457,11 @@ fn visit(core: &mut Core, domain: &mut SecureDomain, ticks: u64) -> Leave {
     leave
 }
 
-/// Notices a domain that never comes to have nothing to do. It has run for `ticks` and leaves for the reason `leave`.
+/// Notices a domain that gets nowhere. It has run for `ticks` and leaves for the reason `leave`.
 fn watch(core: &Core, domain: &mut SecureDomain, leave: Leave, ticks: u64) -> Leave {
     let rests = leave == Leave::Idle && !core.system.shared.pending();
-    domain.busy = if rests { 0 } else { domain.busy + ticks };
-    if domain.busy > time::ticks(WATCHDOG_US) && leave == Leave::Slice {
+    let alive = core.system.secure_state.alive.swap(false, Ordering::Relaxed);
+    if domain.watchdog.hangs(ticks, rests || alive) && leave == Leave::Slice {
         return crash(&domain.frame, format_args!("it hangs"));
     }
     leave
@@ -508,17 +518,30 @@ fn crash(frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
 }
 
 /// Ends the domain's life because of `what` it has not done, on a core that does not have it, while no other core may have it but its own,
-/// which gives it back within a slice.
-pub fn end_life(core: &mut Core, what: core::fmt::Arguments<'_>) {
+/// which gives it back within a slice. False: that core does not, so nothing can be done.
+pub fn end_life(core: &mut Core, what: core::fmt::Arguments<'_>) -> bool {
+    let system = core.system;
     exclusive::hold_off(core);
-    let mut domain = core.system.secure.lock();
-    crash(&domain.frame, what);
-    let leave = restart::begin(core, &mut domain);
+    let deadline = time::counter() + time::ticks(GIVE_BACK_US);
+    let mut domain = loop {
+        match system.secure.try_lock() {
+            Some(domain) => break domain,
+            None if time::counter() > deadline => return false,
+            None => core::hint::spin_loop(),
+        }
+    };
+    // It may have ended by itself, and for good, in the meantime.
+    let ends = !system.secure_state.is_stopped();
+    let stops = ends && {
+        crash(&domain.frame, what);
+        restart::begin(core, &mut domain) == Leave::Stopped
+    };
     drop(domain);
     exclusive::let_on(core);
-    if leave == Leave::Stopped {
+    if stops {
         devices::backend_stopped(core);
     }
+    true
 }
 
 /// The domain has attached its devices. After a restart, its drivers have been waiting.

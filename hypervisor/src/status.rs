@@ -25,7 +25,10 @@ pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let mut out = Lines(console);
     // Writing to the console cannot fail.
     let _ = match command {
-        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, t trace, r reset the general domain, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"),
+        Command::Help => writeln!(
+            out,
+            "Ctrl-] then: h this help, s status, t trace, r reset the general domain, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"
+        ),
         Command::Status => status(core, dropped, &mut out),
         Command::Crash => demand(core, &mut out, Drill::Crash),
         Command::Freeze => demand(core, &mut out, Drill::Hang),
@@ -71,8 +74,9 @@ fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
     let (restarts, longest_us) = secure.lives.count();
     writeln!(
         out,
-        "secure domain: {}, events {:#x}, {restarts} restarts, the longest took {longest_us} us",
+        "secure domain: {}{}, events {:#x}, {restarts} restarts, the longest took {longest_us} us",
         if secure.is_stopped() { "stopped" } else { "running" },
+        if crate::exclusive::IS_THERE { " on a core of its own" } else { "" },
         system.shared.events.load(core::sync::atomic::Ordering::Relaxed)
     )?;
     let (resets, longest_us) = system.reset.count();

@@ -9,17 +9,20 @@ use aarch64::time;
 use abi::hypercall::Failure;
 use abi::{Event, SharedPage};
 use block::gpt::{self, Guid, Selector};
+use block::nvme::{self, Nvme};
 use block::pci::Structures;
 use block::virtio_blk::{Any, Mmio, Pci, VirtioBlk};
-use block::{BlockDevice as _, Error, Partition};
+use block::{BlockDevice as _, Clock, Driver, Error, Partition};
 use el1::hypercall::{fail, irq_done, wait};
 use el1::memory::{DeviceRegisters, DmaRegion};
+use machine::board::FunctionKind;
 use machine::secure_tree::{SecureTree, Storage};
 
+use crate::event_loop::now_ms;
 use crate::log::log;
 
 /// The pool's member on a disk: a partition, or all of it.
-pub type Disk = Partition<VirtioBlk<Any<DeviceRegisters>, DmaRegion>>;
+pub type Disk = Partition<Driver<DeviceRegisters, DmaRegion>>;
 
 /// The registers of a storage controller.
 pub enum Controller {
@@ -38,6 +41,8 @@ pub enum Controller {
 
 /// How long the disks may take before the pool serves, in microseconds.
 const PATIENCE_US: u64 = 10_000_000;
+/// How long a driver sleeps before it asks its controller again, in microseconds.
+const PAUSE_US: u64 = 100;
 
 /// The disks that came up.
 pub struct Disks {
@@ -67,14 +72,35 @@ impl Lines {
         let later = || time::counter() + time::ticks(PATIENCE_US);
         let mut deadline = later();
         move || {
-            wait(Some(deadline), false);
-            let fired = self.fired(shared.take()).map(|(_, line)| irq_done(line)).count() != 0;
+let fired = self.sleep(Some(deadline), shared);
             let left = fired || time::counter() < deadline;
             if fired || !left {
                 deadline = later();
             }
             left
         }
+    }
+
+    /// Sleeps until an event or the counter's `deadline`, and takes the disks' interrupts. Returns whether there was one.
+    fn sleep(&self, deadline: Option<u64>, shared: &SharedPage) -> bool {
+        wait(deadline, false);
+        self.fired(shared.take()).map(|(_, line)| irq_done(line)).count() != 0
+    }
+}
+
+/// Time for a driver that waits for its controller. It sleeps meanwhile: a domain that never does is taken for one that hangs.
+struct Sleep<'a> {
+    lines: &'a Lines,
+    shared: &'a SharedPage,
+}
+
+impl Clock for Sleep<'_> {
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+
+    fn pause(&mut self) {
+        let _ = self.lines.sleep(Some(time::counter() + time::ticks(PAUSE_US)), self.shared);
     }
 }
 
@@ -86,9 +112,11 @@ pub fn bring_up(
     shared: &SharedPage,
 ) -> Disks {
     let mut disks = Disks { members: Vec::new(), lines: Lines(Vec::new()) };
+    // Those of all, whichever comes up: nobody else ends what the life before has left.
+    let lines = Lines(tree.storage.iter().map(|storage| storage.irq_line as usize).collect());
     let memory = dma.divide(tree.storage.len());
     for ((storage, controller), dma) in tree.storage.iter().zip(controllers).zip(memory) {
-        let Some(disk) = bring_up_one(storage, controller, dma, shared) else { continue };
+        let Some(disk) = bring_up_one(storage, controller, dma, &lines, shared) else { continue };
         log!("disk {}: {} MiB", storage.irq_line, disk.blocks() >> 8);
         disks.members.push(disk);
         disks.lines.0.push(storage.irq_line as usize);
@@ -105,24 +133,38 @@ fn bring_up_one(
     storage: &Storage<'static>,
     controller: Controller,
     dma: DmaRegion,
+    lines: &Lines,
     shared: &SharedPage,
 ) -> Option<Disk> {
     let (number, base) = (storage.irq_line, storage.registers.base());
     let refused = |error: &dyn Display| log!("disk {number} at {base:#x}: {error}");
-    let transport = transport(controller).inspect_err(|error| refused(error)).ok()?;
-    let disk = VirtioBlk::new(transport, dma).inspect_err(|error| refused(error)).ok()?;
+    let mut clock = Sleep { lines, shared };
+    let disk = driver(storage, controller, dma, &mut clock).inspect_err(|error| refused(error)).ok()?;
+    if let Driver::Nvme(disk) = &disk {
+        let cache = if disk.has_cache() { "a" } else { "no" };
+        log!("disk {number}: NVMe, {cache} volatile cache, power failures leave {} bytes whole", disk.atomic_bytes());
+    }
     let selector = storage.partition.map(|it| Selector { kind: it.kind.map(Guid), name: it.name });
-    let line = Lines([number as usize].into());
-    gpt::open(disk, selector.as_ref(), line.patience(shared)).inspect_err(|error| refused(error)).ok()
+    gpt::open(disk, selector.as_ref(), lines.patience(shared)).inspect_err(|error| refused(error)).ok()
 }
 
-/// What speaks to the disk through these registers.
-fn transport(controller: Controller) -> Result<Any<DeviceRegisters>, Error> {
-    match controller {
-        Controller::Mapped(registers) => Ok(Any::Mmio(Mmio(registers))),
-        Controller::Function { space, registers, window } => {
-            let structures = Structures::find(&space, window).map_err(Error::Pci)?;
-            Ok(Any::Pci(Pci::new(registers, structures)))
+/// The driver of what is behind these registers.
+fn driver(
+    storage: &Storage<'_>,
+    controller: Controller,
+    dma: DmaRegion,
+    clock: &mut impl Clock,
+) -> Result<Driver<DeviceRegisters, DmaRegion>, Error> {
+    let (space, registers, window) = match controller {
+        Controller::Mapped(registers) => {
+            return VirtioBlk::new(Any::Mmio(Mmio(registers)), dma).map(Driver::Virtio);
         }
+        Controller::Function { space, registers, window } => (space, registers, window),
+    };
+    if storage.compatible == FunctionKind::Nvme.compatible() {
+        let place = nvme::function::find(&space, &window).map_err(Error::Pci)?;
+        return Nvme::new(registers, place, dma, clock).map(Driver::Nvme);
     }
+    let structures = Structures::find(&space, window).map_err(Error::Pci)?;
+    VirtioBlk::new(Any::Pci(Pci::new(registers, structures)), dma).map(Driver::Virtio)
 }

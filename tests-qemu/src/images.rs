@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use board_configs::Board;
+use board_configs::{Board, StorageKind};
 use volume::FormatOptions;
 use xtask::qemu::{Disk, Machine};
 use xtask::{anchor, board, boot, files, firmware, images, process, sealed};
@@ -151,7 +151,13 @@ impl Images {
             anchor: anchor.is_file().then_some(anchor),
             initrd: Some(self.bundle(Linux::V6_1)),
             append: boot::arguments(None),
-            disks: vec![Disk { place: 0, file: disk.to_owned(), serial: Some(SERIAL.into()), pci: None }],
+            disks: vec![Disk {
+                place: 0,
+                file: disk.to_owned(),
+                serial: Some(SERIAL.into()),
+                pci: None,
+                kind: StorageKind::default(),
+            }],
             ..Machine::new(&self.hypervisor())
         }
     }

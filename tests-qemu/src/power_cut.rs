@@ -64,6 +64,14 @@ impl Rig {
     /// # Errors
     /// When their files are gone.
     pub fn plug(&self, machine: &mut Machine) -> Result<()> {
+        self.plug_as(machine, "virtio-blk-device,bus=virtio-mmio-bus.31")
+    }
+
+    /// [`Self::plug`] with the disk as this device of QEMU's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plug_as(&self, machine: &mut Machine, device: &str) -> Result<()> {
         let file = |name: &str, path: &Path| {
             format!("driver=file,node-name={name},cache.no-flush=on,filename={}", path.display())
         };
@@ -84,7 +92,7 @@ impl Rig {
         machine.disks.clear();
         machine.anchor = None;
         machine.extra.extend(nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]));
-        let device = format!("virtio-blk-device,drive=disk,bus=virtio-mmio-bus.31,share-rw=on,serial={SERIAL}");
+        let device = format!("{device},drive=disk,share-rw=on,serial={SERIAL}");
         machine.extra.extend(["-device".to_owned(), device, "-machine".to_owned(), "pflash1=flash".to_owned()]);
         Ok(())
     }
@@ -95,6 +103,15 @@ impl Rig {
     /// When there is no log.
     pub fn written(&self) -> Result<usize> {
         write_log::length(&self.log)
+    }
+
+    /// Flushes in the log by now.
+    ///
+    /// # Errors
+    /// When there is no log.
+    pub fn flushes(&self) -> Result<usize> {
+        let log = WriteLog::open(&self.log)?;
+        Ok(log.entries().iter().filter(|entry| matches!(entry, Entry::Flush)).count())
     }
 
     /// The cuts that could have happened. QEMU has ended.

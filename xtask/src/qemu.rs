@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use board_configs::Board;
+use board_configs::{Board, StorageKind};
 
 use crate::process;
 
@@ -37,6 +37,8 @@ pub struct Disk {
     pub serial: Option<String>,
     /// Its device and function on PCI bus 0, such as `03.0`, if it is there.
     pub pci: Option<String>,
+    /// What it is there.
+    pub kind: StorageKind,
 }
 
 /// A machine to start.
@@ -77,15 +79,32 @@ impl Disk {
             let function = board?.storage.get(place)?.pci.as_deref()?;
             function.strip_prefix("00:").map(str::to_owned)
         };
-        let disk = |(place, file): (usize, &PathBuf)| Disk { place, file: file.clone(), serial: None, pci: pci(place) };
+        let kind = |place: usize| Some(board?.storage.get(place)?.kind);
+        let disk = |(place, file): (usize, &PathBuf)| Disk {
+            place,
+            file: file.clone(),
+            serial: None,
+            pci: pci(place),
+            kind: kind(place).unwrap_or_default(),
+        };
         files.iter().enumerate().map(disk).collect()
     }
 
-    /// QEMU's device. A PCI function that has no legacy interface, and whose transfers go through the system MMU if there is one.
+    /// QEMU's device. A virtio function has no legacy interface, and its transfers go through the system MMU if there is one, as those of every
+    /// other function do. An NVMe controller has to have a serial; its logical blocks are those of the pool, which power failures then leave whole.
     fn device(&self) -> String {
-        let Disk { place, serial, pci, .. } = self;
-        let serial = serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
+        let Disk { place, serial, pci, kind, .. } = self;
+        let serial = match (serial, kind) {
+            (Some(serial), _) => format!(",serial={serial}"),
+            (None, StorageKind::Nvme) => format!(",serial=disk{place}"),
+            (None, StorageKind::VirtioBlk) => String::new(),
+        };
         match pci {
+            Some(function) if *kind == StorageKind::Nvme => {
+                format!(
+                    "nvme,drive=disk{place},logical_block_size=4096,physical_block_size=4096,addr={function}{serial}"
+                )
+            }
             Some(function) => {
                 let modern = "disable-legacy=on,iommu_platform=on";
                 format!("virtio-blk-pci,drive=disk{place},addr={function},{modern}{serial}")
@@ -199,6 +218,18 @@ mod tests {
         machine.disks = Disk::all(&["a.img".into()], Some(&board));
         let shown = process::shown(&machine.command());
         assert!(shown.contains("virtio-blk-pci,drive=disk0,addr=03.0,disable-legacy=on,iommu_platform=on"), "{shown}");
+    }
+
+    #[test]
+    fn an_nvme_disk_is_one_and_has_a_serial() {
+        let mut machine = Machine::new(Path::new("k"));
+        let board = board_configs::named("qemu-virt-nvme").unwrap();
+        machine.disks = Disk::all(&["a.img".into()], Some(&board));
+        let shown = process::shown(&machine.command());
+        assert!(
+            shown.contains("nvme,drive=disk0,logical_block_size=4096,physical_block_size=4096,addr=03.0,serial=disk0"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::check_text;
-use crate::{Board, Partition, Policy, Pool, Storage};
+use crate::{Board, Partition, Policy, Pool, Storage, StorageKind};
 
 /// Disks of a pool that one board drives.
 const MAX_DISKS: usize = 4;
@@ -34,6 +34,9 @@ pub(super) fn check(board: &Board) -> Result<(), String> {
 
 /// It is in the device tree, or a function of the PCI bus.
 fn check_place(index: usize, storage: &Storage) -> Result<(), String> {
+    if storage.pci.is_none() && storage.kind != StorageKind::default() {
+        return Err(format!("storage[{index}].kind is about a PCI function, and there is no pci"));
+    }
     match (&storage.compatible, storage.base, &storage.pci) {
         (Some(compatible), Some(base), None) => {
             check_text(&format!("storage[{index}].compatible"), compatible)?;

@@ -18,7 +18,7 @@ struct Siege {
     by_hvc: AtomicU64,
     /// [`Deed`].
     deed: AtomicU64,
-    /// For the SGI: the value to write, and the register if it is one in memory.
+    /// The value to write, and the register if it is one in memory.
     value: AtomicU64,
     register: AtomicU64,
     /// Rounds of all cores together, more or less: they race.
@@ -40,8 +40,8 @@ enum Deed {
     Call = 1,
     /// Interrupt the core that asks, by the system register of a GICv3.
     SgiByRegister = 2,
-    /// The same by the distributor of a GICv2.
-    SgiByMemory = 3,
+    /// Store to a register of a device: the one of a GICv2 that does the same, or a doorbell.
+    Store = 3,
 }
 
 unsafe extern "C" {
@@ -100,7 +100,7 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
         return probe.report.note("no virtual disk or no interrupt controller: class siege is left out");
     };
     let by_memory = matches!(controller, Controller::V2(_));
-    let sgi = if by_memory { Deed::SgiByMemory } else { Deed::SgiByRegister };
+    let sgi = if by_memory { Deed::Store } else { Deed::SgiByRegister };
     // GICD_SGIR: to the first core.
     let value = if by_memory { 1 << 16 | u64::from(SGI) } else { own_target() | u64::from(SGI) << 24 };
     SIEGE.value.store(value, Ordering::SeqCst);
@@ -110,6 +110,10 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     for (name, deed) in [("spinning", Deed::Spin), ("calling", Deed::Call), ("interrupting", sgi)] {
         besiege(probe, &mut disk, name, deed);
     }
+    // Told without a pause of a ring in which there is nothing, but for what is read.
+    SIEGE.value.store(0, Ordering::SeqCst);
+    SIEGE.register.store(disk.doorbell() as u64, Ordering::SeqCst);
+    besiege(probe, &mut disk, "kicking", Deed::Store);
     // What is still pending would be taken for an answer by whoever comes next.
     controller.reset();
 }

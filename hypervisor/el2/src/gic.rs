@@ -110,6 +110,10 @@ impl Interrupts {
         }
         for intid in 32..all.lines() {
             all.set_priority(core, intid, GENERAL_PRIORITY);
+            // What `IROUTER` holds after a reset is unknown. Targets of a GICv2 are written before an interrupt is enabled.
+            if let Hardware::V3(gic) = &hardware {
+                gic.set_target(intid, affinities[0]);
+            }
         }
         Ok(all)
     }

@@ -40,7 +40,7 @@ pub struct Board {
     pub crypto_profile: &'static str,
     /// Longest time that the secure domain runs on a core while the general domain wants it, in microseconds.
     pub slice_us: u32,
-    /// Place under `/cpus`, from 0, of the core that the secure domain has for itself; `None`: it has none, and runs where its work appears.
+    /// Place among the enabled cores under `/cpus`, from 0, of the core that the secure domain has for itself; `None`: it has none, and runs where its work appears.
     pub secure_core: Option<u32>,
     /// Whether the console's escape key can crash the secure domain, to see it start again; never on a product.
     pub crash_drills: bool,
@@ -84,8 +84,27 @@ pub enum Attachment {
         /// Physical address of its first register.
         base: u64,
     },
-    /// PCI: this function.
-    Function(Function),
+    /// PCI: this function, which is of this kind.
+    Function(Function, FunctionKind),
+}
+
+/// What is spoken to a storage controller that is a PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// Virtio, without its legacy interface.
+    VirtioBlk,
+    /// NVM Express.
+    Nvme,
+}
+
+impl FunctionKind {
+    /// The `compatible` of its node in the secure domain's tree.
+    pub const fn compatible(self) -> &'static str {
+        match self {
+            FunctionKind::VirtioBlk => "virtio,pci",
+            FunctionKind::Nvme => "nvme,pci",
+        }
+    }
 }
 
 /// How to find a partition in a disk's table: by its type, its name, or both.
@@ -152,7 +171,7 @@ impl Board {
     /// The PCI functions that are the secure domain's.
     pub fn functions(&self) -> impl Iterator<Item = Function> {
         self.storage.iter().filter_map(|controller| match controller.at {
-            Attachment::Function(function) => Some(function),
+            Attachment::Function(function, _) => Some(function),
             Attachment::Registers { .. } => None,
         })
     }

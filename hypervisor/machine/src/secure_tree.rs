@@ -12,7 +12,7 @@
 //!     kept-page@4fffd000 { reg = <...>; };                                  its own memory that survives its restart
 //!     dma-memory@4effd000 { reg = <...>; };                                 its own memory that the disks read and write
 //!     storage@a003e00 { compatible = "virtio,mmio"; reg = <...>; haechi,irq-line = <0>; };      one for each disk
-//!                                  // a PCI function: <configuration> <registers>, and haechi,bus-address of these
+//!                                  // a PCI function, "virtio,pci" or "nvme,pci": <configuration> <registers>, and haechi,bus-address of these
 //!     pool { haechi,cache-mib = <16>; };                                    and how it is mounted
 //!     volume@0 { haechi,name = "system"; ... };                             one for each volume that is wanted
 //!     anchor@4000000 { compatible = "cfi-flash"; reg = <...>; };            if there is one

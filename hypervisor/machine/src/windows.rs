@@ -41,7 +41,7 @@ impl Denied {
         // Whether or not the machine has them.
         pages.extend(board.storage.iter().filter_map(|controller| match controller.at {
             Attachment::Registers { base, .. } => Region::new(base, 1),
-            Attachment::Function(_) => None,
+            Attachment::Function(..) => None,
         }));
         pages.extend(host.iter().flat_map(|host| [host.configuration, host.window]));
         pages.extend(board.anchor.map(|anchor| anchor.registers));

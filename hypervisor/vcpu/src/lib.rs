@@ -22,6 +22,7 @@ pub mod stolen;
 pub mod sysreg;
 pub mod timer;
 pub mod vector;
+pub mod watchdog;
 
 pub use access::Access;
 pub use allowance::Allowance;
@@ -35,3 +36,4 @@ pub use stage2::Ipa;
 pub use stolen::StolenTime;
 pub use sysreg::{Action, Register, SystemAccess};
 pub use vector::VectorState;
+pub use watchdog::Watchdog;

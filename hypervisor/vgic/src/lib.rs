@@ -297,8 +297,8 @@ impl Vgic {
     }
 
     /// Puts everything back to what it was before the guest first ran, here and in the physical GIC; interrupts keep their sources.
-    /// On the core of `cpu`, when every vCPU has gone ([`Vgic::cpu_off`]) and nobody else calls. Private physical interrupts of other cores
-    /// are left to whoever turns these on: their core has been off by then.
+    /// On the core of `cpu`, when every vCPU has gone ([`Vgic::cpu_off`]); whoever else calls may change levels of virtual interrupts and nothing
+    /// more. Private physical interrupts of other cores are left to whoever turns these on: their core has been off by then.
     pub fn reset<H: Physical>(&self, cpu: usize, hw: &mut H) {
         self.set_ctlr(0);
         let group1 = self.config.version == Version::V3;

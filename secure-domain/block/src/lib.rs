@@ -10,10 +10,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod driver;
 pub mod gpt;
 pub mod machine;
 #[cfg(any(test, feature = "ram"))]
 pub mod model;
+pub mod nvme;
 pub mod partition;
 pub mod pci;
 pub mod pool;
@@ -21,7 +23,8 @@ pub mod pool;
 pub mod ram;
 pub mod virtio_blk;
 
-pub use machine::{Dma, NarrowRegisters, Registers};
+pub use driver::Driver;
+pub use machine::{Clock, Dma, NarrowRegisters, Registers};
 pub use partition::Partition;
 pub use pool::Buffer;
 
@@ -42,6 +45,8 @@ pub enum Error {
     DeviceId(u32),
     /// A PCI function that is not what the driver is for, or does not say soundly where its registers are.
     Pci(pci::Refusal),
+    /// An NVMe controller that is not driven.
+    Nvme(nvme::Refusal),
     /// The device lacks features that the driver needs: these bits.
     Features(u64),
     /// The device did not accept the features that it had offered.
@@ -67,6 +72,7 @@ impl core::fmt::Display for Error {
             Error::DeviceId(0) => write!(f, "virtio-mmio slot is empty"),
             Error::DeviceId(id) => write!(f, "virtio device {id} is no block device"),
             Error::Pci(refusal) => refusal.fmt(f),
+            Error::Nvme(refusal) => refusal.fmt(f),
             Error::Features(bits) => write!(f, "virtio-blk lacks the features {bits:#x}"),
             Error::FeaturesRejected => write!(f, "virtio-blk rejects the features it had offered"),
             Error::Queue(size) => write!(f, "virtio-blk queue of {size} entries cannot be used"),

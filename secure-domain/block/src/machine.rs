@@ -68,3 +68,12 @@ pub trait Dma {
     /// Arm).
     fn fence(&self);
 }
+
+/// Time, for a driver that waits for its device while it is brought up.
+pub trait Clock {
+    /// Milliseconds since some moment. It goes on, whatever else happens: waiting ends by it.
+    fn now_ms(&self) -> u64;
+
+    /// Lets a moment pass, a millisecond at most.
+    fn pause(&mut self);
+}

@@ -1,6 +1,8 @@
-//! A machine for the driver: memory, and the registers of a virtio block device on either transport, as tests and fuzz targets set them.
+//! A machine for the drivers: memory, and the registers of a virtio block device on either transport, as tests and fuzz targets set them; and an
+//! NVMe controller that works.
 
 mod function;
+pub mod nvme;
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;

@@ -1,5 +1,5 @@
 //! Where a modern virtio function keeps its registers, as its configuration space says (virtio 1.2, section 4.1.4; PCI Local Bus 3.0,
-//! sections 6.1, 6.2.5 and 6.7).
+//! sections 6.1, 6.2.5 and 6.7), and what of that is the same for every function.
 //!
 //! The function may be hostile: every byte is read once and checked, the walk over its capabilities is bounded, and what comes out lies in
 //! the window that EL2 has given to its registers and is as long and as aligned as the driver needs it.
@@ -12,9 +12,11 @@ use crate::Registers;
 /// Vendor and device of a virtio block device without a legacy interface: 0x1040 and its virtio number.
 const BLOCK_FUNCTION: u32 = 0x1042_1af4;
 /// Offsets in configuration space.
-mod offset {
+pub(crate) mod offset {
     pub(super) const ID: usize = 0x00;
     pub(super) const COMMAND: usize = 0x04;
+    /// Class, subclass and programming interface, above the revision.
+    pub(crate) const CLASS: usize = 0x08;
     pub(super) const HEADER: usize = 0x0c;
     pub(super) const BAR_0: usize = 0x10;
     pub(super) const CAPABILITIES: usize = 0x34;
@@ -74,6 +76,8 @@ impl Structure {
 pub enum Refusal {
     /// It is no modern virtio block device: its device and vendor.
     Id(u32),
+    /// It is no NVMe controller: its class, subclass and programming interface.
+    Class(u32),
     /// It is a bridge, or of a kind that is not known: its header's type.
     Header(u8),
     /// Its list of capabilities leaves its place, has no end, or is not there.
@@ -82,6 +86,8 @@ pub enum Refusal {
     Missing(Structure),
     /// It says that this structure is where the function has no registers, or that it is too short or not aligned.
     Misplaced(Structure),
+    /// Its first base address register leads to no registers of the function's.
+    Elsewhere,
 }
 
 impl fmt::Display for Refusal {
@@ -90,10 +96,12 @@ impl fmt::Display for Refusal {
             Refusal::Id(id) => {
                 write!(f, "PCI function {:04x}:{:04x} is no modern virtio block device", id & 0xffff, id >> 16)
             }
+            Refusal::Class(class) => write!(f, "a PCI function of class {class:06x} is no NVMe controller"),
             Refusal::Header(kind) => write!(f, "a PCI function with a header of type {kind} is not driven"),
             Refusal::Capabilities => write!(f, "the PCI function's list of capabilities makes no sense"),
             Refusal::Missing(it) => write!(f, "the PCI function does not say where its {} registers are", it.name()),
             Refusal::Misplaced(it) => write!(f, "the PCI function's {} registers are not where they can be", it.name()),
+            Refusal::Elsewhere => write!(f, "the PCI function's registers are not where they can be"),
         }
     }
 }
@@ -124,10 +132,7 @@ impl Structures {
         if id != BLOCK_FUNCTION {
             return Err(Refusal::Id(id));
         }
-        let header = (space.read(offset::HEADER) >> 16) as u8 & 0x7f;
-        if header != 0 {
-            return Err(Refusal::Header(header));
-        }
+        check_header(space)?;
         let told = walk(space)?;
         let place = |structure: Structure| {
             let told = told[structure as usize].ok_or(Refusal::Missing(structure))?;
@@ -140,6 +145,14 @@ impl Structures {
             isr: place(Structure::Interrupt)?,
             device: place(Structure::Device)?,
         })
+    }
+}
+
+/// Refuses a function whose header is not that of an ordinary one.
+pub(crate) fn check_header(space: &impl Registers) -> Result<(), Refusal> {
+    match (space.read(offset::HEADER) >> 16) as u8 & 0x7f {
+        0 => Ok(()),
+        kind => Err(Refusal::Header(kind)),
     }
 }
 
@@ -201,6 +214,11 @@ fn space_word(space: &impl Registers, at: usize) -> Option<u32> {
 /// Whether the base address register is of memory space; ports are not driven.
 fn is_memory(space: &impl Registers, bar: usize) -> bool {
     space.read(offset::BAR_0 + 4 * bar) & 1 == 0
+}
+
+/// The address in a base address register, if it is one of memory.
+pub(crate) fn memory_base(space: &impl Registers, bar: usize) -> Option<u64> {
+    base(space, bar).filter(|_| is_memory(space, bar))
 }
 
 /// The address in a base address register.

@@ -1,9 +1,11 @@
-//! The buffers of a DMA region: runs of contiguous blocks, handed out by a bitmap.
+//! The buffers of a DMA region: runs of contiguous blocks, handed out by a bitmap. No run goes over a multiple of [`GROUP`] blocks.
 
 use crate::MAX_REQUEST_BLOCKS;
 
 /// Blocks that a pool can manage: 16 MiB.
-pub const MAX_BLOCKS: usize = 64 * WORDS;
+pub const MAX_BLOCKS: usize = GROUP * WORDS;
+/// Blocks of a word of the bitmap, in which every run lies: block numbers that are equal when divided by this.
+pub const GROUP: usize = 64;
 const WORDS: usize = 64;
 
 /// A run of contiguous blocks of a DMA region. It is neither copied nor cloned: whoever holds it owns the bytes.
@@ -149,6 +151,8 @@ mod tests {
                     if let Some(buffer) = pool.allocate(want) {
                         prop_assert!(buffer.blocks() >= 1 && buffer.blocks() <= want);
                         prop_assert!(buffer.first() + buffer.blocks() <= blocks);
+                        let last = buffer.first() + buffer.blocks() - 1;
+                        prop_assert_eq!(buffer.first() / GROUP, last / GROUP);
                         for other in &held {
                             prop_assert!(buffer.first() + buffer.blocks() <= other.first()
                                 || other.first() + other.blocks() <= buffer.first());

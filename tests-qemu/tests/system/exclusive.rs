@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(240);
 /// Crashes under fio.
 const CRASHES: u32 = 10;
 /// Cases of the probe's classes.
-const CASES: usize = 56;
+const CASES: usize = 58;
 
 pub(crate) fn groups() -> Vec<Group> {
     let told = alone("a_core_that_is_not_there_is_refused", refused);

@@ -9,6 +9,7 @@ mod exclusive;
 mod hostile;
 mod integrity;
 mod isolation;
+mod nvme;
 mod pci;
 mod pcie;
 mod pool;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         pci::groups(),
         pool::groups(),
         pcie::groups(),
+        nvme::groups(),
         integrity::groups(),
         power::groups(),
         secrecy::groups(),

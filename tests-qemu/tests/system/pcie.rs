@@ -32,21 +32,32 @@ pub(crate) fn groups() -> Vec<Group> {
     vec![Group::shared("pcie", boot, checks), Group::many("probe_pcie", probe), Group::each("pcie_refusals", alone)]
 }
 
-/// The machine of the board with the disk on PCIe, everything behind the system MMU.
+/// The machine of the board with a virtio disk on PCIe.
 fn machine(images: &Images, place: &Place) -> Result<Machine> {
-    let made = firmware::build(&board_configs::directory().join("qemu-virt-pcie.toml"))?;
+    machine_of(images, place, "qemu-virt-pcie")
+}
+
+/// The machine of this board, whose disk is on PCIe, everything behind the system MMU.
+pub(crate) fn machine_of(images: &Images, place: &Place, board: &str) -> Result<Machine> {
+    let made = firmware::build(&board_configs::directory().join(board).with_extension("toml"))?;
+    let kind = board_configs::named(board)?.storage[0].kind;
     let hypervisor = place.file("haechi.img");
     fs::copy(&made.hypervisor, &hypervisor).context("the hypervisor cannot be copied")?;
     let disk = place.copy(&images.disk, "disk.img")?;
     let mut machine = images.machine(&disk);
     machine.kernel = hypervisor;
     machine.smmu = true;
-    machine.disks.iter_mut().for_each(|disk| disk.pci = Some("03.0".into()));
+    machine.disks.iter_mut().for_each(|disk| (disk.pci, disk.kind) = (Some("03.0".into()), kind));
     Ok(machine)
 }
 
 fn boot(images: &Images, place: Place) -> Result<Guest> {
-    let mut machine = machine(images, &place)?;
+    let machine = machine(images, &place)?;
+    boot_with(machine, place)
+}
+
+/// Boots Linux on two cores, beside a function of its own.
+pub(crate) fn boot_with(mut machine: Machine, place: Place) -> Result<Guest> {
     machine.smp = 2;
     machine.extra = ["-device", "virtio-rng-pci,addr=2"].map(String::from).into();
     let mut guest = Guest::start(&machine, place)?;
@@ -81,7 +92,7 @@ fn told(images: &Images, place: &Place) -> Result<()> {
     says("bare", Machine { smmu: false, ..machine }, partial)
 }
 
-fn confined(guest: &mut Guest) -> Result<()> {
+pub(crate) fn confined(guest: &mut Guest) -> Result<()> {
     let console = guest.transcript();
     let told =
         console.lines().find(|line| line.contains("DMA isolation")).context("EL2 does not say who is confined")?;
@@ -90,7 +101,7 @@ fn confined(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn unseen(guest: &mut Guest) -> Result<()> {
+pub(crate) fn unseen(guest: &mut Guest) -> Result<()> {
     let functions = guest.run("ls /sys/bus/pci/devices | xargs echo")?;
     ensure!(functions == "0000:00:00.0 0000:00:02.0", "Linux sees {functions}");
     let mounts = guest.run("grep ' / ' /proc/mounts")?;
@@ -108,7 +119,7 @@ fn random_numbers(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn crashes(guest: &mut Guest) -> Result<()> {
+pub(crate) fn crashes(guest: &mut Guest) -> Result<()> {
     let job = "fio --name=crash --filename=/root/crash --size=8M --io_size=32M --bs=4k --rw=randwrite --direct=1 --ioengine=libaio \
         --iodepth=32 --fsync=64 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --fallocate=none";
     guest.run(&format!("{job} >/tmp/fio.out 2>&1 & echo started"))?;
@@ -136,7 +147,7 @@ fn crashes(guest: &mut Guest) -> Result<()> {
 }
 
 /// The general domain begins anew, and the secure domain goes on with its disk.
-fn reset(guest: &mut Guest) -> Result<()> {
+pub(crate) fn reset(guest: &mut Guest) -> Result<()> {
     guest.send("reboot -f\n")?;
     guest.expect("[haechi] the general domain starts again after ", BOOT)?;
     guest.login()?;
@@ -144,7 +155,7 @@ fn reset(guest: &mut Guest) -> Result<()> {
     random_numbers(guest)
 }
 
-fn untroubled(guest: &mut Guest) -> Result<()> {
+pub(crate) fn untroubled(guest: &mut Guest) -> Result<()> {
     let stopped = guest.transcript().lines().find(|line| line.contains("DMA stopped")).map(str::to_owned);
     ensure!(stopped.is_none(), "{stopped:?}");
     Ok(())

@@ -10,6 +10,7 @@ pub mod gpt;
 pub mod image_header;
 pub mod log_record;
 pub mod machine_tree;
+pub mod nvme;
 pub mod pci_function;
 pub mod pl011;
 pub mod psci_calls;
@@ -40,6 +41,7 @@ pub const ALL: &[Target] = &[
     ("image_header", image_header::run),
     ("log_record", log_record::run),
     ("machine_tree", machine_tree::run),
+    ("nvme", nvme::run),
     ("pci_function", pci_function::run),
     ("pl011", pl011::run),
     ("psci_calls", psci_calls::run),
