@@ -72,7 +72,7 @@ impl Lines {
         let later = || time::counter() + time::ticks(PATIENCE_US);
         let mut deadline = later();
         move || {
-let fired = self.sleep(Some(deadline), shared);
+            let fired = self.sleep(Some(deadline), shared);
             let left = fired || time::counter() < deadline;
             if fired || !left {
                 deadline = later();

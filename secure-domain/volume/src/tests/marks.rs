@@ -217,8 +217,8 @@ fn a_bad_block_of_the_newer_copy_does_not_stop_writes_while_the_other_catches_up
         assert!(!world.pool.is_read_only());
         assert_eq!(world.pool.superblock().stale, 0);
         let (both, anchor) = images(world);
-        for disk in 0..2 {
-            let mut alone = mount_some(vec![both[disk].clone()], anchor.clone()).unwrap();
+        for (disk, image) in both.into_iter().enumerate() {
+            let mut alone = mount_some(vec![image], anchor.clone()).unwrap();
             let (status, data) = alone.read(MIRROR, 3, 1);
             assert!(data == filled(9) && status == Status::Ok || disk != old && status == Status::IoError);
             assert_eq!(alone.read(MIRROR, 2, 1), (Status::Ok, filled(9)), "disk {disk} alone");
