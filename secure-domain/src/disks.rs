@@ -41,6 +41,8 @@ pub enum Controller {
 
 /// How long the disks may take before the pool serves, in microseconds.
 const PATIENCE_US: u64 = 10_000_000;
+/// How many times as long one that interrupts may take.
+const MAX_PATIENCE: u64 = 12;
 /// How long a driver sleeps before it asks its controller again, in microseconds.
 const PAUSE_US: u64 = 100;
 
@@ -67,15 +69,17 @@ impl Lines {
     }
 
     /// A function that sleeps until an event, takes the disks' interrupts, and says whether there is time left: counted from the last
-    /// interrupt, and once it has said that there is none, the next disk is given as much.
+    /// interrupt, though not for ever, and once it has said that there is none, the next disk is given as much.
     pub fn patience(&self, shared: &SharedPage) -> impl FnMut() -> bool {
-        let later = || time::counter() + time::ticks(PATIENCE_US);
-        let mut deadline = later();
+        let later = |times: u64| time::counter() + times * time::ticks(PATIENCE_US);
+        let (mut deadline, mut end) = (later(1), later(MAX_PATIENCE));
         move || {
-            let fired = self.sleep(Some(deadline), shared);
-            let left = fired || time::counter() < deadline;
-            if fired || !left {
-                deadline = later();
+            if self.sleep(Some(deadline), shared) {
+                deadline = later(1).min(end);
+            }
+            let left = time::counter() < deadline;
+            if !left {
+                (deadline, end) = (later(1), later(MAX_PATIENCE));
             }
             left
         }

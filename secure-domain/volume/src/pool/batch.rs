@@ -325,6 +325,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             (Purpose::Heal, true) => {
                 if state.unread {
                     self.heal_again(run, 1);
+                } else {
+                    self.walker.incomplete = true;
                 }
                 self.end_run(run);
             }

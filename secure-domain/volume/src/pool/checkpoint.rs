@@ -81,7 +81,7 @@ pub(super) struct Checkpoint {
     /// The last checkpoint that called a member stale which had not been, until the log names it.
     pub(super) marking: Option<u64>,
     /// The checkpoint that has to be durable before anything more is called covered.
-    needed: u64,
+    pub(super) needed: u64,
 }
 
 impl Checkpoint {
@@ -169,9 +169,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.checkpoint.wanted |= !self.stopped;
     }
 
-    /// Whether such a checkpoint is not durable yet.
-    pub(super) fn is_held(&self) -> bool {
-        self.superblock.checkpoint < self.checkpoint.needed
+    /// Whether the checkpoint of this number is durable.
+    pub(super) fn is_durable(&self, number: u64) -> bool {
+        self.superblock.checkpoint >= number
     }
 
     /// Moves the checkpoint on.

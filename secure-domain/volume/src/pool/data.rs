@@ -83,7 +83,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let most = match run.purpose {
             Purpose::Reseal => MAX_ATTEMPTS,
             // What one copy misses has to be healed.
-            _ if run.copies == MAX_COPIES => MAX_MIRROR_ATTEMPTS,
+            _ if run.copies == MAX_COPIES && !self.has_bad(&run.places[copy], run.count) => MAX_MIRROR_ATTEMPTS,
             _ => 0,
         };
         !lost && run.attempts < most && !self.stopped
@@ -137,20 +137,20 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// A copy that was not written gets the new entries all the same: what it holds does not open with them, so nothing old is believed,
     /// and one bad block costs no more than itself. It is healed from the other copy.
     ///
-    /// If that one lies on a member that has missed something, only the trees will say that it is as new: replay does not take the log's
-    /// word for it. So nothing more is called covered before a checkpoint holds both.
+    /// If that one is on a member that has missed something when the log is gone through again, only the trees say that it is as new:
+    /// replay does not take the log's word for it. So nothing more is called covered before a checkpoint holds both entries, and until
+    /// then the other member is not given up.
     fn heal_unwritten(&mut self, index: usize) {
         let run = self.runs.get(index);
         let (places, copies, written, purpose) = (run.places, run.copies, run.written, run.purpose);
+        let last = (run.ordinal + (copies * run.count) as u64 - 1) / MAX_ENTRIES as u64;
         for copy in (0..copies).filter(|copy| purpose != Purpose::Zero && !written[*copy]) {
             let member = places[copy].physical.member;
-            if self.is_lost(member) {
-                continue;
-            }
-            if self.is_another_stale(member) {
+            if !self.is_lost(member) {
+                self.members[member].unwritten = last;
                 self.hold_covered();
+                self.heal_copy(index, copy);
             }
-            self.heal_copy(index, copy);
         }
     }
 

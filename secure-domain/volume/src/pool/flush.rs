@@ -27,14 +27,23 @@ enum Phase {
     Marking,
 }
 
+/// Flushes that wait for a mark, for a checkpoint, or for room in the log, then for the marker of `until`.
+#[derive(Default)]
+struct Aside {
+    requests: Vec<usize>,
+    until: u64,
+    /// The checkpoint that has to be durable.
+    needed: u64,
+}
+
 /// The flushes of a pool.
 pub(super) struct Flush {
     phase: Phase,
     current: Vec<usize>,
     next: Vec<usize>,
-    /// They wait for a mark, or for room in the log, then for the marker of `aside_until`.
-    aside: Vec<usize>,
-    aside_until: u64,
+    /// They wait for what only a checkpoint can bring; and those who came when there were some already.
+    aside: Aside,
+    late: Aside,
     /// A round is wanted though no request asks for one.
     wanted: bool,
     until: u64,
@@ -50,8 +59,8 @@ impl Flush {
             phase: Phase::Idle,
             current: Vec::with_capacity(MAX_REQUESTS),
             next: Vec::with_capacity(MAX_REQUESTS),
-            aside: Vec::new(),
-            aside_until: 0,
+            aside: Aside::default(),
+            late: Aside::default(),
             wanted: false,
             until: 0,
             snapshot: 0,
@@ -63,7 +72,7 @@ impl Flush {
 
     /// Whether a round runs, or requests wait for one.
     pub(super) fn is_running(&self) -> bool {
-        self.phase != Phase::Idle || !self.next.is_empty() || !self.aside.is_empty()
+        self.phase != Phase::Idle || !self.next.is_empty() || !self.aside.requests.is_empty()
     }
 
     /// Asks for a round.
@@ -156,13 +165,12 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Waits for the marker; then the round ends.
     fn mark(&mut self) {
         let waits = !self.flush.current.is_empty();
-        let is_marked = waits && self.is_marked();
-        if is_marked && !self.has_marker(self.flush.until) {
+        if waits && (!self.is_marked() || self.is_frozen()) {
+            self.stand_aside();
+        } else if waits && !self.has_marker(self.flush.until) {
             if self.log.has_room_for_marker() {
                 return;
             }
-            self.stand_aside();
-        } else if waits && !is_marked {
             self.stand_aside();
         }
         self.flush.phase = Phase::Idle;
@@ -177,8 +185,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// The flushes of the round wait for what only a checkpoint can bring, without holding up rounds.
     fn stand_aside(&mut self) {
         let flush = &mut self.flush;
-        flush.aside.append(&mut flush.current);
-        flush.aside_until = flush.aside_until.max(flush.until);
+        // Those who wait already wait for no more than they did: others may keep writing what cannot be written.
+        let aside = if flush.aside.requests.is_empty() { &mut flush.aside } else { &mut flush.late };
+        aside.requests.append(&mut flush.current);
+        (aside.until, aside.needed) = (flush.until, self.checkpoint.needed);
     }
 
     /// Whether a durable record says that everything up to `until` is covered; if none will, one is asked for.
@@ -198,9 +208,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether of all that members have missed a superblock knows, and the log knows of that superblock. If not, both are asked for.
     pub(super) fn is_marked(&mut self) -> bool {
         if self.marks_are_pending() {
-            if self.walker.owed == 0 {
-                self.checkpoint.want();
-            }
+            self.checkpoint.want();
             return false;
         }
         let Some(marking) = self.checkpoint.marking else { return true };
@@ -217,12 +225,18 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Ends the flushes that stood aside, once the marks and their marker, or a checkpoint that says the same, are durable.
     fn end_aside(&mut self) {
-        if self.flush.aside.is_empty() || !self.is_marked() || !self.has_marker(self.flush.aside_until) {
+        let Aside { ref requests, until, needed } = self.flush.aside;
+        if requests.is_empty() || self.walker.owed != 0 || !self.is_durable(needed) || !self.is_marked() {
             return;
         }
-        self.moved = true;
-        for request in core::mem::take(&mut self.flush.aside) {
-            self.end_flush(request);
+        // While nothing more is called covered, checkpoints come, and say so too.
+        let is_covered = if self.is_frozen() { self.log.marked >= until } else { self.has_marker(until) };
+        if is_covered {
+            self.moved = true;
+            let late = core::mem::take(&mut self.flush.late);
+            for request in core::mem::replace(&mut self.flush.aside, late).requests {
+                self.end_flush(request);
+            }
         }
     }
 
@@ -244,7 +258,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.flush.wanted = false;
         let mut requests = core::mem::take(&mut self.flush.current);
         requests.append(&mut self.flush.next);
-        requests.append(&mut self.flush.aside);
+        requests.append(&mut self.flush.aside.requests);
+        requests.append(&mut self.flush.late.requests);
         for request in requests {
             self.fail(request, Status::IoError);
             self.finish_run_of(request);

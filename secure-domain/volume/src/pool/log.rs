@@ -324,7 +324,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         if log.uncovered() + more > log.uncovered_limit {
             self.flush.cover();
-        } else if !self.marks_are_pending() {
+        } else if !self.is_frozen() {
             self.has_marker(self.log.covered);
         }
         false
@@ -401,7 +401,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for record in 0..records {
             let from = record * MAX_ENTRIES;
             let part = &entries[from.min(entries.len())..entries.len().min(from + MAX_ENTRIES)];
-            if record + 1 == records && !self.marks_are_pending() {
+            if record + 1 == records && !self.is_frozen() {
                 (self.log.stated, self.log.stated_appended) = (self.log.covered, self.log.boundary().appended);
             }
             if let Err(error) = self.build_record(part) {

@@ -36,6 +36,8 @@ pub(super) struct Member<D> {
     pub(super) storing_single: bool,
     /// Requests under way.
     pub(super) jobs: usize,
+    /// The last record of which a copy on it was not written.
+    pub(super) unwritten: u64,
 }
 
 impl<D> Member<D> {
@@ -43,7 +45,17 @@ impl<D> Member<D> {
         let gone = device.is_gone();
         let (moved_single, storing_single) = (false, false);
         let extents = Extents::new(&geometry);
-        Member { device, extents, geometry, lost: gone, unknown: gone, moved_single, storing_single, jobs: 0 }
+        Member {
+            device,
+            extents,
+            geometry,
+            lost: gone,
+            unknown: gone,
+            moved_single,
+            storing_single,
+            jobs: 0,
+            unwritten: 0,
+        }
     }
 }
 
@@ -201,14 +213,17 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// Whether some member has missed something, and no durable superblock says so yet. Until one does, nothing is called covered, and
-    /// no flush is answered: a mount would take what this member holds for the newest. So too while a copy that was not written is being
-    /// healed, and until a checkpoint has flushed that.
+    /// no flush is answered: a mount would take what this member holds for the newest.
     pub(super) fn marks_are_pending(&self) -> bool {
         let wanted = self.checkpoint.stale;
         wanted & !self.superblock.stale != 0
             || (0..self.members.len()).any(|member| !self.checkpoint.keeps_mark(member))
-            || self.walker.owed != 0
-            || self.is_held()
+    }
+
+    /// Whether no record calls anything more covered: while a mark is pending, a copy that was not written is being healed, or the
+    /// checkpoint that holds what became of it is not durable.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.marks_are_pending() || self.walker.owed != 0 || !self.is_durable(self.checkpoint.needed)
     }
 
     /// `member` failed at something that the pool depends on: goes on without it, or stops writing. Returns whether it goes on.
@@ -243,7 +258,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let changed = self.cache.changed_leaves(member as u8).any(single);
         let Member { moved_single, storing_single, .. } = self.members[member];
         let moved = moved_single || storing_single;
-        self.options.degraded && metadata && !changed && !moved && !self.is_another_stale(member)
+        // What another one could not write lies here alone, and nobody was told that it is durable.
+        let needed =
+            (0..self.members.len()).any(|other| remains(other) && self.members[other].unwritten > self.log.marked);
+        self.options.degraded && metadata && !changed && !moved && !needed && !self.is_another_stale(member)
     }
 
     /// An extent was given to `volume`, or taken from it.

@@ -202,7 +202,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             } else if repair {
                 match self.repair_block(at.member, disk_block, good, idle) {
                     Ok(()) => (kept, recovery.repaired) = (true, recovery.repaired + 1),
-                    Err(error @ Error::Disk { .. }) => failed = Some(error),
+                    Err(error @ Error::Disk { .. }) => {
+                        // The other one is needed until the mount's checkpoint holds both entries.
+                        self.members[at.member].unwritten = self.log.durable().seq + 1;
+                        failed = Some(error);
+                    }
                     Err(error) => return Err(error),
                 }
             }

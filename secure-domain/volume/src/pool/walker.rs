@@ -510,11 +510,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let at = place.physical;
         let owner = self.members[at.member].extents.get(at.extent);
         let bad = owner.map_or(copy, |owner| usize::from(owner.copy));
-        if self.heals_are_full() {
-            let _ = self.may_miss(at.member);
+        if self.heals_are_full() && self.may_miss(at.member) != Err(Missing::Damaged) {
             return;
         }
-        let owed = !self.is_stale(at.member);
+        let owed = self.checkpoint.stale & 1 << at.member == 0;
         for index in (0..count).filter(|index| !self.is_bad(&place, *index)).collect::<Vec<_>>() {
             let block = first + index as u64;
             self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts: 0, owed });
@@ -535,6 +534,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let bad = owner.map_or(0, |owner| usize::from(owner.copy));
             self.queue_heal(Heal { request: WALKER, offset: 0, volume, block, bad, at, attempts, owed });
         } else if unread {
+            self.walker.incomplete = true;
             self.pause_walker();
         } else {
             self.note_bad(&bad);
@@ -553,6 +553,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// Whether the copy of block `index` of the place is one that cannot be written.
     fn is_bad(&self, place: &Place, index: usize) -> bool {
         self.walker.bad.contains(&(place.physical.member, place.block + index as u64))
+    }
+
+    /// Whether one of `count` copies at the place is.
+    pub(super) fn has_bad(&self, place: &Place, count: usize) -> bool {
+        !self.walker.bad.is_empty() && (0..count).any(|index| self.is_bad(place, index))
     }
 
     /// The copy at the place cannot be written. A member with many of these has not caught up.

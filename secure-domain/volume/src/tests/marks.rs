@@ -128,6 +128,85 @@ fn a_bad_block_that_is_written_often_does_not_have_the_disk_marked_or_read_throu
     }
 }
 
+/// One disk cannot write block 3, which is known.
+fn beside_a_known_bad_block(bad: usize) -> World {
+    let mut world = two_disks();
+    let at = copy_on(&world, bad, 3);
+    world.pool.member_mut(bad).bad_writes.insert(at);
+    assert_eq!(world.write(MIRROR, 3, filled(2)), Status::Ok);
+    assert_eq!(world.run(MIRROR, Operation::Flush), Status::Ok);
+    world
+}
+
+#[test]
+fn a_flush_behind_a_write_of_a_bad_block_waits_until_a_checkpoint_holds_it() {
+    for bad in [0, 1] {
+        let mut world = beside_a_known_bad_block(bad);
+        // A checkpoint has begun, and comes no further.
+        let tree = 72..world.pool.superblock().geometry(0).unwrap().data_start;
+        (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.extend(tree.clone()));
+        assert_eq!(world.write_some(MIRROR, 1030, 40), Status::Ok);
+        world.post(LINEAR, Operation::Sync);
+        quietly(&mut world, 50);
+        assert_eq!(world.write_some(MIRROR, 3, 41), Status::Ok);
+        let flushed = world.post(MIRROR, Operation::Flush);
+        quietly(&mut world, 200);
+        assert!(world.answer(MIRROR, flushed).is_none());
+        (0..2).for_each(|disk| world.pool.member_mut(disk).held_blocks.clear());
+        world.settle();
+        assert_eq!(world.answer(MIRROR, flushed).unwrap().0, Status::Ok);
+        let (both, anchor) = images(world);
+        assert_eq!(mount_some(both, anchor).unwrap().read(MIRROR, 3, 1), (Status::Ok, filled(41)));
+    }
+}
+
+#[test]
+fn flushes_end_though_a_bad_block_is_written_without_end() {
+    for bad in [0, 1] {
+        let mut world = beside_a_known_bad_block(bad);
+        let mut flushes = Vec::new();
+        let mut written = world.post_write(MIRROR, 3, filled(7));
+        for step in 0..2000 {
+            turn(&mut world, 1, 4);
+            if world.answer(MIRROR, written).is_some() {
+                written = world.post_write(MIRROR, 3, filled(step));
+            }
+            if step.is_multiple_of(100) && step < 1000 {
+                flushes.push(world.post(LINEAR, Operation::Flush));
+            }
+            flushes.retain(|flush| world.answer(LINEAR, *flush).is_none());
+        }
+        assert!(flushes.is_empty(), "{} flushes wait", flushes.len());
+    }
+}
+
+#[test]
+fn a_disk_that_alone_got_what_is_to_be_flushed_is_not_given_up() {
+    for (bad, steps) in [0, 1].into_iter().flat_map(|bad| (0..40).map(move |steps| (bad, steps))) {
+        let mut world = two_disks();
+        let at = copy_on(&world, bad, 3);
+        world.pool.member_mut(bad).bad_writes.insert(at);
+        let written = world.post_write(MIRROR, 3, filled(7));
+        while world.answer(MIRROR, written).is_none() {
+            turn(&mut world, 1, 1);
+        }
+        // The other disk fails to flush, sooner or later.
+        let flushed = world.post(MIRROR, Operation::Flush);
+        turn(&mut world, steps, 2);
+        let early = world.answer(MIRROR, flushed);
+        world.pool.member_mut(1 - bad).bad_flush = true;
+        turn(&mut world, 300, 64);
+        let late = world.answer(MIRROR, flushed).is_some_and(|(status, _)| status == Status::Ok);
+        if early.is_some() {
+            continue;
+        }
+        let (both, anchor) = world.cut(|_| true);
+        let mut world = mount_some(both, anchor).unwrap();
+        let (status, data) = world.read(MIRROR, 3, 1);
+        assert!(status == Status::Ok && data == filled(7), "bad {bad}, after {steps}: {status:?}, flushed {late}");
+    }
+}
+
 /// One disk was away and is back; the other one cannot write a block that the first one missed.
 fn catching_up_beside_a_bad_block(old: usize) -> World {
     let mut world = two_disks();

@@ -180,6 +180,18 @@ impl World {
         self.answer(volume, cookie).unwrap().0
     }
 
+    /// Writes a block, and waits for no more than that.
+    pub(super) fn write_some(&mut self, volume: u32, block: u64, value: u32) -> Status {
+        let cookie = self.post_write(volume, block, filled(value));
+        for _ in 0..1000 {
+            self.step();
+            if let Some((status, _)) = self.answer(volume, cookie) {
+                return status;
+            }
+        }
+        panic!("a write hangs");
+    }
+
     pub(super) fn read(&mut self, volume: u32, block: u64, blocks: u32) -> (Status, Vec<u8>) {
         let cookie = self.post_read(volume, block, blocks);
         self.settle();
