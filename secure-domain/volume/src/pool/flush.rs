@@ -34,6 +34,8 @@ struct Aside {
     until: u64,
     /// The checkpoint that has to be durable.
     needed: u64,
+    /// Copies that were not written were being healed when they came: then the one that flushes those.
+    heals: bool,
 }
 
 /// The flushes of a pool.
@@ -189,6 +191,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         let aside = if flush.aside.requests.is_empty() { &mut flush.aside } else { &mut flush.late };
         aside.requests.append(&mut flush.current);
         (aside.until, aside.needed) = (flush.until, self.checkpoint.needed);
+        aside.heals |= self.walker.owed != 0;
     }
 
     /// Whether a durable record says that everything up to `until` is covered; if none will, one is asked for.
@@ -225,8 +228,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Ends the flushes that stood aside, once the marks and their marker, or a checkpoint that says the same, are durable.
     fn end_aside(&mut self) {
-        let Aside { ref requests, until, needed } = self.flush.aside;
-        if requests.is_empty() || self.walker.owed != 0 || !self.is_durable(needed) || !self.is_marked() {
+        let Aside { ref requests, until, needed, heals } = self.flush.aside;
+        if requests.is_empty() || heals || !self.is_durable(needed) || !self.is_marked() {
             return;
         }
         // While nothing more is called covered, checkpoints come, and say so too.
@@ -236,6 +239,15 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             let late = core::mem::take(&mut self.flush.late);
             for request in core::mem::replace(&mut self.flush.aside, late).requests {
                 self.end_flush(request);
+            }
+        }
+    }
+
+    /// What was owed is healed: a checkpoint that is needed now flushes it.
+    pub(super) fn heals_ended(&mut self) {
+        for aside in [&mut self.flush.aside, &mut self.flush.late] {
+            if core::mem::take(&mut aside.heals) {
+                aside.needed = self.checkpoint.needed;
             }
         }
     }

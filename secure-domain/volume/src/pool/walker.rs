@@ -546,6 +546,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         self.walker.owed -= 1;
         if self.walker.owed == 0 {
             self.hold_covered();
+            self.heals_ended();
         }
         self.moved = true;
     }

@@ -177,24 +177,28 @@ fn a_copy_that_cannot_be_written_costs_its_block_and_no_more() {
 
 #[test]
 fn a_flush_waits_until_a_copy_that_was_not_written_is_made_again() {
-    for missed in [0, 1] {
+    for (missed, steps) in [0, 1].into_iter().flat_map(|missed| (0..16).map(move |steps| (missed, steps))) {
         let mut world = two_disks();
         let block = copy_on(&world, 3, missed);
         world.pool.member_mut(missed).bad_blocks.insert(block);
+        let step = |world: &mut World| {
+            (0..2).for_each(|disk| world.pool.member_mut(disk).credit = 1);
+            world.step();
+        };
         let written = world.post_write(MIRROR, 3, filled(7));
         while world.answer(MIRROR, written).is_none() {
-            (0..2).for_each(|disk| world.pool.member_mut(disk).credit = 1);
-            world.step();
+            step(&mut world);
         }
         let flushed = world.post(MIRROR, Operation::Flush);
+        (0..steps).for_each(|_| step(&mut world));
         world.pool.member_mut(missed).bad_blocks.clear();
         while world.answer(MIRROR, flushed).is_none() {
-            (0..2).for_each(|disk| world.pool.member_mut(disk).credit = 1);
-            world.step();
+            step(&mut world);
         }
         let (both, anchor) = images(world);
-        serves_alone(&both, &anchor, missed, 3, 7);
-        serves_alone(&both, &anchor, 1 - missed, 3, 7);
+        for disk in [missed, 1 - missed] {
+            serves_alone(&both, &anchor, disk, 3, 7);
+        }
     }
 }
 
