@@ -1,4 +1,4 @@
-//! `./x run`: Linux over Haechi in QEMU, or directly on QEMU for comparison.
+//! `./x run`: Linux or a bare-metal guest over Haechi in QEMU, or directly on QEMU for comparison.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail};
 use board_configs::Board;
 use clap::ArgAction;
 
+use crate::images::Images;
 use crate::qemu::{self, Disk, Gic, Machine};
 use crate::sealed::Access;
-use crate::{anchor, board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
+use crate::{anchor, bare, board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
 
 /// What can be asked of `./x run`.
 #[derive(clap::Args, Debug)]
@@ -16,6 +17,10 @@ pub struct Arguments {
     /// Linux to boot: an arm64 Image, plain or gzip [default: Debian's 6.1; Debian's 6.12 is target/haechi/linux-6.12]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Bare-metal guest to boot instead of Linux: an arm64 Image, or a flat binary that runs wherever it lies. It is entered at EL1 with the
+    /// device tree in x0 and the MMU off; its arguments are those of --append alone, and it has no initrd but that of --initrd
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    guest: Option<PathBuf>,
     /// First root of Linux [default: ours, which mounts the disk]
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -96,6 +101,9 @@ fn check(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.kernel {
         kernel::load(file)?;
     }
+    if let Some(file) = &arguments.guest {
+        bare::load(file)?;
+    }
     let disks = arguments.disk.iter().map(|file| ("disk", file));
     for (what, file) in arguments.initrd.iter().map(|file| ("initrd", file)).chain(disks) {
         let meta = fs::metadata(file).with_context(|| format!("the {what} {} cannot be read", file.display()))?;
@@ -127,7 +135,10 @@ fn machine(arguments: &Arguments) -> Machine {
         gic: arguments.gic,
         smmu: arguments.smmu,
         virtualization: !arguments.no_hypervisor,
-        append: boot::arguments(arguments.append.as_deref()),
+        append: match arguments.guest {
+            Some(_) => arguments.append.clone().unwrap_or_default(),
+            None => boot::arguments(arguments.append.as_deref()),
+        },
         gdb: arguments.gdb,
         extra: arguments.qemu_arg.clone(),
         ..Machine::new(Path::new(""))
@@ -139,8 +150,8 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let out = paths::artefacts();
     let (kernel, initrd, disks, board) = match arguments.no_hypervisor {
         true => {
-            let kernel = arguments.kernel.clone().unwrap_or(out.join("linux-6.1"));
-            (kernel, "initrd.img", vec![out.join("plain.img")], None)
+            let given = arguments.guest.as_ref().or(arguments.kernel.as_ref());
+            (given.cloned().unwrap_or(out.join("linux-6.1")), "initrd.img", vec![out.join("plain.img")], None)
         }
         false => {
             let (file, board) = board::find(arguments.board.as_deref())?;
@@ -151,7 +162,8 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     };
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
     machine.kernel = kernel;
-    machine.initrd = Some(given.unwrap_or(out.join(initrd)));
+    let needless = arguments.no_hypervisor && arguments.guest.is_some();
+    machine.initrd = given.or((!needless).then(|| out.join(initrd)));
     let disks = if arguments.disk.is_empty() { disks } else { arguments.disk.clone() };
     machine.anchor = (!arguments.no_hypervisor).then(|| anchor::beside(&disks[0]));
     machine.disks = Disk::all(&disks, board.as_ref());
@@ -171,9 +183,9 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let (board_file, board) = board::find(arguments.board.as_deref())?;
     let made = firmware::build_with(&board_file, arguments.transport.as_deref())?;
     let images = images::ensure()?;
-    let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
-    let initrd = arguments.initrd.as_deref().unwrap_or(&images.initrd);
-    machine.initrd = Some(boot::pack(&made, linux, Some(initrd))?);
+    let guest = arguments.guest.as_deref().map(bare::make).transpose()?;
+    let kernel = guest.as_deref().or(arguments.kernel.as_deref()).unwrap_or(images.default_kernel());
+    machine.initrd = Some(boot::pack(&made, kernel, initrd(arguments, &images).as_deref())?);
     machine.kernel = made.hypervisor;
     let mut disks = arguments.disk.clone();
     if disks.is_empty() {
@@ -183,6 +195,11 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     machine.anchor = Some(anchor::beside(&disks[0]));
     machine.disks = Disk::all(&disks, Some(&board));
     Ok(())
+}
+
+/// Linux' initrd, or a bare-metal guest's if it is to have one.
+fn initrd(arguments: &Arguments, images: &Images) -> Option<PathBuf> {
+    arguments.initrd.clone().or_else(|| arguments.guest.is_none().then(|| images.initrd.clone()))
 }
 
 /// The default disks: the root filesystem, sealed once and kept between runs.
@@ -200,9 +217,9 @@ fn seal_disks(disks: &[PathBuf], rootfs: &Path, fresh_bytes: Option<u64>, board:
 
 fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let images = images::ensure()?;
-    let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
-    machine.kernel = linux.to_owned();
-    machine.initrd = Some(arguments.initrd.clone().unwrap_or(images.initrd));
+    let given = arguments.guest.as_deref().or(arguments.kernel.as_deref());
+    machine.kernel = given.unwrap_or(images.default_kernel()).to_owned();
+    machine.initrd = initrd(arguments, &images);
     let mut disks = arguments.disk.clone();
     if disks.is_empty() {
         disks.push(plain_disk(&images.rootfs, arguments.fresh_disk)?);
