@@ -63,7 +63,8 @@ fn defect(reason: fmt::Arguments<'_>) -> ! {
     // What is too long is cut.
     let _ = write!(text, "{reason}");
     let mut page = [0; LAST_BYTES];
-    Stop { in_a_row, ticks: now, text: text.as_str() }.write(system::index_of(cpu::affinity()).map(exits::of), &mut page);
+    Stop { in_a_row, ticks: now, text: text.as_str() }
+        .write(system::index_of(cpu::affinity()).map(exits::of), &mut page);
     last::write(&page);
     if in_a_row < MOST_IN_A_ROW {
         if firmware::has_warm_reset() {

@@ -57,9 +57,9 @@ pub fn load(core: &mut Core, target: Target, size: usize) -> u64 {
     }
     match target {
         Target::Configuration(offset) => match pci::place(offset) {
-            Some(Place { function, register }) => with(core, function, |function, behind| {
-                function.read_configuration(behind, register, size)
-            }),
+            Some(Place { function, register }) => {
+                with(core, function, |function, behind| function.read_configuration(behind, register, size))
+            }
             None => None,
         },
         Target::Registers(address) => core.system.pci.bus.find(address).and_then(|(function, offset)| {
@@ -127,9 +127,10 @@ pub fn send(core: &mut Core, function: &Function, vectors: u32) {
     let system = core.system;
     for vector in (0..pci::VECTORS).filter(|vector| vectors >> vector & 1 != 0) {
         let Message { address, data } = function.message(vector);
-        let taken = system.map.interrupt_controller(address).and_then(|(frame, offset)| {
-            system.vgic.message(core.index, frame, offset, data, &mut core.interrupts)
-        });
+        let taken = system
+            .map
+            .interrupt_controller(address)
+            .and_then(|(frame, offset)| system.vgic.message(core.index, frame, offset, data, &mut core.interrupts));
         match taken {
             Some(kicks) => core.kick(kicks),
             None => _ = system.pci.dropped.fetch_add(1, Ordering::Relaxed),

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use aarch64::mmio::Mmio;
 use machine::secure_tree::Window;
-use machine::{SharedHost, Region};
+use machine::{Region, SharedHost};
 use pcie::{BUS_BYTES, Configuration, FUNCTION_BYTES, Filter, Function, Refusal};
 use spin::Mutex;
 

@@ -30,8 +30,8 @@ use sha2::{Digest as _, Sha256};
 use crate::devices;
 use crate::dma::Dma;
 use crate::log::log;
-use crate::secure::{Leave, SecureDomain, stop};
 use crate::pcie::Bus;
+use crate::secure::{Leave, SecureDomain, stop};
 use crate::system::{Core, System};
 
 /// Lives in a row that may end soon and without an answer.

@@ -64,7 +64,9 @@ pub fn leave(core: &mut Core) -> ! {
 pub fn hand_over(core: &mut Core, to: usize) -> ! {
     if !start(core, to) {
         let answer = firmware::system_reset();
-        panic::stop(format_args!("nobody can enter the general domain, and the firmware does not reset the machine: {answer}"));
+        panic::stop(format_args!(
+            "nobody can enter the general domain, and the firmware does not reset the machine: {answer}"
+        ));
     }
     timer::stop();
     core.interrupts.disable_core();

@@ -25,7 +25,10 @@ pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let mut out = Lines(console);
     // Writing to the console cannot fail.
     let _ = match command {
-        Command::Help => writeln!(out, "Ctrl-] then: h this help, s status, t trace, r reset the general domain, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"),
+        Command::Help => writeln!(
+            out,
+            "Ctrl-] then: h this help, s status, t trace, r reset the general domain, c and f crash and freeze the secure domain, p fails, Ctrl-] sends Ctrl-]"
+        ),
         Command::Status => status(core, dropped, &mut out),
         Command::Crash => demand(core, &mut out, Drill::Crash),
         Command::Freeze => demand(core, &mut out, Drill::Hang),

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use abi::{DEVICES, IRQ_LINES, SharedPage};
 use el2::boot::MAX_CORES;
 use el2::context::Confinement;
-use el2::{firmware, pages};
 use el2::gic::Interrupts;
+use el2::{firmware, pages};
 use machine::Region;
 use psci::Psci;
 

@@ -56,7 +56,7 @@ fn resets(images: &Images, place: &Place, gic: Gic) -> Result<()> {
 }
 
 /// Waits for Linux after a reset of its domain; the milliseconds from the wish to its first instruction.
-fn again(guest: &mut Guest) -> Result<u64> {
+pub(crate) fn again(guest: &mut Guest) -> Result<u64> {
     guest.expect(AGAIN, BOOT)?;
     let took = guest.expect(" us, reset ", COMMAND)?;
     guest.login()?;
@@ -65,12 +65,12 @@ fn again(guest: &mut Guest) -> Result<u64> {
 }
 
 /// Writes a file and makes it durable; gives its digest.
-fn keep(guest: &mut Guest) -> Result<String> {
+pub(crate) fn keep(guest: &mut Guest) -> Result<String> {
     guest.run("dd if=/dev/urandom of=/root/kept bs=4k count=64 2>/dev/null; sync; sha256sum /root/kept")
 }
 
 /// Writes without end on two cores, and computes without end on the others.
-fn load(guest: &mut Guest) -> Result<()> {
+pub(crate) fn load(guest: &mut Guest) -> Result<()> {
     let write = "for c in 0 1; do (while :; do dd if=/dev/zero of=/root/load$c bs=64k count=16 conv=fsync; done) >/dev/null 2>&1 & done";
     let compute = "for c in 2 3; do (while :; do :; done) & done";
     guest.run(&format!("set +m; {write}; {compute}; sleep 1")).map(drop)
