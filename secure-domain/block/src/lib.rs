@@ -21,6 +21,7 @@ pub mod pci;
 pub mod pool;
 #[cfg(any(test, feature = "ram"))]
 pub mod ram;
+mod slots;
 pub mod virtio_blk;
 
 pub use driver::Driver;

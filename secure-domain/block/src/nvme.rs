@@ -39,12 +39,11 @@ use self::command::{Command, ENTRY_BYTES, opcode};
 use self::controller::Controller;
 use self::queue::{Pair, Posted};
 use crate::pool::{self, Pool};
+use crate::slots::{InFlight, Slots};
 use crate::{BLOCK_BYTES, BlockDevice, Buffer, Clock, Completion, Dma, Error, Refused, Registers};
 
 pub use self::refusal::Refusal;
-
-/// Requests in flight, where the controller allows as many.
-pub const DEPTH: usize = 64;
+pub use crate::slots::DEPTH;
 
 /// Where things lie in the DMA region, in bytes; queues and the identity begin with a page.
 mod layout {
@@ -66,19 +65,6 @@ const _: () = assert!(layout::ENTRIES as usize > DEPTH && 16 * layout::ENTRIES a
 const _: () = assert!(layout::TABLE.is_multiple_of(BLOCK_BYTES) && layout::BUFFERS.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!((BLOCK_BYTES / 8).is_multiple_of(pool::GROUP));
 
-/// A request slot.
-#[derive(Debug, Default)]
-enum Slot {
-    #[default]
-    Free,
-    InFlight {
-        /// As the controller has it.
-        identifier: u16,
-        tag: u32,
-        buffer: Option<Buffer>,
-    },
-}
-
 /// Bits of an identifier that are the slot; those above count requests. Bit 15 stays clear: all ones is no command's (section 4.2).
 const SLOT_BITS: u32 = DEPTH.trailing_zeros();
 const IDENTIFIERS: u16 = 0x7fff;
@@ -98,9 +84,8 @@ pub struct Nvme<R, M> {
     max_blocks: usize,
     has_cache: bool,
     atomic_bytes: u32,
-    slots: [Slot; DEPTH],
-    free: [u8; DEPTH],
-    free_len: usize,
+    /// Each request with its identifier, as the controller has it.
+    slots: Slots<u16>,
     /// Counts requests.
     sequence: u16,
     /// The tail that the controller was shown.
@@ -108,8 +93,6 @@ pub struct Nvme<R, M> {
     /// Nothing has come back since then.
     unanswered: bool,
     broken: bool,
-    /// Where the search for orphans of a broken disk goes on.
-    orphans: usize,
 }
 
 impl<R: Registers, M: Dma> Nvme<R, M> {
@@ -137,15 +120,12 @@ impl<R: Registers, M: Dma> Nvme<R, M> {
             max_blocks: identity.max_blocks,
             has_cache: identity.has_cache,
             atomic_bytes: namespace.atomic_bytes,
-            slots: core::array::from_fn(|_| Slot::Free),
-            free: core::array::from_fn(|slot| slot as u8),
-            free_len: DEPTH.min(usize::from(pair.entries) - 1),
+            slots: Slots::new(usize::from(pair.entries) - 1),
             pair,
             sequence: 0,
             kicked: 0,
             unanswered: false,
             broken: false,
-            orphans: 0,
         };
         disk.write_table();
         disk.controller.unmask_interrupts();
@@ -207,52 +187,27 @@ impl<R: Registers, M: Dma> Nvme<R, M> {
 
     /// Puts a command into a free slot and the submission queue.
     fn start(&mut self, tag: u32, command: &Command, buffer: Option<Buffer>) -> Result<(), Refused> {
-        if self.room() == 0 {
-            return Err(Refused(buffer));
-        }
-        self.free_len -= 1;
-        let slot = self.free[self.free_len];
+        let Some(slot) = self.slots.next().filter(|_| !self.broken) else { return Err(Refused(buffer)) };
         self.sequence = self.sequence.wrapping_add(1);
-        let identifier = (self.sequence << SLOT_BITS | u16::from(slot)) & IDENTIFIERS;
+        let identifier = (self.sequence << SLOT_BITS | slot as u16) & IDENTIFIERS;
         self.pair.put(&mut self.dma, command, identifier);
-        self.slots[usize::from(slot)] = Slot::InFlight { identifier, tag, buffer };
+        self.slots.put(InFlight { tag, buffer, note: identifier });
         Ok(())
     }
 
     /// The request that `posted` answers; none if it answers nothing that was asked.
     fn finish(&mut self, posted: Posted) -> Option<Completion> {
         let slot = usize::from(posted.identifier) % DEPTH;
-        match core::mem::take(&mut self.slots[slot]) {
-            Slot::InFlight { identifier, tag, buffer } if identifier == posted.identifier => {
-                self.free[self.free_len] = slot as u8;
-                self.free_len += 1;
-                self.unanswered = false;
-                let result = if posted.status == 0 { Ok(()) } else { Err(Error::Io) };
-                Some(Completion { tag, result, buffer })
-            }
-            other => {
-                self.slots[slot] = other;
-                None
-            }
-        }
+        self.slots.get(slot).filter(|request| request.note == posted.identifier)?;
+        self.unanswered = false;
+        let result = if posted.status == 0 { Ok(()) } else { Err(Error::Io) };
+        Some(self.slots.take(slot)?.complete(result))
     }
 
     /// Uses the disk no more, and lets it raise no interrupt: nobody would end it.
     fn break_off(&mut self) {
         self.broken = true;
         self.controller.mask_interrupts();
-    }
-
-    /// A request of a broken disk. Its buffer is *not* given back: the device may still write to it.
-    fn next_orphan(&mut self) -> Option<Completion> {
-        while self.orphans < DEPTH {
-            let slot = core::mem::take(&mut self.slots[self.orphans]);
-            self.orphans += 1;
-            if let Slot::InFlight { tag, .. } = slot {
-                return Some(Completion { tag, result: Err(Error::Broken), buffer: None });
-            }
-        }
-        None
     }
 
     /// Tells the controller what was taken of its completions, if it does not know.
@@ -270,7 +225,7 @@ impl<R: Registers, M: Dma> BlockDevice for Nvme<R, M> {
     }
 
     fn room(&self) -> usize {
-        if self.broken { 0 } else { self.free_len }
+        if self.broken { 0 } else { self.slots.room() }
     }
 
     fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
@@ -282,13 +237,11 @@ impl<R: Registers, M: Dma> BlockDevice for Nvme<R, M> {
     }
 
     fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
-        let start = layout::BUFFERS + buffer.first() * BLOCK_BYTES;
-        self.dma.bytes(start..start + buffer.blocks() * BLOCK_BYTES)
+        self.dma.bytes(buffer.range(layout::BUFFERS, buffer.blocks()))
     }
 
     fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
-        let start = layout::BUFFERS + buffer.first() * BLOCK_BYTES;
-        Some(self.dma.bytes(start..start + blocks * BLOCK_BYTES))
+        Some(self.dma.bytes(buffer.range(layout::BUFFERS, blocks)))
     }
 
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
@@ -323,7 +276,7 @@ impl<R: Registers, M: Dma> BlockDevice for Nvme<R, M> {
 
     fn poll(&mut self) -> Option<Completion> {
         if self.broken {
-            return self.next_orphan();
+            return self.slots.next_orphan();
         }
         let Some(posted) = self.pair.take(&self.dma) else {
             self.show_head();
@@ -332,7 +285,7 @@ impl<R: Registers, M: Dma> BlockDevice for Nvme<R, M> {
         let finished = posted.ok().and_then(|posted| self.finish(posted));
         finished.or_else(|| {
             self.break_off();
-            self.next_orphan()
+            self.slots.next_orphan()
         })
     }
 }

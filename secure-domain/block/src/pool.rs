@@ -1,6 +1,8 @@
 //! The buffers of a DMA region: runs of contiguous blocks, handed out by a bitmap. No run goes over a multiple of [`GROUP`] blocks.
 
-use crate::MAX_REQUEST_BLOCKS;
+use core::ops::Range;
+
+use crate::{BLOCK_BYTES, MAX_REQUEST_BLOCKS};
 
 /// Blocks that a pool can manage: 16 MiB.
 pub const MAX_BLOCKS: usize = GROUP * WORDS;
@@ -25,6 +27,12 @@ impl Buffer {
     /// Its first block in the pool.
     pub fn first(&self) -> usize {
         usize::from(self.first)
+    }
+
+    /// The bytes of `blocks` blocks from its first on, where the pool's first block begins at byte `start` of the region.
+    pub(crate) fn range(&self, start: usize, blocks: usize) -> Range<usize> {
+        let first = start + self.first() * BLOCK_BYTES;
+        first..first + blocks * BLOCK_BYTES
     }
 }
 

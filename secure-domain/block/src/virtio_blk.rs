@@ -15,9 +15,11 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+use crate::slots::{InFlight, Slots};
 use crate::{BLOCK_BYTES, BlockDevice, Buffer, Completion, Dma, Error, Refused, pool::Pool};
 
 pub use self::{any::Any, mmio::Mmio, pci::Pci, transport::Transport};
+pub use crate::slots::DEPTH;
 
 /// Device status bits (virtio 1.2, section 2.1).
 mod status {
@@ -46,8 +48,6 @@ const DESC_NEXT: u16 = 1;
 const DESC_WRITE: u16 = 2;
 const USED_NO_NOTIFY: u16 = 1;
 
-/// Requests in flight.
-pub const DEPTH: usize = 64;
 const PER_REQUEST: usize = 3;
 /// Queue entries: a power of two that holds three descriptors a request.
 const QUEUE_SIZE: usize = 256;
@@ -72,18 +72,6 @@ const RESET_POLLS: usize = 1_000_000;
 /// Reads of the configuration until it holds still (virtio 1.2, section 2.5.1).
 const CONFIG_READS: usize = 1_000;
 
-/// A request slot.
-#[derive(Debug, Default)]
-enum Slot {
-    #[default]
-    Free,
-    InFlight {
-        tag: u32,
-        buffer: Option<Buffer>,
-        reads: bool,
-    },
-}
-
 /// Configuration space (virtio 1.2, section 5.2.4).
 mod config {
     pub(super) const CAPACITY: usize = 0;
@@ -100,15 +88,12 @@ pub struct VirtioBlk<T, M> {
     pool: Pool,
     blocks: u64,
     has_flush: bool,
-    slots: [Slot; DEPTH],
-    free: [u8; DEPTH],
-    free_len: usize,
+    /// Each request with the blocks that it reads.
+    slots: Slots<u16>,
     next_available: u16,
     kicked: u16,
     next_used: u16,
     broken: bool,
-    /// Where the search for orphans of a broken disk goes on.
-    orphans: usize,
 }
 
 impl<T: Transport, M: Dma> VirtioBlk<T, M> {
@@ -129,14 +114,11 @@ impl<T: Transport, M: Dma> VirtioBlk<T, M> {
             dma,
             blocks,
             has_flush: features & FEATURE_FLUSH != 0,
-            slots: core::array::from_fn(|_| Slot::Free),
-            free: core::array::from_fn(|slot| slot as u8),
-            free_len: DEPTH,
+            slots: Slots::new(DEPTH),
             next_available: 0,
             kicked: 0,
             next_used: 0,
             broken: false,
-            orphans: 0,
         };
         disk.link_descriptors();
         disk.start_queue().inspect_err(|_| fail(&mut disk.transport))?;
@@ -189,13 +171,10 @@ impl<T: Transport, M: Dma> VirtioBlk<T, M> {
 
     /// Puts a request into a free slot and the available ring.
     fn start(&mut self, tag: u32, kind: u32, block: u64, buffer: Option<Buffer>) -> Result<(), Refused> {
-        if self.room() == 0 {
-            return Err(Refused(buffer));
-        }
-        self.free_len -= 1;
-        let slot = usize::from(self.free[self.free_len]);
+        let Some(slot) = self.slots.next().filter(|_| !self.broken) else { return Err(Refused(buffer)) };
         self.store_request(slot, kind, block, buffer.as_ref());
-        self.slots[slot] = Slot::InFlight { tag, buffer, reads: kind == TYPE_IN };
+        let reads = buffer.as_ref().filter(|_| kind == TYPE_IN).map_or(0, Buffer::blocks);
+        self.slots.put(InFlight { tag, buffer, note: reads as u16 });
         let at = layout::AVAILABLE + 4 + 2 * (usize::from(self.next_available) % QUEUE_SIZE);
         self.dma.store16(at, (slot * PER_REQUEST) as u16);
         self.next_available = self.next_available.wrapping_add(1);
@@ -232,7 +211,7 @@ impl<T: Transport, M: Dma> VirtioBlk<T, M> {
         let at = layout::USED + 4 + 8 * (usize::from(self.next_used) % QUEUE_SIZE);
         let (id, len) = (self.dma.load32(at) as usize, self.dma.load32(at + 4));
         let slot = id / PER_REQUEST;
-        let known = id.is_multiple_of(PER_REQUEST) && matches!(self.slots.get(slot), Some(Slot::InFlight { .. }));
+        let known = id.is_multiple_of(PER_REQUEST) && self.slots.get(slot).is_some();
         if waiting > DEPTH || !known {
             self.broken = true;
             return None;
@@ -246,18 +225,6 @@ impl<T: Transport, M: Dma> VirtioBlk<T, M> {
         let answered = self.dma.load8(layout::STATUSES + slot) == STATUS_OK;
         if answered && len >= owed { Ok(()) } else { Err(Error::Io) }
     }
-
-    /// A request of a broken disk. Its buffer is *not* given back: the device may still write to it.
-    fn next_orphan(&mut self) -> Option<Completion> {
-        while self.orphans < DEPTH {
-            let slot = core::mem::take(&mut self.slots[self.orphans]);
-            self.orphans += 1;
-            if let Slot::InFlight { tag, .. } = slot {
-                return Some(Completion { tag, result: Err(Error::Broken), buffer: None });
-            }
-        }
-        None
-    }
 }
 
 impl<T: Transport, M: Dma> BlockDevice for VirtioBlk<T, M> {
@@ -266,7 +233,7 @@ impl<T: Transport, M: Dma> BlockDevice for VirtioBlk<T, M> {
     }
 
     fn room(&self) -> usize {
-        if self.broken { 0 } else { self.free_len }
+        if self.broken { 0 } else { self.slots.room() }
     }
 
     fn allocate(&mut self, blocks: usize) -> Option<Buffer> {
@@ -278,13 +245,11 @@ impl<T: Transport, M: Dma> BlockDevice for VirtioBlk<T, M> {
     }
 
     fn bytes(&mut self, buffer: &Buffer) -> &mut [u8] {
-        let start = layout::BUFFERS + buffer.first() * BLOCK_BYTES;
-        self.dma.bytes(start..start + buffer.blocks() * BLOCK_BYTES)
+        self.dma.bytes(buffer.range(layout::BUFFERS, buffer.blocks()))
     }
 
     fn span(&mut self, buffer: &Buffer, blocks: usize) -> Option<&mut [u8]> {
-        let start = layout::BUFFERS + buffer.first() * BLOCK_BYTES;
-        Some(self.dma.bytes(start..start + blocks * BLOCK_BYTES))
+        Some(self.dma.bytes(buffer.range(layout::BUFFERS, blocks)))
     }
 
     fn read(&mut self, tag: u32, block: u64, buffer: Buffer) -> Result<(), Refused> {
@@ -318,16 +283,11 @@ impl<T: Transport, M: Dma> BlockDevice for VirtioBlk<T, M> {
 
     fn poll(&mut self) -> Option<Completion> {
         let Some((slot, len)) = self.next_used() else {
-            return if self.broken { self.next_orphan() } else { None };
+            return if self.broken { self.slots.next_orphan() } else { None };
         };
-        let Slot::InFlight { tag, buffer, reads } = core::mem::take(&mut self.slots[slot]) else {
-            return None;
-        };
-        self.free[self.free_len] = slot as u8;
-        self.free_len += 1;
-        let data = buffer.as_ref().map_or(0, |buffer| buffer.blocks() * BLOCK_BYTES) as u32;
-        let result = self.verdict(slot, len, if reads { data } else { 0 });
-        Some(Completion { tag, result, buffer })
+        let request = self.slots.take(slot)?;
+        let result = self.verdict(slot, len, u32::from(request.note) * BLOCK_BYTES as u32);
+        Some(request.complete(result))
     }
 }
 

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests_qemu::guest::{BOOT, COMMAND, Guest, STOP};
+use tests_qemu::guest::{Guest, STOP};
 use tests_qemu::images::Images;
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Case, Group, alone, check};
 use xtask::firmware;
 use xtask::qemu::{Gic, Machine};
 
-use crate::{isolation, restart};
+use crate::{isolation, reset, restart};
 
 /// The escape key, Ctrl-].
 const ESCAPE: char = '\u{1d}';
@@ -39,9 +39,9 @@ fn group(name: &'static str, gic: Gic) -> Group {
         check("fio_on_every_core_at_once_verifies", |_, guest| fio(guest)),
         check("every_core_goes_off_and_on_under_load", |_, guest| hotplug(guest)),
         check("a_debugger_is_obeyed_beside_disk_io", |_, guest| crate::cores::debugger(guest)),
-        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| crashes(guest)),
+        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| restart::crashes(guest, CRASHES)),
         check("a_domain_that_hangs_is_started_again", |_, guest| restart::hang(guest)),
-        check("linux_is_reset_and_has_the_same_cores", |_, guest| reset(guest)),
+        check("linux_is_reset_and_has_the_same_cores", |_, guest| begin_anew(guest)),
         check("machine_goes_off_after_all_of_it", |_, guest| guest.power_off()),
     ];
     Group::shared(name, move |images, place| boot(images, place, gic), checks)
@@ -113,35 +113,12 @@ fn hotplug(guest: &mut Guest) -> Result<()> {
     guest.run_within("kill $(jobs -p); wait 2>/dev/null; true", LONG).map(drop)
 }
 
-fn crashes(guest: &mut Guest) -> Result<()> {
-    let job = "fio --name=crash --filename=/root/crash --size=8M --bs=4k --rw=randwrite --direct=1 --ioengine=libaio --iodepth=32 \
-        --fsync=64 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --fallocate=none --time_based --runtime=100000";
-    guest.run(&format!("{job} >/tmp/fio.out 2>&1 & echo started"))?;
-    std::thread::sleep(Duration::from_secs(2));
-    let mut times = Vec::new();
-    for crash in 0..CRASHES {
-        times.push(restart::restart(guest, 'c').with_context(|| format!("crash {crash}"))? / 1000);
-        guest.run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null")?;
-        // Another moment of the work each time.
-        std::thread::sleep(Duration::from_millis(u64::from(crash * 37 % 101)));
-    }
-    guest.run("kill $!; wait; true")?;
-    let report = guest.run("cat /tmp/fio.out")?;
-    ensure!(report.contains("err= 0") && !report.contains("verify:"), "fio reports an error: {report}");
-    println!("    restarts took {times:?} ms");
-    guest.run("rm /root/crash").map(drop)
-}
-
-/// By the operator, while two cores write and one computes.
-fn reset(guest: &mut Guest) -> Result<()> {
-    let sum = guest.run("dd if=/dev/urandom of=/root/kept bs=4k count=64 2>/dev/null; sync; sha256sum /root/kept")?;
-    let write = "for c in 0 1; do (while :; do dd if=/dev/zero of=/root/load$c bs=64k count=16 conv=fsync; done) >/dev/null 2>&1 & done";
-    guest.run(&format!("set +m; {write}; (while :; do :; done) & sleep 1"))?;
+/// By the operator, while two cores write and the other computes.
+fn begin_anew(guest: &mut Guest) -> Result<()> {
+    let sum = reset::keep(guest)?;
+    reset::load(guest)?;
     guest.send(&format!("{ESCAPE}r"))?;
-    guest.expect(crate::reset::AGAIN, BOOT)?;
-    let took = guest.expect(" us, reset ", COMMAND)?;
-    guest.login()?;
-    println!("    the reset took {} us", took.trim_end_matches(" us, reset "));
+    println!("    the reset took {} ms", reset::again(guest)?);
     ensure!(guest.run("cat /sys/devices/system/cpu/online")? == "0-2", "a core is missing");
     ensure!(guest.run("sha256sum /root/kept")? == sum, "the file changed");
     guest.run("mount -o remount,ro / && e2fsck -fn /dev/vda 2>&1").map(drop)

@@ -7,7 +7,7 @@ use tests_qemu::power_cut::Rig;
 use tests_qemu::runner::{Group, alone, check};
 use xtask::qemu::Machine;
 
-use crate::pcie;
+use crate::{pcie, restart};
 
 const BOARD: &str = "qemu-virt-nvme";
 /// fsyncs of a test.
@@ -17,7 +17,7 @@ pub(crate) fn groups() -> Vec<Group> {
     let checks = vec![
         check("every_bus_master_is_confined", |_, guest| pcie::confined(guest)),
         check("linux_does_not_see_the_disk", |_, guest| pcie::unseen(guest)),
-        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| pcie::crashes(guest)),
+        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| restart::crashes(guest, pcie::CRASHES)),
         check("after_a_reset_linux_finds_what_it_wrote", |_, guest| reset(guest)),
         check("no_transfer_was_stopped", |_, guest| pcie::untroubled(guest)),
     ];

@@ -1,30 +1,25 @@
 //! The secure domain's disk is a PCI function behind the system MMU, and the rest of the bus is the general domain's.
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests_qemu::guest::{BOOT, COMMAND, Guest, STOP};
+use tests_qemu::guest::{BOOT, Guest, STOP};
 use tests_qemu::images::Images;
 use tests_qemu::place::Place;
 use tests_qemu::runner::{Case, Group, alone, check};
 use xtask::firmware;
 use xtask::qemu::Machine;
 
-use crate::isolation;
+use crate::{isolation, restart};
 
-/// The escape key, Ctrl-].
-const ESCAPE: char = '\u{1d}';
-/// fio on an emulated machine that shares two cores.
-const LONG: Duration = Duration::from_secs(300);
 /// Crashes under fio.
-const CRASHES: u32 = 5;
+pub(crate) const CRASHES: u32 = 5;
 
 pub(crate) fn groups() -> Vec<Group> {
     let checks = vec![
         check("every_bus_master_is_confined", |_, guest| confined(guest)),
         check("linux_does_not_see_the_disk", |_, guest| unseen(guest)),
         check("another_function_works", |_, guest| random_numbers(guest)),
-        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| crashes(guest)),
+        check("crashes_under_fio_cost_no_request_and_no_byte", |_, guest| restart::crashes(guest, CRASHES)),
         check("after_a_reset_linux_has_the_same_functions", |_, guest| reset(guest)),
         check("no_transfer_was_stopped", |_, guest| untroubled(guest)),
     ];
@@ -117,33 +112,6 @@ fn random_numbers(guest: &mut Guest) -> Result<()> {
     let bytes = guest.run("dd if=/dev/hwrng bs=64 count=1 iflag=fullblock 2>/dev/null | wc -c")?;
     ensure!(bytes == "64", "it gave {bytes} bytes");
     Ok(())
-}
-
-pub(crate) fn crashes(guest: &mut Guest) -> Result<()> {
-    let job = "fio --name=crash --filename=/root/crash --size=8M --io_size=32M --bs=4k --rw=randwrite --direct=1 --ioengine=libaio \
-        --iodepth=32 --fsync=64 --verify=crc32c --verify_backlog=64 --verify_fatal=1 --fallocate=none";
-    guest.run(&format!("{job} >/tmp/fio.out 2>&1 & echo started"))?;
-    std::thread::sleep(Duration::from_secs(2));
-    let mut times = Vec::new();
-    for crash in 0..CRASHES {
-        guest.send(&format!("{ESCAPE}c"))?;
-        guest
-            .expect("[haechi] the secure domain serves again after ", BOOT)
-            .with_context(|| format!("crash {crash}"))?;
-        let took = guest.expect(" us, restart ", COMMAND)?;
-        times.push(took.trim_end_matches(" us, restart ").parse::<u64>().context("a number of microseconds")? / 1000);
-        guest.run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null")?;
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    guest.run_within("wait", LONG)?;
-    let report = guest.run("cat /tmp/fio.out")?;
-    ensure!(report.contains("err= 0"), "fio reports an error: {report}");
-    ensure!(!report.contains("verify:"), "fio read what it had not written: {report}");
-    let errors = guest.run("dmesg | grep -ci 'i/o error'; true")?;
-    ensure!(errors == "0", "Linux saw {errors} I/O errors");
-    let written = report.lines().find(|line| line.trim_start().starts_with("write:")).unwrap_or_default().trim();
-    println!("    restarts in {times:?} ms, fio meanwhile: {written}");
-    guest.run("rm /root/crash").map(drop)
 }
 
 /// The general domain begins anew, and the secure domain goes on with its disk.
