@@ -85,14 +85,26 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
             core.kick(kicks);
             core.interrupts.deactivate_local(interrupt);
         }
-        intid => match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
-            Some(kicks) => core.kick(kicks),
-            None => {
-                dma::serve(core, intid);
-                core.interrupts.deactivate_local(interrupt);
+        intid => {
+            if core.frame.spsr & vcpu::pstate::I != 0 {
+                watch(core);
             }
-        },
+            match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
+                Some(kicks) => core.kick(kicks),
+                None => {
+                    dma::serve(core, intid);
+                    core.interrupts.deactivate_local(interrupt);
+                }
+            }
+        }
     }
+}
+
+/// The general domain cannot take now what comes now.
+#[cold]
+#[inline(never)]
+fn watch(core: &mut Core) {
+    core.system.vgic.watch(core.index, &mut core.interrupts);
 }
 
 /// Takes and serves an interrupt while the general domain has this core.

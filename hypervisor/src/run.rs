@@ -91,6 +91,10 @@ fn system_register(core: &mut Core, access: &SystemAccess) {
             let kicks = core.system.vgic.dir(core.index, value, &mut core.interrupts);
             core.kick(kicks);
         }
+        Action::Look => {
+            let kicks = core.system.vgic.look(core.index, &mut core.interrupts);
+            return core.kick(kicks);
+        }
         Action::LockDebug(closed) => core.os_lock = closed,
         Action::ReadOsLock => core.frame.write(access.rt, os_lock_status(core.os_lock)),
         Action::Undefined => return inject(core, Exception::Undefined),

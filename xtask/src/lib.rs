@@ -1,5 +1,6 @@
 //! The tool behind `./x` as a library: toolchain, firmware, guest images, QEMU machines. The system tests build on it.
 pub mod anchor;
+pub mod bare;
 pub mod bench;
 pub mod board;
 pub mod boot;

@@ -20,9 +20,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::calls::{CPU_ON, call, psci};
 use crate::disk::{Disk, barrier};
-use crate::gic;
 use crate::probe::Probe;
 use crate::tree::GicFrames;
+use crate::{calls, gic};
 
 /// Batches of each operation; the first one warms up and is not told.
 const BATCHES: usize = 8;
@@ -167,9 +167,9 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
     }
     tell(probe, "loop", REPETITIONS, || batch!(REPETITIONS, [], 0_u64, 0_u64));
     tell(probe, "loop_of_call", REPETITIONS, || batch!(REPETITIONS, ["mov x0, x12"], NULL_CALL, 0_u64));
-    if probe.machine.psci_by_hvc {
+    if !calls::has_hypervisor() {
         // Without a hypervisor the instruction is the emulator's firmware, or undefined.
-        probe.report.note("no hypervisor of ours: null calls are left out");
+        probe.report.note("no hypervisor: null calls are left out");
     } else {
         tell(probe, "hvc", REPETITIONS, || batch!(REPETITIONS, ["mov x0, x12", "hvc #0"], NULL_CALL, 0_u64));
     }

@@ -89,6 +89,11 @@ pub(crate) fn psci(probe: &Probe<'_>) -> Conduit {
     if probe.machine.psci_by_hvc { Conduit::Hvc } else { Conduit::Smc }
 }
 
+/// Whether a hypervisor is there. Without one, and without firmware at EL3, `SMC` is undefined (Arm DDI 0487, C6.2, `SMC`).
+pub(crate) fn has_hypervisor() -> bool {
+    !call(Conduit::Smc, [PSCI_VERSION, 0, 0, 0]).outcome.is_caught()
+}
+
 /// All cases.
 pub(crate) fn run(probe: &mut Probe<'_>) {
     let conduit = psci(probe);

@@ -93,10 +93,10 @@ struct Hostile<'p, 'a> {
 
 /// All cases.
 pub(crate) fn run(probe: &mut Probe<'_>) {
-    let conduit = calls::psci(probe);
-    if conduit == Conduit::Hvc {
-        return probe.report.note("no hypervisor of ours: class hostile is left out");
+    if !calls::has_hypervisor() {
+        return probe.report.note("no hypervisor: class hostile is left out");
     }
+    let conduit = calls::psci(probe);
     let cases = tree::word(probe.bootargs, "probe.cases").and_then(|word| word.parse().ok()).unwrap_or(CASES);
     let foreign = probe.machine.memory.iter().map(|bank| bank.base + bank.size).min().unwrap_or(0);
     let disk = Disk::find(&probe.machine).filter(Disk::is_haechis);

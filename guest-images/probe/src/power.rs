@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::calls::{AFFINITY_INFO, CPU_ON, Conduit, call, psci};
+use crate::calls::{AFFINITY_INFO, CPU_ON, Conduit, call, has_hypervisor, psci};
 use crate::controller::{Controller, bits};
 use crate::disk::{Answer, Disk};
 use crate::interrupts::{now, ticks};
@@ -75,10 +75,10 @@ unsafe extern "C" {
 
 /// All cases.
 pub(crate) fn run(probe: &mut Probe<'_>) {
-    let conduit = psci(probe);
-    if conduit == Conduit::Hvc {
-        return probe.report.note("no hypervisor of ours: class power is left out");
+    if !has_hypervisor() {
+        return probe.report.note("no hypervisor: class power is left out");
     }
+    let conduit = psci(probe);
     features(probe, conduit);
     errors(probe, conduit);
     let Some(gic) = Controller::find(&probe.machine) else { return };

@@ -130,6 +130,7 @@ impl Check<'_, '_, '_> {
         self.signal_of_a_disabled_interrupt();
         self.latency();
         self.interrupt();
+        self.end_before_the_level_falls();
         (self.timer.set_control)(0);
     }
 
@@ -169,6 +170,8 @@ impl Check<'_, '_, '_> {
         set_compare(now() + self.milliseconds(10_000));
         set_control(ENABLE);
         self.holds("is_quiet_before_its_time", control() & STATUS == 0 && self.settles(0));
+        set_compare(u64::MAX);
+        self.holds("is_quiet_before_the_end_of_time", control() & STATUS == 0 && self.settles(0));
         set_compare(now() - 1);
         self.holds("fires_at_its_time", control() & STATUS != 0 && self.settles(1));
         set_control(ENABLE | MASK);
@@ -222,6 +225,29 @@ impl Check<'_, '_, '_> {
         self.gic.end(got);
         self.holds("interrupt_is_over_when_the_level_falls", self.settles(0));
         self.equal("nothing_arrives_afterwards", 1023, self.gic.acknowledge().into());
+        set_control(0);
+    }
+
+    /// A handler may end its interrupt before it quiets the device, as long as interrupts stay masked: what fell meanwhile does not arrive.
+    fn end_before_the_level_falls(&mut self) {
+        let Timer { now, set_control, set_compare, intid, .. } = *self.timer;
+        set_compare(now() - 1);
+        set_control(ENABLE);
+        self.gic.nudge(intid);
+        let fired = (0..POLLS).any(|_| self.gic.best_pending() == intid.into());
+        let got = self.gic.acknowledge();
+        self.holds("fires_for_a_hasty_handler", fired && got == intid);
+        self.gic.end(got);
+        let deadline = now() + self.milliseconds(1);
+        while now() < deadline {}
+        set_control(ENABLE | MASK);
+        self.equal("quietened_after_its_end_does_not_arrive", 1023, self.gic.acknowledge().into());
+        self.holds("quietened_after_its_end_is_not_pending", self.settles(0));
+        set_control(ENABLE);
+        self.gic.nudge(intid);
+        let again = (0..POLLS).any(|_| self.gic.best_pending() == intid.into());
+        self.holds("fires_again_after_a_hasty_handler", again);
+        self.gic.end(self.gic.acknowledge());
         set_control(0);
     }
 }

@@ -3,8 +3,9 @@
 //! Nothing is invented: a node is left out, or it is what the machine's tree says. Left out are the nodes of denied devices and
 //! of all whose registers share a page with one, memory that is not the domain's, a core that
 //! is not and with it the map of cores, everything inside the GIC (physical PCI
-//! devices use their wired interrupts; only virtual ones send messages), system MMUs, and what refers to these. The GIC and the
-//! console stay although their pages are denied: EL2 emulates them at their own addresses.
+//! devices use their wired interrupts; only virtual ones send messages), system MMUs, the second timer of EL2, and what refers to these.
+//! The GIC and the console stay although their pages are denied: EL2 emulates them at their own addresses. And PSCI is EL2's, to be called by
+//! HVC as any guest of a hypervisor does, whatever the machine's own firmware is called by; simple guests know no other way.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -18,7 +19,7 @@ use crate::{
     Denied, Device, Error, Interrupt, Machine, MemoryPlan, Region, SharedHost, Trigger,
     gic::{GIC_V2, GIC_V3},
     pci_host::{PciHost, Surroundings},
-    read::{FIRMWARE_CONFIGURATION, SMMU},
+    read::{FIRMWARE_CONFIGURATION, PSCI, SMMU, TIMER},
     shared_host,
     tree::{self, Place},
 };
@@ -29,6 +30,8 @@ const REFERENCES: [&str; 7] =
 /// Strings of `compatible` whose nodes are never the general domain's; memory on several nodes is told as one.
 const NEVER: [&str; 2] = [FIRMWARE_CONFIGURATION, "numa-distance-map-v1"];
 const FLASH: &str = "cfi-flash";
+/// The timers that every core has; a fifth is EL2's alone (Linux, bindings/timer/arm,arch_timer.yaml).
+const TIMERS: usize = 4;
 
 /// A virtual device on the virtio-mmio transport (virtio 1.2, section 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +116,12 @@ impl Editor<'_> {
                 self.messages = host.give_messages(self.machine, around, &mut copy, self.frame)?;
             }
             return Ok(copy);
+        }
+        if place.is_any_of(&PSCI) {
+            set(&mut copy, "method", "hvc");
+        }
+        if place.is_any_of(&[TIMER]) {
+            truncate(&mut copy, "interrupts", TIMERS * 4 * self.machine.gic.interrupt_cells as usize);
         }
         if place.is_any_of(&[FLASH]) {
             self.edit_flash(place, &mut copy)?;

@@ -27,8 +27,10 @@ pub(crate) const SMMU: [&str; 7] =
 /// QEMU's firmware configuration device: its DMA interface writes wherever its user says.
 pub(crate) const FIRMWARE_CONFIGURATION: &str = "qemu,fw-cfg-mmio";
 const PL011: &str = "arm,pl011";
-const TIMER: &str = "arm,armv8-timer";
-const PSCI: [&str; 3] = ["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
+/// The timers of a core.
+pub(crate) const TIMER: &str = "arm,armv8-timer";
+/// Firmware that has PSCI.
+pub(crate) const PSCI: [&str; 3] = ["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
 
 /// How firmware is called (Arm DEN 0022, section 5; Linux, bindings/arm/psci.yaml).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

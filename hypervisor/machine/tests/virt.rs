@@ -896,7 +896,7 @@ fn the_general_domain_is_told_all_that_it_has() {
         assert_eq!(machine.cpus, booted.machine.cpus);
         assert_eq!(machine.console, booted.machine.console);
         assert_eq!(machine.timers, booted.machine.timers);
-        assert_eq!(machine.psci, Conduit::Smc);
+        assert_eq!((booted.machine.psci, machine.psci), (Conduit::Smc, Conduit::Hvc));
         assert_eq!(machine.initrd, booted.plan.initrd);
         assert!(!machine.gic.has_msi);
         let channel = machine.storage(&tree, "virtio,mmio", 0x0B00_0000).unwrap();
@@ -909,6 +909,17 @@ fn the_general_domain_is_told_all_that_it_has() {
         assert_eq!(chosen.property("bootargs").unwrap().value_as::<&str>(), Ok("quiet"));
         assert_eq!(chosen.property("stdout-path").unwrap().value_as::<&str>(), Ok("/pl011@9000000"));
         assert!(fdt.find_node("/hypervisor").is_none());
+    }
+}
+
+#[test]
+fn the_general_domain_is_told_of_four_timers_even_where_el2_has_two() {
+    let entries = |dtb: &[u8]| {
+        Fdt::new(dtb).unwrap().find_node("/timer").unwrap().property("interrupts").unwrap().value().len() / 12
+    };
+    assert_eq!([GIC3, GIC2, SMMU, LOW].map(entries), [4, 4, 4, 5]);
+    for dtb in ALL {
+        assert_eq!(entries(&general_of(dtb, &boot(dtb))), 4);
     }
 }
 

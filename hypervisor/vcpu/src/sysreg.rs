@@ -43,7 +43,7 @@ pub enum SgiRegister {
     Asgi1r,
 }
 
-/// What EL2 does about it. After all but [`Action::Undefined`] the domain goes on behind the instruction.
+/// What EL2 does about it. After all but [`Action::Undefined`] and [`Action::Look`] the domain goes on behind the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
@@ -60,6 +60,8 @@ pub enum Action {
     },
     /// The write deactivates the interrupt that this value of `ICC_DIR_EL1` names.
     Deactivate(u64),
+    /// The domain looks at its interrupts: levels that have fallen are taken back, and the instruction is executed again.
+    Look,
     /// The write closes the vCPU's OS lock, or opens it.
     LockDebug(bool),
     /// The read gives the vCPU's `OSLSR_EL1` ([`os_lock_status`]).
@@ -85,6 +87,9 @@ pub fn decide(access: &SystemAccess, value: u64, ids: &IdRegisters) -> Action {
         (3, 0, 12, 11, 7) if ids.has_gic() => sgi(access, SgiRegister::Sgi0r, value),
         // ICH_HCR_EL2.TDIR: ICC_DIR_EL1, trapped while an active interrupt has no list register.
         (3, 0, 12, 11, 1) if ids.has_gic() && !access.read => Action::Deactivate(value),
+        // ICH_HCR_EL2.TALL1: ICC_AP1R<n>_EL1, ICC_IAR1_EL1, ICC_EOIR1_EL1, ICC_HPPIR1_EL1, ICC_BPR1_EL1, ICC_IGRPEN1_EL1, trapped while the
+        // virtual GIC watches for a look.
+        (3, 0, 12, 9, 0..=3) | (3, 0, 12, 12, 0..=3 | 7) if ids.has_gic() => Action::Look,
         // HCR_EL2.TLOR: LORSA_EL1, LOREA_EL1, LORN_EL1, LORC_EL1; LORID_EL1 says that there are no regions.
         (3, 0, 10, 4, 0..=3) => read_zero_write_ignored(access),
         (3, 0, 10, 4, 7) => read_only(access, 0),
@@ -143,6 +148,16 @@ mod tests {
     fn a_deactivation_goes_to_the_virtual_gic_and_cannot_be_read() {
         assert_eq!(decide(&access(3, 0, 12, 11, 1, false), 0x21, &ids()), Action::Deactivate(0x21));
         assert_eq!(decide(&access(3, 0, 12, 11, 1, true), 0x21, &ids()), Action::Undefined);
+    }
+
+    #[test]
+    fn a_look_at_the_interface_is_one_of_a_domain_that_has_it() {
+        let without = IdRegisters::new(&[0x1111_1111_1111_1111; COUNT], Filter { gic: false, ..GENERAL });
+        for (crm, op2) in [(9, 0), (9, 3), (12, 0), (12, 1), (12, 2), (12, 3), (12, 7)] {
+            let access = access(3, 0, 12, crm, op2, true);
+            assert_eq!(decide(&access, 0, &ids()), Action::Look);
+            assert_eq!(decide(&access, 0, &without), Action::Undefined);
+        }
     }
 
     #[test]
@@ -234,7 +249,7 @@ mod tests {
             op0 in 0..4_u8, op1 in 0..8_u8, crn in 0..16_u8, crm in 0..16_u8, op2 in 0..8_u8, value: u64,
         ) {
             let read = decide(&access(op0, op1, crn, crm, op2, true), value, &ids());
-            prop_assert!(matches!(read, Action::Read(_) | Action::ReadOsLock | Action::Undefined));
+            prop_assert!(matches!(read, Action::Read(_) | Action::ReadOsLock | Action::Look | Action::Undefined));
             let write = decide(&access(op0, op1, crn, crm, op2, false), value, &ids());
             prop_assert!(!matches!(write, Action::Read(_) | Action::ReadOsLock));
         }

@@ -59,7 +59,8 @@ use lists::{Lists, NOBODY, Offer};
 use refill::Refill;
 
 pub use list_register::{
-    HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TDIR, ListRegister, ListRegisters, MAX_LIST_REGISTERS,
+    HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TALL1, HCR_TDIR, ListRegister, ListRegisters,
+    MAX_LIST_REGISTERS,
 };
 pub use messages::Messages;
 pub use physical::{Change, Physical};
@@ -560,6 +561,27 @@ impl Vgic {
         let mut kicks = Kicks::NONE;
         self.push_except(cpu, target, intid, REVISE, &mut kicks);
         if usize::from(target) == cpu { self.refill(cpu, hw) } else { kicks }
+    }
+
+    /// A physical level came to vCPU `cpu`, on its core, while PSTATE masks interrupts: it may fall before the vCPU can take it, most of all
+    /// when a handler ends its interrupt first and quiets its device then. So the vCPU's next look at its interface traps, and
+    /// calls [`Vgic::look`]. A GICv2 has no such trap, and delivers what is over.
+    pub fn watch<H: ListRegisters>(&self, cpu: usize, hw: &mut H) {
+        let lists = &mut self.cpus[cpu].state.lock().lists;
+        if self.config.version == Version::V3 && lists.online && !lists.watched {
+            lists.watched = true;
+            lists.hcr |= HCR_TALL1;
+            hw.set_hcr(lists.hcr);
+        }
+    }
+
+    /// vCPU `cpu`, which is watched, looks at its interface: levels that have fallen are taken back, and it may look again.
+    pub fn look<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+        self.with_refill(cpu, &mut self.shared.lock(), hw, |refill| {
+            refill.lists.watched = false;
+            refill.looked = true;
+            refill.run();
+        })
     }
 
     /// The maintenance interrupt of this core (GIC IHI 0069, `ICH_MISR_EL2`). It is level-sensitive: after this its cause is gone.

@@ -12,6 +12,8 @@ pub const HCR_EN: u32 = 1 << 0;
 pub const HCR_LRENPIE: u32 = 1 << 2;
 /// `ICH_HCR_EL2.NPIE`: maintenance interrupt while no list register is in the pending state.
 pub const HCR_NPIE: u32 = 1 << 3;
+/// `ICH_HCR_EL2.TALL1`: an access to the Group 1 registers of the interface traps (GICv3).
+pub const HCR_TALL1: u32 = 1 << 12;
 /// `ICH_HCR_EL2.TDIR`: a write of `ICC_DIR_EL1` traps (GICv3, where `ICH_VTR_EL2.TDS` says so; else RES0).
 pub const HCR_TDIR: u32 = 1 << 14;
 /// Shift of `ICH_HCR_EL2.EOIcount`, 5 bits: deactivations that found no list register.
@@ -32,7 +34,7 @@ pub trait ListRegisters {
     /// `ICH_HCR_EL2` or `GICH_HCR`.
     fn hcr(&self) -> u32;
     /// Writes `ICH_HCR_EL2` or `GICH_HCR`. Bits that this crate does not own (traps) are the implementation's to keep: it sets
-    /// only `En`, `LRENPIE`, `NPIE`, `TDIR` and clears `EOIcount`.
+    /// only `En`, `LRENPIE`, `NPIE`, `TALL1`, `TDIR` and clears `EOIcount`.
     fn set_hcr(&mut self, value: u32);
 }
 

@@ -20,7 +20,8 @@
 use crate::bank::{Bank, Fact, Interrupts, NONE, bits};
 use crate::inbox::{REVISE, SURVEY};
 use crate::list_register::{
-    HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TDIR, ListRegister, ListRegisters, MAX_LIST_REGISTERS,
+    HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TALL1, HCR_TDIR, ListRegister, ListRegisters,
+    MAX_LIST_REGISTERS,
 };
 use crate::lists::{Lists, NOBODY, WORDS, compose, compose_as, merged};
 use crate::physical::{Change, Physical};
@@ -100,6 +101,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     fn clear_lists(&mut self) {
         self.lists.held = [NOBODY; MAX_LIST_REGISTERS];
         self.lists.ready.clear();
+        self.lists.watched = false;
         for slot in 0..self.hw.count() {
             self.hw.write(slot, ListRegister::EMPTY);
         }
@@ -518,7 +520,8 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     fn set_maintenance(&mut self) {
         let waiting = if self.lists.ready.is_empty() { 0 } else { HCR_NPIE };
         let spilled = if self.lists.spilled { HCR_LRENPIE | HCR_TDIR } else { 0 };
-        let hcr = HCR_EN | waiting | spilled;
+        let watched = if self.lists.watched { HCR_TALL1 } else { 0 };
+        let hcr = HCR_EN | waiting | spilled | watched;
         if hcr != self.lists.hcr {
             self.lists.hcr = hcr;
             self.hw.set_hcr(hcr);

@@ -125,6 +125,44 @@ fn a_hardware_level_that_falls_unseen_is_taken_back_when_it_is_looked_at() {
     }
 }
 
+/// A handler that ends its interrupt, then quiets its device, and then looks.
+#[test]
+fn a_level_that_falls_before_a_watched_guest_looks_is_not_delivered() {
+    for (falls, next) in [(true, None), (false, Some(TIMER))] {
+        let mut world = world(1, 4);
+        world.machine.line(0, TIMER).high = true;
+        world.settle();
+        world.machine.acknowledge(0).unwrap();
+        world.machine.end(0);
+        world.settle();
+        world.vgic.watch(0, &mut world.machine);
+        assert_ne!(world.machine.hcr() & HCR_TALL1, 0);
+        world.write(0, Frame::Distributor, 0x420, 0x80);
+        assert_ne!(world.machine.hcr() & HCR_TALL1, 0, "whatever else happens");
+        world.machine.line(0, TIMER).high = !falls;
+        let kicks = world.vgic.look(0, &mut world.machine);
+        assert!(kicks.is_empty());
+        assert_eq!(world.machine.hcr() & HCR_TALL1, 0);
+        assert_eq!(world.machine.acknowledge(0), next);
+    }
+}
+
+#[test]
+fn only_a_gicv3_that_is_on_is_watched() {
+    let mut world = world(1, 4);
+    world.vgic.watch(0, &mut world.machine);
+    let kicks = world.vgic.cpu_off(0, &mut world.machine);
+    assert!(kicks.is_empty());
+    world.vgic.watch(0, &mut world.machine);
+    assert_eq!(world.machine.hcr(), 0);
+    let kicks = world.vgic.cpu_on(0, &mut world.machine);
+    assert!(kicks.is_empty());
+    assert_eq!(world.machine.hcr() & HCR_TALL1, 0, "a vCPU that starts is not watched any more");
+    let mut world = World::new(Version::V2, 1, 4, &[TIMER], &[]);
+    world.vgic.watch(0, &mut world.machine);
+    assert_eq!(world.machine.hcr() & HCR_TALL1, 0);
+}
+
 #[test]
 fn another_core_sees_a_hardware_level_fall() {
     let mut world = world(2, 4);

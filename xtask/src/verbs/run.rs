@@ -1,4 +1,4 @@
-//! `./x run`: Linux over Haechi in QEMU, or directly on QEMU for comparison.
+//! `./x run`: Linux or a bare-metal guest over Haechi in QEMU, or directly on QEMU for comparison.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail};
 use board_configs::Board;
 use clap::ArgAction;
 
+use crate::images::Images;
 use crate::qemu::{self, Disk, Gic, Machine};
 use crate::sealed::Access;
-use crate::{anchor, board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
+use crate::{anchor, bare, board, boot, firmware, images, kernel, paths, process, progress, sealed, size};
 
 /// What can be asked of `./x run`.
 #[derive(clap::Args, Debug)]
@@ -16,6 +17,10 @@ pub struct Arguments {
     /// Linux to boot: an arm64 Image, plain or gzip [default: Debian's 6.1; Debian's 6.12 is target/haechi/linux-6.12]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Bare-metal guest to boot instead of Linux: an arm64 Image, or a flat binary that runs wherever it lies. It is entered at EL1 with the
+    /// device tree in x0 and the MMU off; its arguments are those of --append alone, and it has no initrd but that of --initrd
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    guest: Option<PathBuf>,
     /// First root of Linux [default: ours, which mounts the disk]
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -29,9 +34,9 @@ pub struct Arguments {
     /// Make the default disk anew, with this size (such as 1G); on a board with several disks each of them
     #[arg(long, value_name = "SIZE", value_parser = super::parse_size, conflicts_with = "disk")]
     fresh_disk: Option<u64>,
-    /// Cores
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(qemu::MAX_CORES)))]
-    smp: u32,
+    /// Cores [default: 1, or as many as the board needs for a core that is the secure domain's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(qemu::MAX_CORES)))]
+    smp: Option<u32>,
     /// Memory
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = super::parse_size)]
     mem: u64,
@@ -78,7 +83,7 @@ fn parse_gic(text: &str) -> Result<Gic, String> {
 /// One sentence about a wrong file or value, before anything long is done; later what a build step says.
 pub fn run(arguments: &Arguments) -> Result<()> {
     check(arguments)?;
-    let mut machine = machine(arguments);
+    let mut machine = machine(arguments)?;
     if arguments.dry_run {
         plan(arguments, &mut machine)?;
         println!("{}", process::shown(&machine.command()));
@@ -95,6 +100,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn check(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.kernel {
         kernel::load(file)?;
+    }
+    if let Some(file) = &arguments.guest {
+        bare::load(file)?;
     }
     let disks = arguments.disk.iter().map(|file| ("disk", file));
     for (what, file) in arguments.initrd.iter().map(|file| ("initrd", file)).chain(disks) {
@@ -119,19 +127,35 @@ fn check(arguments: &Arguments) -> Result<()> {
 
 const DEFAULT_CPU: &str = "cortex-a72";
 
-fn machine(arguments: &Arguments) -> Machine {
-    Machine {
-        smp: arguments.smp,
+fn machine(arguments: &Arguments) -> Result<Machine> {
+    Ok(Machine {
+        smp: arguments.smp.map_or_else(|| cores(arguments), Ok)?,
         mem_bytes: arguments.mem,
         cpu: arguments.cpu.clone(),
         gic: arguments.gic,
         smmu: arguments.smmu,
         virtualization: !arguments.no_hypervisor,
-        append: boot::arguments(arguments.append.as_deref()),
+        append: match arguments.guest {
+            Some(_) => arguments.append.clone().unwrap_or_default(),
+            None => boot::arguments(arguments.append.as_deref()),
+        },
         gdb: arguments.gdb,
         extra: arguments.qemu_arg.clone(),
         ..Machine::new(Path::new(""))
+    })
+}
+
+/// The least that the board works with.
+fn cores(arguments: &Arguments) -> Result<u32> {
+    if arguments.no_hypervisor {
+        return Ok(1);
     }
+    let (_, board) = board::find(arguments.board.as_deref())?;
+    Ok(least_cores(&board))
+}
+
+fn least_cores(board: &Board) -> u32 {
+    board.secure_core.map_or(1, |place| place + 1)
 }
 
 /// Names the files a run would use, without making them.
@@ -139,8 +163,8 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let out = paths::artefacts();
     let (kernel, initrd, disks, board) = match arguments.no_hypervisor {
         true => {
-            let kernel = arguments.kernel.clone().unwrap_or(out.join("linux-6.1"));
-            (kernel, "initrd.img", vec![out.join("plain.img")], None)
+            let given = arguments.guest.as_ref().or(arguments.kernel.as_ref());
+            (given.cloned().unwrap_or(out.join("linux-6.1")), "initrd.img", vec![out.join("plain.img")], None)
         }
         false => {
             let (file, board) = board::find(arguments.board.as_deref())?;
@@ -151,7 +175,8 @@ fn plan(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     };
     let given = arguments.initrd.clone().filter(|_| arguments.no_hypervisor);
     machine.kernel = kernel;
-    machine.initrd = Some(given.unwrap_or(out.join(initrd)));
+    let needless = arguments.no_hypervisor && arguments.guest.is_some();
+    machine.initrd = given.or((!needless).then(|| out.join(initrd)));
     let disks = if arguments.disk.is_empty() { disks } else { arguments.disk.clone() };
     machine.anchor = (!arguments.no_hypervisor).then(|| anchor::beside(&disks[0]));
     machine.disks = Disk::all(&disks, board.as_ref());
@@ -171,9 +196,9 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let (board_file, board) = board::find(arguments.board.as_deref())?;
     let made = firmware::build_with(&board_file, arguments.transport.as_deref())?;
     let images = images::ensure()?;
-    let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
-    let initrd = arguments.initrd.as_deref().unwrap_or(&images.initrd);
-    machine.initrd = Some(boot::pack(&made, linux, Some(initrd))?);
+    let guest = arguments.guest.as_deref().map(bare::make).transpose()?;
+    let kernel = guest.as_deref().or(arguments.kernel.as_deref()).unwrap_or(images.default_kernel());
+    machine.initrd = Some(boot::pack(&made, kernel, initrd(arguments, &images).as_deref())?);
     machine.kernel = made.hypervisor;
     let mut disks = arguments.disk.clone();
     if disks.is_empty() {
@@ -183,6 +208,11 @@ fn prepare(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     machine.anchor = Some(anchor::beside(&disks[0]));
     machine.disks = Disk::all(&disks, Some(&board));
     Ok(())
+}
+
+/// Linux' initrd, or a bare-metal guest's if it is to have one.
+fn initrd(arguments: &Arguments, images: &Images) -> Option<PathBuf> {
+    arguments.initrd.clone().or_else(|| arguments.guest.is_none().then(|| images.initrd.clone()))
 }
 
 /// The default disks: the root filesystem, sealed once and kept between runs.
@@ -200,9 +230,9 @@ fn seal_disks(disks: &[PathBuf], rootfs: &Path, fresh_bytes: Option<u64>, board:
 
 fn prepare_baseline(arguments: &Arguments, machine: &mut Machine) -> Result<()> {
     let images = images::ensure()?;
-    let linux = arguments.kernel.as_deref().unwrap_or(images.default_kernel());
-    machine.kernel = linux.to_owned();
-    machine.initrd = Some(arguments.initrd.clone().unwrap_or(images.initrd));
+    let given = arguments.guest.as_deref().or(arguments.kernel.as_deref());
+    machine.kernel = given.unwrap_or(images.default_kernel()).to_owned();
+    machine.initrd = initrd(arguments, &images);
     let mut disks = arguments.disk.clone();
     if disks.is_empty() {
         disks.push(plain_disk(&images.rootfs, arguments.fresh_disk)?);
@@ -235,4 +265,17 @@ fn start(arguments: &Arguments, machine: &Machine) -> Result<()> {
     }
     progress::note("Starting QEMU; Ctrl-A x ends it.");
     process::replace(&mut machine.command())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_starts_with_no_fewer_cores_than_it_needs() {
+        for (name, cores) in [("qemu-virt", 1), ("qemu-virt-core", 2)] {
+            let (_, board) = board::find(Some(name)).unwrap();
+            assert_eq!(least_cores(&board), cores, "{name}");
+        }
+    }
 }
