@@ -569,8 +569,7 @@ impl Vgic {
     /// whose ends the hardware may be counting where the trap is set.
     pub fn watch<H: ListRegisters>(&self, cpu: usize, hw: &mut H) {
         let lists = &mut self.cpus[cpu].state.lock().lists;
-        if self.config.version == Version::V3 && lists.online && !lists.watched && !lists.spilled {
-            lists.watched = true;
+        if self.config.version == Version::V3 && lists.online && !lists.spilled {
             lists.hcr |= HCR_TALL1;
             hw.set_hcr(lists.hcr);
         }
@@ -579,9 +578,10 @@ impl Vgic {
     /// vCPU `cpu`, which is watched, looks at its interface: levels that have fallen are taken back, and it may look again.
     pub fn look<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
         self.with_refill(cpu, &mut self.shared.lock(), hw, |refill| {
-            refill.lists.watched = false;
             refill.looked = true;
             refill.run();
+            refill.lists.hcr &= !HCR_TALL1;
+            refill.hw.set_hcr(refill.lists.hcr);
         })
     }
 
