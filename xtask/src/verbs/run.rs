@@ -34,9 +34,9 @@ pub struct Arguments {
     /// Make the default disk anew, with this size (such as 1G); on a board with several disks each of them
     #[arg(long, value_name = "SIZE", value_parser = super::parse_size, conflicts_with = "disk")]
     fresh_disk: Option<u64>,
-    /// Cores
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(qemu::MAX_CORES)))]
-    smp: u32,
+    /// Cores [default: 1, or as many as the board needs for a core that is the secure domain's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(qemu::MAX_CORES)))]
+    smp: Option<u32>,
     /// Memory
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = super::parse_size)]
     mem: u64,
@@ -83,7 +83,7 @@ fn parse_gic(text: &str) -> Result<Gic, String> {
 /// One sentence about a wrong file or value, before anything long is done; later what a build step says.
 pub fn run(arguments: &Arguments) -> Result<()> {
     check(arguments)?;
-    let mut machine = machine(arguments);
+    let mut machine = machine(arguments)?;
     if arguments.dry_run {
         plan(arguments, &mut machine)?;
         println!("{}", process::shown(&machine.command()));
@@ -127,9 +127,9 @@ fn check(arguments: &Arguments) -> Result<()> {
 
 const DEFAULT_CPU: &str = "cortex-a72";
 
-fn machine(arguments: &Arguments) -> Machine {
-    Machine {
-        smp: arguments.smp,
+fn machine(arguments: &Arguments) -> Result<Machine> {
+    Ok(Machine {
+        smp: arguments.smp.map_or_else(|| cores(arguments), Ok)?,
         mem_bytes: arguments.mem,
         cpu: arguments.cpu.clone(),
         gic: arguments.gic,
@@ -142,7 +142,20 @@ fn machine(arguments: &Arguments) -> Machine {
         gdb: arguments.gdb,
         extra: arguments.qemu_arg.clone(),
         ..Machine::new(Path::new(""))
+    })
+}
+
+/// The least that the board works with.
+fn cores(arguments: &Arguments) -> Result<u32> {
+    if arguments.no_hypervisor {
+        return Ok(1);
     }
+    let (_, board) = board::find(arguments.board.as_deref())?;
+    Ok(least_cores(&board))
+}
+
+fn least_cores(board: &Board) -> u32 {
+    board.secure_core.map_or(1, |place| place + 1)
 }
 
 /// Names the files a run would use, without making them.
@@ -252,4 +265,17 @@ fn start(arguments: &Arguments, machine: &Machine) -> Result<()> {
     }
     progress::note("Starting QEMU; Ctrl-A x ends it.");
     process::replace(&mut machine.command())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_starts_with_no_fewer_cores_than_it_needs() {
+        for (name, cores) in [("qemu-virt", 1), ("qemu-virt-core", 2)] {
+            let (_, board) = board::find(Some(name)).unwrap();
+            assert_eq!(least_cores(&board), cores, "{name}");
+        }
+    }
 }
