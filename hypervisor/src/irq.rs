@@ -86,8 +86,9 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
             core.interrupts.deactivate_local(interrupt);
         }
         intid => {
+            // The general domain cannot take now what comes now.
             if core.frame.spsr & vcpu::pstate::I != 0 {
-                watch(core);
+                system.vgic.watch(core.index, &mut core.interrupts);
             }
             match system.vgic.physical_interrupt(core.index, intid, &mut core.interrupts) {
                 Some(kicks) => core.kick(kicks),
@@ -98,13 +99,6 @@ pub fn deliver(core: &mut Core, interrupt: Acknowledged) {
             }
         }
     }
-}
-
-/// The general domain cannot take now what comes now.
-#[cold]
-#[inline(never)]
-fn watch(core: &mut Core) {
-    core.system.vgic.watch(core.index, &mut core.interrupts);
 }
 
 /// Takes and serves an interrupt while the general domain has this core.

@@ -41,12 +41,13 @@ pub(crate) fn run(probe: &mut Probe<'_>) {
 }
 
 /// Each begins with a controller that was reset.
-fn cases<'p, 'a>() -> [fn(&mut Gic<'p, 'a>); 18] {
+fn cases<'p, 'a>() -> [fn(&mut Gic<'p, 'a>); 20] {
     [
         Gic::identification,
         Gic::enables,
         Gic::pending_and_active_bits,
         Gic::priorities,
+        Gic::limits,
         Gic::triggers,
         Gic::routes,
         Gic::one_interrupt,
@@ -59,6 +60,7 @@ fn cases<'p, 'a>() -> [fn(&mut Gic<'p, 'a>); 18] {
         Gic::edges,
         Gic::disabled,
         Gic::activated_by_hand,
+        Gic::deactivated_by_hand,
         Gic::level,
         Gic::sgis,
     ]
@@ -162,6 +164,33 @@ impl Gic<'_, '_> {
         write32(place, u32::MAX);
         let lowest = self.gic.priority(ONE);
         self.probe.report.case("priority_bits", "at_least_4", format_args!("{lowest:#x}"), lowest & 0xF0 == 0xF0);
+    }
+
+    /// The first SPIs, the last, and those that the distributor does not have.
+    fn limits(&mut self) {
+        let base = self.gic.distributor();
+        let lines = 32 * (read32(base + controller::TYPER) as usize & 0x1F) + 32;
+        let (first, last) = (base + controller::PRIORITY + 32, base + controller::PRIORITY + lines - 4);
+        write32(first, u32::MAX);
+        let mask = read32(first);
+        self.equal("priorities_have_one_mask", u64::from(mask & 0xFF) * 0x0101_0101, mask.into());
+        for (name, place) in [("first", first), ("last", last)] {
+            write32(place, 0xFF7F_BF3F);
+            let got = read32(place);
+            self.probe.report.equal(
+                format_args!("priorities_of_the_{name}_spis"),
+                (0xFF7F_BF3F & mask).into(),
+                got.into(),
+            );
+        }
+        let mut beyond = 0;
+        for array in [controller::PRIORITY + lines, bits::SET_ENABLE + lines / 8, bits::SET_PENDING + lines / 8] {
+            for value in [u32::MAX, 0xA5A5_5A5A, 0] {
+                write32(base + array, value);
+                beyond |= read32(base + array);
+            }
+        }
+        self.equal("there_is_nothing_beyond_the_last_spi", 0, beyond.into());
     }
 
     fn triggers(&mut self) {
@@ -333,6 +362,21 @@ impl Gic<'_, '_> {
         self.pend(ONE);
         self.gic.write_bit(bits::CLEAR_PENDING, ONE);
         self.equal("cleared_while_pending", NONE, self.acknowledge());
+    }
+
+    /// `ICACTIVER` in the place of `DIR`: the priority is dropped by `EOIR` alone.
+    fn deactivated_by_hand(&mut self) {
+        self.prepare(ONE, 0x90);
+        self.pend(ONE);
+        let got = self.gic.acknowledge();
+        self.gic.write_bit(bits::CLEAR_ACTIVE, ONE);
+        self.equal("deactivated_by_hand", 0b00, self.state(ONE));
+        self.equal("its_priority_runs_on", 0x90, self.running());
+        self.gic.end(got);
+        self.equal("until_its_end", IDLE, self.running());
+        self.pend(ONE);
+        self.equal("and_it_can_come_again", ONE.into(), self.acknowledge());
+        self.gic.end(ONE);
     }
 
     fn activated_by_hand(&mut self) {

@@ -565,11 +565,11 @@ impl Vgic {
 
     /// A physical level came to vCPU `cpu`, on its core, while PSTATE masks interrupts: it may fall before the vCPU can take it, most of all
     /// when a handler ends its interrupt first and quiets its device then. So the vCPU's next look at its interface traps, and
-    /// calls [`Vgic::look`]. A GICv2 has no such trap, and delivers what is over.
+    /// calls [`Vgic::look`]. A GICv2 has no such trap, and delivers what is over; so does a vCPU with more active interrupts than list registers,
+    /// whose ends the hardware may be counting where the trap is set.
     pub fn watch<H: ListRegisters>(&self, cpu: usize, hw: &mut H) {
         let lists = &mut self.cpus[cpu].state.lock().lists;
-        if self.config.version == Version::V3 && lists.online && !lists.watched {
-            lists.watched = true;
+        if self.config.version == Version::V3 && lists.online && !lists.spilled {
             lists.hcr |= HCR_TALL1;
             hw.set_hcr(lists.hcr);
         }
@@ -578,9 +578,10 @@ impl Vgic {
     /// vCPU `cpu`, which is watched, looks at its interface: levels that have fallen are taken back, and it may look again.
     pub fn look<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
         self.with_refill(cpu, &mut self.shared.lock(), hw, |refill| {
-            refill.lists.watched = false;
             refill.looked = true;
             refill.run();
+            refill.lists.hcr &= !HCR_TALL1;
+            refill.hw.set_hcr(refill.lists.hcr);
         })
     }
 

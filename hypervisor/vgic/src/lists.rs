@@ -90,8 +90,6 @@ pub(crate) struct Lists {
     pub(crate) ready: Set,
     /// Some active interrupt of this vCPU may have no list register.
     pub(crate) spilled: bool,
-    /// The vCPU's next look at its interface traps ([`crate::Vgic::watch`]).
-    pub(crate) watched: bool,
     /// `ICH_HCR_EL2` as last written.
     pub(crate) hcr: u32,
 }
@@ -106,7 +104,6 @@ impl Lists {
             renewed: 0,
             ready: Set::new(),
             spilled: false,
-            watched: false,
             hcr: 0,
         }
     }

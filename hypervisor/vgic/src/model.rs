@@ -42,6 +42,8 @@ enum Op {
     /// `SETSPI_NSR` or, false, `CLRSPI_NSR`.
     Message(usize, u32, bool),
     Acknowledge(usize),
+    /// Its next acknowledgement is a look that traps.
+    Watch(usize),
     End(usize),
     Groups(usize, bool),
     Restart(usize),
@@ -67,6 +69,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (cpu.clone(), intid.clone()).prop_map(|(c, i)| Op::Lower(c, i)),
         3 => (cpu.clone(), intid, any::<bool>()).prop_map(|(c, i, set)| Op::Message(c, i, set)),
         8 => cpu.clone().prop_map(Op::Acknowledge),
+        2 => cpu.clone().prop_map(Op::Watch),
         6 => cpu.clone().prop_map(Op::End),
         1 => (cpu.clone(), any::<bool>()).prop_map(|(c, on)| Op::Groups(c, on)),
         1 => cpu.clone().prop_map(Op::Restart),
@@ -193,6 +196,11 @@ impl Model {
             .flatten()
             .chain(&mut self.shared)
             .for_each(|irq| (irq.recent, irq.recent_requesters) = (false, 0));
+        self.forget_what_was_given_back();
+        self.world.settle();
+    }
+
+    fn forget_what_was_given_back(&mut self) {
         for cpu in 0..CORES {
             for intid in HARDWARE {
                 let line = *self.world.machine.line(cpu, intid);
@@ -201,7 +209,6 @@ impl Model {
                 irq.captured &= acknowledged;
             }
         }
-        self.world.settle();
     }
 
     fn version(&self) -> Version {
@@ -226,7 +233,7 @@ impl Model {
 
     fn apply(&mut self, op: Op) {
         self.before();
-        self.settled &= matches!(op, Op::Settle | Op::Acknowledge(_) | Op::SettleCore(_));
+        self.settled &= matches!(op, Op::Settle | Op::Acknowledge(_) | Op::Watch(_) | Op::SettleCore(_));
         match op {
             Op::Enable(cpu, intid) => {
                 self.irq(cpu, intid).enabled = true;
@@ -287,6 +294,7 @@ impl Model {
             Op::Lower(cpu, intid) => self.line(cpu, intid, false),
             Op::Message(cpu, intid, set) => self.message(cpu, intid, set),
             Op::Acknowledge(cpu) => self.acknowledge(cpu),
+            Op::Watch(cpu) => self.world.vgic.watch(cpu, self.world.machine.on(cpu)),
             Op::End(cpu) => self.end(cpu),
             Op::Groups(cpu, on) => {
                 self.groups = on;
@@ -358,6 +366,11 @@ impl Model {
     }
 
     fn acknowledge(&mut self, cpu: usize) {
+        if self.world.machine.cores[cpu].hcr & HCR_TALL1 != 0 {
+            let kicks = self.world.vgic.look(cpu, self.world.machine.on(cpu));
+            self.world.note(kicks);
+            self.forget_what_was_given_back();
+        }
         let running = self.world.machine.cores[cpu].running.last().map_or(0x100, |(p, _)| u32::from(*p));
         let candidates: Vec<u32> = INTERRUPTS.into_iter().filter(|intid| self.deliverable(cpu, *intid)).collect();
         let best = candidates.iter().map(|intid| self.irq(cpu, *intid).priority).min();

@@ -101,7 +101,6 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     fn clear_lists(&mut self) {
         self.lists.held = [NOBODY; MAX_LIST_REGISTERS];
         self.lists.ready.clear();
-        self.lists.watched = false;
         for slot in 0..self.hw.count() {
             self.hw.write(slot, ListRegister::EMPTY);
         }
@@ -520,8 +519,7 @@ impl<H: ListRegisters + Physical> Refill<'_, H> {
     fn set_maintenance(&mut self) {
         let waiting = if self.lists.ready.is_empty() { 0 } else { HCR_NPIE };
         let spilled = if self.lists.spilled { HCR_LRENPIE | HCR_TDIR } else { 0 };
-        let watched = if self.lists.watched { HCR_TALL1 } else { 0 };
-        let hcr = HCR_EN | waiting | spilled | watched;
+        let hcr = HCR_EN | waiting | spilled | self.lists.hcr & HCR_TALL1;
         if hcr != self.lists.hcr {
             self.lists.hcr = hcr;
             self.hw.set_hcr(hcr);
