@@ -47,6 +47,8 @@ pub struct Config {
     pub spoils: bool,
     /// Log entries that may wait for their data to be durable.
     pub uncovered_limit: u32,
+    /// Tree blocks that the engine stores in one look.
+    pub tree_budget: u32,
     /// The pool is mounted without a member if need be, and goes on without one.
     pub degraded: bool,
 }
@@ -92,6 +94,7 @@ impl Config {
             degraded: losses || rng.chance(500),
             spoils: losses && rng.chance(400),
             uncovered_limit: *rng.pick(&[256, 256, 4096]),
+            tree_budget: *rng.pick(&[1, 1, 2, 32]),
         }
     }
 }

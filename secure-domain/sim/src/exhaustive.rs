@@ -179,6 +179,7 @@ fn world(manner: Manner) -> Result<World, String> {
         degraded: true,
         spoils: false,
         uncovered_limit: 4096,
+        tree_budget: 32,
     })?;
     let number = world.volumes.keys().copied().next().ok_or("there is no volume")?;
     world.submit(number, Ask::Write(0, BLOCKS as u32));

@@ -253,8 +253,8 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        let Config { policy, cache_blocks, degraded, uncovered_limit, .. } = self.config;
-        Options { policy, cache_blocks, degraded, uncovered_limit, ..Options::default() }
+        let Config { policy, cache_blocks, degraded, uncovered_limit, tree_budget, .. } = self.config;
+        Options { policy, cache_blocks, degraded, uncovered_limit, tree_budget, ..Options::default() }
     }
 
     fn is_strict(&self) -> bool {

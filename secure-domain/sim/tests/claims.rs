@@ -32,6 +32,7 @@ fn config(policy: Policy, suite: Suite) -> Config {
         degraded: true,
         spoils: false,
         uncovered_limit: 4096,
+        tree_budget: 32,
     }
 }
 

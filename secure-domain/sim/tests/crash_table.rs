@@ -38,6 +38,7 @@ fn flushed(layout: Layout, torn: bool, policy: Policy) -> (World, Vec<u64>) {
         degraded: true,
         spoils: false,
         uncovered_limit: 4096,
+        tree_budget: 32,
     };
     let mut world = World::new(config).unwrap();
     for what in [Ask::Write(0, BLOCKS as u32), Ask::Sync] {

@@ -29,6 +29,7 @@ fn config(seed: u64) -> Config {
         degraded: true,
         spoils: false,
         uncovered_limit: 4096,
+        tree_budget: 32,
     }
 }
 

@@ -2,13 +2,17 @@
 //!
 //! ```text
 //! Settling    a flush round covers every record that was durable when the checkpoint began; the last covered one is the boundary
-//! Storing     dirty leaves, then the nodes above them level by level, each to the place that the last checkpoint does not use
+//! Tables      dirty leaves of the catalogs and of the tables of extents; meanwhile no extent changes hands
+//! Storing     dirty leaves of the data, then the nodes above all of them level by level
 //! Draining    all of them have been written
 //! Flushing    every disk
 //! Superblock  written to every member, then flushed: from here on the log begins behind the boundary
 //! ```
-//! Nothing of the last checkpoint is overwritten before the new superblock is durable, so a power cut at any point leaves one or
-//! the other. A leaf's image holds changes up to the boundary only (`data.rs`), since a later one may not have
+//! A block is stored to the place that the last checkpoint does not use, and once: what changes later is the next checkpoint's.
+//! So nothing of the last one is overwritten before the new superblock is durable, and a power cut at any point leaves one or
+//! the other. The tables are stored as they are at one moment, so that of two of them none gives away what the other still has;
+//! and no superblock is written before the log says durably what they say, because an older record would undo half of it.
+//! A leaf's image holds changes up to the boundary only (`data.rs`), since a later one may not have
 //! reached its disk; what came later makes the leaf dirty again.
 
 use alloc::vec::Vec;
@@ -34,6 +38,7 @@ const MAX_ATTEMPTS: u32 = 3;
 enum Phase {
     Idle,
     Settling,
+    Tables,
     Storing,
     Draining,
     Flushing,
@@ -62,6 +67,8 @@ pub(super) struct Checkpoint {
     /// The record that must be covered before blocks are stored.
     until: u64,
     boundary: Option<RecordState>,
+    /// The record with the last change of the tables that it stores.
+    said: u64,
     /// The superblock that it ends with.
     next: Superblock,
     level: u8,
@@ -93,6 +100,7 @@ impl Checkpoint {
             current: Vec::with_capacity(MAX_REQUESTS),
             until: 0,
             boundary: None,
+            said: 0,
             next: *superblock,
             level: 0,
             cursor: 0,
@@ -182,6 +190,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.checkpoint.phase == Phase::Settling {
             self.settle_checkpoint();
         }
+        if self.checkpoint.phase == Phase::Tables {
+            self.store_tables();
+        }
         if self.checkpoint.phase == Phase::Storing {
             self.store_blocks();
         }
@@ -232,7 +243,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         let boundary = self.log.boundary();
         let checkpoint = &mut self.checkpoint;
-        checkpoint.boundary = Some(boundary);
+        (checkpoint.boundary, checkpoint.said) = (Some(boundary), self.log.last());
         let next = &mut checkpoint.next;
         *next = self.superblock;
         next.checkpoint += 1;
@@ -243,13 +254,32 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         for member in &mut self.members {
             member.storing_single |= core::mem::take(&mut member.moved_single);
         }
-        self.next_phase(Phase::Storing);
+        self.next_phase(Phase::Tables);
+    }
+
+    /// Whether an extent may be given to someone, or given back: not while the tables of them are being stored.
+    pub(super) fn extents_may_change(&self) -> bool {
+        self.checkpoint.phase != Phase::Tables
+    }
+
+    /// Stores as many leaves of the catalogs and the tables of extents as the disks and the budget take.
+    fn store_tables(&mut self) {
+        while self.tree_budget != 0 {
+            let Some((position, source)) = self.next_of_tables() else {
+                self.next_phase(Phase::Storing);
+                return;
+            };
+            if !self.store(position, source) {
+                return;
+            }
+            self.tree_budget -= 1;
+        }
     }
 
     /// Stores as many blocks as the disks and the budget take; the next level begins when all of one were started.
     fn store_blocks(&mut self) {
         while self.tree_budget != 0 {
-            let Some((position, source)) = self.next_to_store() else {
+            let Some((position, source)) = self.next_cached() else {
                 if usize::from(self.checkpoint.level) == crate::record::geometry::MAX_LEVELS {
                     self.next_phase(Phase::Draining);
                     return;
@@ -266,12 +296,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// The next block of the level that has to be stored.
-    fn next_to_store(&mut self) -> Option<(Position, Source)> {
-        if self.checkpoint.level == 0
-            && let Some(found) = self.next_resident()
-        {
-            return Some(found);
-        }
+    fn next_cached(&mut self) -> Option<(Position, Source)> {
         while let Some(slot) = self.cache.next_dirty(self.checkpoint.cursor) {
             let position = self.cache.position(slot);
             if position.level == self.checkpoint.level && !self.cache.is_flushing(slot) {
@@ -284,7 +309,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     }
 
     /// The next leaf of a catalog or an extent table that has to be stored.
-    fn next_resident(&self) -> Option<(Position, Source)> {
+    fn next_of_tables(&self) -> Option<(Position, Source)> {
         for (index, member) in self.members.iter().enumerate().filter(|(_, member)| !member.lost) {
             let dirty = self.checkpoint.catalog_dirty.get(index).copied().unwrap_or(0);
             let leaf = |index: u64| Position { member: 0, level: 0, index };
@@ -292,7 +317,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
                 let at = dirty.trailing_zeros() as usize;
                 return Some((Position { member: index as u8, ..leaf(at as u64) }, Source::Catalog(at)));
             }
-            if let Some(at) = member.extents.next_dirty(0) {
+            if let Some(at) = member.extents.next_dirty() {
                 let number = member.geometry.catalog_leaves + at as u64;
                 return Some((Position { member: index as u8, ..leaf(number) }, Source::Extents(at)));
             }
@@ -386,6 +411,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         }
         if self.checkpoint.failed {
             self.stop_writes();
+            return;
+        }
+        if self.log.durable().seq < self.checkpoint.said {
             return;
         }
         self.next_phase(then);

@@ -66,6 +66,8 @@ struct Running {
     phase: Phase,
     /// Advances of the anchor that had failed when it began.
     failures: u64,
+    /// The log's last record then: with what it says of a volume that goes.
+    said: u64,
 }
 
 /// The commands of a pool.
@@ -132,7 +134,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     fn begin_change(&mut self, cookie: Option<u32>, change: Change) {
         let phase = if change.secret.is_some() { Phase::Announcing } else { Phase::Carrying };
         let failures = self.anchoring.failures;
-        self.commands.running = Some(Running { cookie, change, phase, failures });
+        let said = self.log.last();
+        self.commands.running = Some(Running { cookie, change, phase, failures, said });
         if phase == Phase::Carrying {
             self.carry();
         }
@@ -269,9 +272,11 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         Ok(Secret { generation, bytes })
     }
 
-    /// Waits until the anchor holds the next secret; then wraps all keys under it.
+    /// Waits until the anchor holds the next secret, and until the checkpoint will begin behind all that the log says of a volume
+    /// that goes; then wraps all keys under it.
     fn announce(&mut self) {
-        let Some(Running { change, .. }) = &self.commands.running else { return };
+        let Some(Running { change, said, .. }) = &self.commands.running else { return };
+        let is_said = self.log.durable().seq >= *said;
         if self.anchoring.held.next_secret != change.secret {
             let mut next = self.next_anchored();
             next.next_secret.clone_from(&change.secret);
@@ -279,7 +284,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             return;
         }
         let left = self.versions_left();
-        if !self.checkpoint.is_idle() || left < 2 * self.volumes.len() as u64 {
+        if !self.checkpoint.is_idle() || left < 2 * self.volumes.len() as u64 || !is_said {
             return;
         }
         self.hold_extents();

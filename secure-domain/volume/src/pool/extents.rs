@@ -114,9 +114,9 @@ impl Extents {
         self.states[extent as usize].users != 0
     }
 
-    /// The first leaf of the table, from `from` on, that has to be written.
-    pub(crate) fn next_dirty(&self, from: usize) -> Option<usize> {
-        self.dirty.next(from)
+    /// The first leaf of the table that has to be written.
+    pub(crate) fn next_dirty(&self) -> Option<usize> {
+        self.dirty.next(0)
     }
 
     /// Leaf `leaf` of the table (counted from the first of the table) as it is to be written; it is clean then.

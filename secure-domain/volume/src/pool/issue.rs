@@ -122,6 +122,10 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if self.versions_left() < (next.count + MAX_COPIES) as u64 {
             return Err(self.without_versions(next.request));
         }
+        let lies = |copy| self.volume(next.volume).physical(next.spot.extent, copy).is_some();
+        if !self.extents_may_change() && !(0..copies).any(lies) {
+            return Err(Step::Waits);
+        }
         let physical = match self.assigned(next.volume, next.spot.extent) {
             Ok(physical) => physical,
             Err(_) if self.frees_space() => return Err(Step::Waits),

@@ -263,6 +263,11 @@ impl Log {
         (self.head.seq + 1) * MAX_ENTRIES as u64 + self.open.len() as u64
     }
 
+    /// The record that says the newest, or will.
+    pub(super) fn last(&self) -> u64 {
+        self.head.seq + self.open.len().div_ceil(MAX_ENTRIES) as u64
+    }
+
     /// Most entries of a group.
     fn group_entries(&self) -> usize {
         if !self.torn {

@@ -73,9 +73,8 @@ use request::Requests;
 use volumes::Volume;
 use walker::Walker;
 
-/// Blocks that one call of [`Pool::advance`] states as zeros, and tree blocks that it writes, before it returns to its caller.
+/// Blocks that one call of [`Pool::advance`] states as zeros before it returns to its caller.
 const ZERO_BUDGET: u32 = 2048;
-const TREE_BUDGET: u32 = 32;
 /// Rounds that one call of [`Pool::advance`] goes through while something moves.
 const MAX_ROUNDS: usize = 16;
 /// Events kept for the log; later ones are counted.
@@ -172,6 +171,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
             && self.is_quiet()
             && self.commands.is_idle()
             && self.log.is_idle()
+            && !self.checkpoint.is_running()
             && self.walker.is_idle(self.now_ms)
     }
 
@@ -226,7 +226,7 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
     /// go back. Returns whether there is more to do at once: the caller comes back after it has looked at its other events.
     pub fn advance(&mut self, now_ms: u64, transfer: &mut impl Transfer) -> bool {
         self.now_ms = now_ms;
-        (self.zero_budget, self.tree_budget) = (ZERO_BUDGET, TREE_BUDGET);
+        (self.zero_budget, self.tree_budget) = (ZERO_BUDGET, self.options.tree_budget.max(1));
         self.ask_module();
         let mut again = false;
         for round in 1..=MAX_ROUNDS {

@@ -26,6 +26,8 @@ pub struct Options {
     pub reservation: u64,
     /// Log entries whose data need not be durable yet: what a mount has to look at block by block; at least [`MIN_UNCOVERED`].
     pub uncovered_limit: u32,
+    /// Tree blocks that one call of [`Pool::advance`](super::Pool::advance) stores before it returns to its caller; at least 1.
+    pub tree_budget: u32,
     /// Mount without writing: writes, flushes and commands are refused, and the anchor is not advanced.
     pub read_only: bool,
     /// Mount though members are missing: mirrored volumes are served from their other copies, and what else lies on the missing
@@ -48,6 +50,7 @@ impl Default for Options {
             cache_blocks: 4096,
             reservation: 1 << 32,
             uncovered_limit: 4096,
+            tree_budget: 32,
             read_only: false,
             degraded: false,
         }

@@ -174,6 +174,9 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
 
     /// Gives copy `copy` of the extent a place on another member than that of its twin.
     fn assign_copy(&mut self, next: &Next, copy: usize, twin: Physical) -> Result<Physical, Missing> {
+        if !self.extents_may_change() {
+            return Err(Missing::Waits);
+        }
         if !self.log_has_room(1) || self.versions_left() == 0 {
             return Err(Missing::Exhausted);
         }

@@ -98,7 +98,8 @@ impl<D: BlockDevice, A: MonotonicStore> Pool<D, A> {
         if extents.into_iter().any(|extent| !lies(extent) && self.may_be_unseen(next.volume, extent)) {
             return None;
         }
-        if held.iter().any(|(_, _, at)| self.members[at.member].extents.in_use(at.extent)) {
+        let in_use = |at: &Physical| self.members[at.member].extents.in_use(at.extent);
+        if !self.extents_may_change() || held.iter().any(|(_, _, at)| in_use(at)) {
             return Some(Step::Waits);
         }
         if held.iter().any(|(_, _, at)| self.is_lost(at.member)) {

@@ -13,5 +13,6 @@ mod module;
 mod refusal;
 mod ring;
 mod serving;
+mod tables;
 mod wanted;
 mod world;

@@ -49,6 +49,7 @@ pub(super) fn options() -> Options {
         cache_blocks: 160,
         reservation: 1 << 16,
         uncovered_limit: 800,
+        tree_budget: 32,
         policy: Policy::Bulk { window_ms: 1000 },
         read_only: false,
         degraded: false,
