@@ -10,9 +10,8 @@ use self::identity::typer_redistributor;
 use self::target::{Effect, Target};
 use crate::bank::{Fact, Interrupts, NONE, bits};
 use crate::inbox::{REVISE, SURVEY};
-use crate::list_register::ListRegisters;
 use crate::messages;
-use crate::physical::Physical;
+use crate::physical::Gic;
 use crate::registers::{Bits, Register, identification};
 use crate::{Frame, Kicks, Read, Shared, Source, Version, Vgic};
 
@@ -49,19 +48,20 @@ struct Word {
 
 impl Vgic {
     /// A trapped read of `size` bytes (1, 2, 4, 8) at `offset` in `frame` by vCPU `cpu`.
-    pub fn mmio_read<H>(&self, cpu: usize, frame: Frame, offset: u64, size: usize, hw: &mut H) -> Read
-    where
-        H: ListRegisters + Physical,
-    {
+    pub fn mmio_read(&self, cpu: usize, frame: Frame, offset: u64, size: usize, hw: &mut impl Gic) -> Read {
+        match frame {
+            Frame::Distributor => match self.config.version {
+                Version::V3 => self.read_v3(cpu, Register::decode(offset, size, IDENTIFICATION_V3), size, hw),
+                Version::V2 => self.read_v2(cpu, Register::decode(offset, size, IDENTIFICATION_V2), size, hw),
+            },
+            _ => self.read_elsewhere(cpu, frame, offset, size, hw),
+        }
+    }
+
+    /// The frames that are read less often than the distributor of a GICv3.
+    #[inline(never)]
+    fn read_elsewhere(&self, cpu: usize, frame: Frame, offset: u64, size: usize, hw: &mut dyn Gic) -> Read {
         match (frame, self.config.version) {
-            (Frame::Distributor, Version::V3) => {
-                let register = Register::decode(offset, size, IDENTIFICATION_V3);
-                self.read_v3(cpu, register, size, hw)
-            }
-            (Frame::Distributor, Version::V2) => {
-                let register = Register::decode(offset, size, IDENTIFICATION_V2);
-                self.read_v2(cpu, register, size, hw)
-            }
             (Frame::Redistributor(owner), Version::V3) if owner < self.config.cpus => {
                 if offset < SGI_BASE {
                     return Read::from(self.read_redistributor(owner, offset, size));
@@ -75,10 +75,16 @@ impl Vgic {
     }
 
     /// A trapped write of `size` bytes.
-    pub fn mmio_write<H>(&self, cpu: usize, frame: Frame, offset: u64, size: usize, value: u64, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    #[inline(never)]
+    pub fn mmio_write(
+        &self,
+        cpu: usize,
+        frame: Frame,
+        offset: u64,
+        size: usize,
+        value: u64,
+        hw: &mut impl Gic,
+    ) -> Kicks {
         match (frame, self.config.version) {
             (Frame::Distributor, Version::V3) => match Register::decode(offset, size, IDENTIFICATION_V3) {
                 Register::Router(intid, upper) => self.write_router(cpu, intid, upper, size, value, hw),
@@ -110,10 +116,7 @@ impl Vgic {
         }
     }
 
-    fn read_v3<H>(&self, cpu: usize, register: Register, size: usize, hw: &mut H) -> Read
-    where
-        H: ListRegisters + Physical,
-    {
+    fn read_v3(&self, cpu: usize, register: Register, size: usize, hw: &mut impl Gic) -> Read {
         match register {
             Register::Control => {
                 let waits = if self.revision_waits(cpu) { CTLR_RWP } else { 0 };
@@ -130,10 +133,8 @@ impl Vgic {
         }
     }
 
-    fn read_v2<H>(&self, cpu: usize, register: Register, size: usize, hw: &mut H) -> Read
-    where
-        H: ListRegisters + Physical,
-    {
+    #[inline(never)]
+    fn read_v2(&self, cpu: usize, register: Register, size: usize, hw: &mut dyn Gic) -> Read {
         match register {
             Register::Control => Read::from(self.ctlr()),
             Register::Type => Read::from(self.typer),
@@ -147,10 +148,7 @@ impl Vgic {
         }
     }
 
-    fn write_v2<H>(&self, cpu: usize, offset: u64, size: usize, value: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn write_v2(&self, cpu: usize, offset: u64, size: usize, value: u32, hw: &mut impl Gic) -> Kicks {
         match Register::decode(offset, size, IDENTIFICATION_V2) {
             Register::Control => self.write_control(cpu, value, hw),
             Register::Targets(first) => self.write_targets(cpu, first, size, value, hw),
@@ -183,6 +181,7 @@ impl Vgic {
     }
 
     /// Whether a core other than `cpu` has not carried out a change yet. It waits for a refill under way.
+    #[inline]
     fn revision_waits(&self, cpu: usize) -> bool {
         if self.config.cpus == 1 {
             return false;
@@ -192,10 +191,7 @@ impl Vgic {
         cpus.iter().enumerate().any(|(other, it)| other != cpu && it.is_online() && it.inbox.revision_waits())
     }
 
-    fn write_control<H>(&self, cpu: usize, value: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn write_control(&self, cpu: usize, value: u32, hw: &mut dyn Gic) -> Kicks {
         let mut shared = self.shared.lock();
         let groups = value & CTLR_GROUPS;
         if groups == self.ctlr() {
@@ -210,10 +206,7 @@ impl Vgic {
         kicks | self.refill_locked(cpu, &mut shared, hw)
     }
 
-    fn read_interrupts<H>(&self, cpu: usize, owner: usize, register: Register, size: usize, hw: &mut H) -> Read
-    where
-        H: ListRegisters + Physical,
-    {
+    fn read_interrupts(&self, cpu: usize, owner: usize, register: Register, size: usize, hw: &mut dyn Gic) -> Read {
         match register {
             Register::Bits(kind, index) => self.read_bits(cpu, kind, Word { index, owner }, hw),
             Register::Priority(first) => Read::from(self.with_bank(owner, first, |bank| {
@@ -229,10 +222,7 @@ impl Vgic {
     }
 
     #[inline(always)]
-    fn read_bits<H>(&self, cpu: usize, kind: Bits, word: Word, hw: &mut H) -> Read
-    where
-        H: ListRegisters + Physical,
-    {
+    fn read_bits(&self, cpu: usize, kind: Bits, word: Word, hw: &mut dyn Gic) -> Read {
         let fact = match kind {
             Bits::Group => Fact::Group1,
             Bits::SetEnable | Bits::ClearEnable => Fact::Enabled,
@@ -243,18 +233,15 @@ impl Vgic {
         Read::from(self.with_bank(word.owner, first, |bank| bank.word(fact, word.index) & bank.owned(word.index)))
     }
 
-    pub(crate) fn write_interrupts<H>(
+    pub(crate) fn write_interrupts(
         &self,
         cpu: usize,
         owner: usize,
         register: Register,
         size: usize,
         value: u32,
-        hw: &mut H,
-    ) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+        hw: &mut dyn Gic,
+    ) -> Kicks {
         let first = match register {
             Register::Bits(_, index) => index as u32 * 32,
             Register::Priority(first) | Register::Config(first) => first,
@@ -277,10 +264,7 @@ impl Vgic {
         }
     }
 
-    fn spread_private<H>(&self, cpu: usize, owner: usize, effect: Effect, shared: &mut Shared, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn spread_private(&self, cpu: usize, owner: usize, effect: Effect, shared: &mut Shared, hw: &mut dyn Gic) -> Kicks {
         if effect.raise | effect.revise == 0 {
             return Kicks::NONE;
         }
@@ -294,10 +278,7 @@ impl Vgic {
         kicks
     }
 
-    fn spread_shared<H>(&self, cpu: usize, index: usize, effect: Effect, shared: &mut Shared, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn spread_shared(&self, cpu: usize, index: usize, effect: Effect, shared: &mut Shared, hw: &mut dyn Gic) -> Kicks {
         let (mut kicks, mut own) = (Kicks::NONE, false);
         for bit in bits(effect.raise | effect.revise) {
             let intid = index as u32 * 32 + bit;
@@ -312,6 +293,7 @@ impl Vgic {
         kicks
     }
 
+    #[inline]
     fn with_bank<R>(&self, owner: usize, first: u32, read: impl FnOnce(&dyn Interrupts) -> R) -> R {
         if first < 32 { read(&self.cpus[owner].state.lock().private) } else { read(&self.shared.lock().bank) }
     }

@@ -156,7 +156,7 @@ fn a_device_that_is_denied_has_no_streams() {
     const CONFIGURATION: Region = Region::new(0x40_1000_0000, 0x1000).unwrap();
     let board = Board { denied: &[CONFIGURATION], ..BOARD };
     let machine = Machine::read(SMMU).unwrap();
-    let denied = Denied::new(&machine, &board, [], None);
+    let denied = Denied::new(&machine, &board, &[], None);
     let found = SystemMmu::find(SMMU, &machine, &denied).unwrap().unwrap();
     assert_eq!(found.streams, []);
 }

@@ -9,7 +9,7 @@ fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     let machine = Machine::read(dtb)?;
     let storage = machine.storage(dtb, "virtio,mmio", FIRST_BASE)?;
     let Ok(plan) = MemoryPlan::make(&machine, &loaded()) else { return Ok(()) };
-    let denied = Denied::new(&machine, &BOARD, [&storage], None);
+    let denied = Denied::new(&machine, &BOARD, &[storage.registers], None);
     assert!(device_windows(&machine, &denied, 1 << 44).iter().all(|window| !denied.touches(window)));
     let general = General {
         plan: &plan,
@@ -26,7 +26,7 @@ fn boot_anyhow(dtb: &[u8]) -> Result<(), Error> {
     Fdt::new(&tree)?;
     let host = SharedHost::find(dtb, &machine, &[DISK])?;
     let disk = host.device(DISK)?;
-    let denied = Denied::new(&machine, &BOARD, [&disk], Some(&host));
+    let denied = Denied::new(&machine, &BOARD, &[disk.registers], Some(&host));
     assert!([host.configuration, host.window].iter().all(|region| denied.touches(region)));
     if let Some(driven) = SystemMmu::find(dtb, &machine, &denied)? {
         driven.stream(dtb, &host, DISK)?;

@@ -110,7 +110,7 @@ fn boot(dtb: &[u8]) -> Booted {
     let machine = Machine::read(dtb).unwrap();
     let storage = machine.storage(dtb, "virtio,mmio", FIRST_BASE).unwrap();
     let plan = MemoryPlan::make(&machine, &loaded()).unwrap();
-    let denied = Denied::new(&machine, &BOARD, [&storage], None);
+    let denied = Denied::new(&machine, &BOARD, &[storage.registers], None);
     Booted { machine, storage, plan, denied }
 }
 

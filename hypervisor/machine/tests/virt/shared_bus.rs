@@ -17,7 +17,7 @@ fn host(dtb: &[u8]) -> Result<SharedHost, Error> {
 fn boot_shared(dtb: &[u8]) -> (Booted, SharedHost) {
     let host = host(dtb).unwrap();
     let booted = boot(dtb);
-    let denied = Denied::new(&booted.machine, &BOARD, [&host.device(DISK).unwrap()], Some(&host));
+    let denied = Denied::new(&booted.machine, &BOARD, &[host.device(DISK).unwrap().registers], Some(&host));
     (Booted { denied, ..booted }, host)
 }
 

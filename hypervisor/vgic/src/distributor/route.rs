@@ -3,8 +3,7 @@
 use super::target::Effect;
 use super::{give_back, owns};
 use crate::bank::{Fact, Interrupts, NONE};
-use crate::list_register::ListRegisters;
-use crate::physical::{Change, Physical};
+use crate::physical::{Change, Gic};
 use crate::{Config, Kicks, Read, Shared, Vgic};
 
 impl Vgic {
@@ -19,18 +18,15 @@ impl Vgic {
         Read::Value(value)
     }
 
-    pub(super) fn write_router<H>(
+    pub(super) fn write_router(
         &self,
         cpu: usize,
         intid: u32,
         upper: bool,
         size: usize,
         value: u64,
-        hw: &mut H,
-    ) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+        hw: &mut dyn Gic,
+    ) -> Kicks {
         let mut shared = self.shared.lock();
         if !owns(&shared.bank, intid) {
             return Kicks::NONE;
@@ -47,10 +43,7 @@ impl Vgic {
     }
 
     /// Routes an SPI to vCPU `route`, or nowhere.
-    pub(crate) fn set_route<H>(&self, cpu: usize, intid: u32, route: u8, shared: &mut Shared, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(crate) fn set_route(&self, cpu: usize, intid: u32, route: u8, shared: &mut Shared, hw: &mut dyn Gic) -> Kicks {
         let old = core::mem::replace(&mut shared.route[intid as usize], route);
         if old == route {
             return Kicks::NONE;

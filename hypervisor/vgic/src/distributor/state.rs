@@ -6,7 +6,7 @@ use super::Word;
 use crate::bank::{Fact, Interrupts, bits};
 use crate::inbox::REVISE;
 use crate::list_register::ListRegisters;
-use crate::physical::Physical;
+use crate::physical::{Gic, Physical};
 use crate::{Kicks, Read, Shared, Vgic};
 
 impl Vgic {
@@ -16,10 +16,7 @@ impl Vgic {
     /// not answered: that core is asked and the guest executes its load again, with its own interrupts served in between, until all
     /// have answered. The value is then what was true at some time during the instruction. A guest that polls `ISACTIVER` until an
     /// interrupt is done (Linux: `synchronize_irq`) never goes on too early, nor waits for one that is only pending.
-    pub(super) fn read_state<H>(&self, cpu: usize, word: Word, hw: &mut H) -> (Read, Read)
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(super) fn read_state(&self, cpu: usize, word: Word, hw: &mut dyn Gic) -> (Read, Read) {
         let mut shared = self.shared.lock();
         // Answers to an earlier load, which the guest never came back to, are none to this one.
         let name = word.index as u32 + 1;
@@ -50,10 +47,7 @@ impl Vgic {
     }
 
     /// A physical level that this core's list registers hold pending may have fallen meanwhile: then it is taken back.
-    fn look_at_levels<H>(&self, cpu: usize, word: Word, shared: &mut Shared, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn look_at_levels(&self, cpu: usize, word: Word, shared: &mut Shared, hw: &mut dyn Gic) -> Kicks {
         let held = self.cpus[cpu].state.lock().lists.held;
         let waits = (0..hw.count().min(held.len())).any(|slot| {
             let value = hw.read(slot);
@@ -69,7 +63,7 @@ impl Vgic {
     }
 
     /// What the list registers of `holder` have of `word`; none if only that core knows, which is asked. `asked`: it has been before.
-    fn held_by<H: ListRegisters>(&self, cpu: usize, holder: usize, word: usize, asked: bool, hw: &H) -> Option<Held> {
+    fn held_by(&self, cpu: usize, holder: usize, word: usize, asked: bool, hw: &dyn ListRegisters) -> Option<Held> {
         let mut state = self.cpus[holder].state.lock();
         let mut held = Held::default();
         for slot in 0..hw.count().min(state.lists.held.len()) {
@@ -90,7 +84,7 @@ impl Vgic {
         None
     }
 
-    fn compose_state<H: Physical>(&self, shared: &Shared, word: Word, held: Held, hw: &mut H) -> (u32, u32) {
+    fn compose_state(&self, shared: &Shared, word: Word, held: Held, hw: &mut dyn Physical) -> (u32, u32) {
         let mut compose = |bank: &dyn Interrupts| {
             let hardware = bank.word(Fact::Hardware, word.index);
             let (mut pending, mut active) = (bank.pending_word(word.index) | held.pending, held.active);

@@ -45,7 +45,7 @@ impl Target<'_> {
         self.places.as_ref().is_none_or(|(route, _)| route[intid as usize] != NONE)
     }
 
-    pub(super) fn write<H: Physical>(&mut self, register: Register, size: usize, value: u32, hw: &mut H) -> Effect {
+    pub(super) fn write(&mut self, register: Register, size: usize, value: u32, hw: &mut dyn Physical) -> Effect {
         match register {
             Register::Bits(kind, _) => self.write_bits(kind, value, hw),
             Register::Priority(first) => self.write_priorities(first, size, value, hw),
@@ -54,7 +54,7 @@ impl Target<'_> {
         }
     }
 
-    fn write_bits<H: Physical>(&mut self, kind: Bits, value: u32, hw: &mut H) -> Effect {
+    fn write_bits(&mut self, kind: Bits, value: u32, hw: &mut dyn Physical) -> Effect {
         let named = value & self.bank.owned(self.index);
         match kind {
             Bits::Group => self.write_groups(value),
@@ -84,7 +84,7 @@ impl Target<'_> {
         Effect { raise: changed & self.bank.pending_word(self.index), revise: self.held(changed) }
     }
 
-    fn enable<H: Physical>(&mut self, new: u32, hw: &mut H) -> Effect {
+    fn enable(&mut self, new: u32, hw: &mut dyn Physical) -> Effect {
         *self.bank.word_mut(Fact::Enabled, self.index) |= new;
         for bit in bits(new & self.bank.word(Fact::Hardware, self.index)) {
             if self.is_routed(self.intid(bit)) {
@@ -94,7 +94,7 @@ impl Target<'_> {
         self.reconsider(new)
     }
 
-    fn disable<H: Physical>(&mut self, gone: u32, hw: &mut H) -> Effect {
+    fn disable(&mut self, gone: u32, hw: &mut dyn Physical) -> Effect {
         *self.bank.word_mut(Fact::Enabled, self.index) &= !gone;
         for bit in bits(gone & self.bank.word(Fact::Hardware, self.index)) {
             let intid = self.intid(bit);
@@ -106,7 +106,7 @@ impl Target<'_> {
         Effect { raise: 0, revise: self.held(gone) }
     }
 
-    fn set_pending<H: Physical>(&mut self, named: u32, hw: &mut H) -> Effect {
+    fn set_pending(&mut self, named: u32, hw: &mut dyn Physical) -> Effect {
         let hardware = named & self.bank.word(Fact::Hardware, self.index);
         for bit in bits(hardware) {
             hw.apply(self.cpu, self.intid(bit), Change::Pending(true));
@@ -116,7 +116,7 @@ impl Target<'_> {
         self.reconsider(named & !hardware)
     }
 
-    fn clear_pending<H: Physical>(&mut self, named: u32, hw: &mut H) -> Effect {
+    fn clear_pending(&mut self, named: u32, hw: &mut dyn Physical) -> Effect {
         let held = self.held(named);
         for bit in bits(named & self.bank.word(Fact::Hardware, self.index)) {
             let intid = self.intid(bit);
@@ -137,7 +137,7 @@ impl Target<'_> {
         Effect { raise: new, revise: self.held(new) }
     }
 
-    fn clear_active<H: Physical>(&mut self, named: u32, hw: &mut H) -> Effect {
+    fn clear_active(&mut self, named: u32, hw: &mut dyn Physical) -> Effect {
         let spilled = named & self.bank.word(Fact::Spilled, self.index);
         let held = self.held(named & !spilled);
         *self.bank.word_mut(Fact::MakeActive, self.index) &= !named;
@@ -156,7 +156,7 @@ impl Target<'_> {
         Effect { raise: spilled, revise: held }
     }
 
-    fn write_priorities<H: Physical>(&mut self, first: u32, size: usize, value: u32, hw: &mut H) -> Effect {
+    fn write_priorities(&mut self, first: u32, size: usize, value: u32, hw: &mut dyn Physical) -> Effect {
         let mut changed = 0;
         for n in 0..size as u32 {
             let (intid, priority) = (first + n, (value >> (8 * n)) as u8 & PRIORITY_MASK);
@@ -172,7 +172,7 @@ impl Target<'_> {
         self.reconsider(changed)
     }
 
-    fn write_config<H: Physical>(&mut self, first: u32, value: u32, hw: &mut H) -> Effect {
+    fn write_config(&mut self, first: u32, value: u32, hw: &mut dyn Physical) -> Effect {
         let sgis = if self.index == 0 { 0xFFFF } else { 0 };
         let here = 0xFFFF << (first % 32) & self.bank.owned(self.index) & !sgis;
         let edges = self.bank.word_mut(Fact::Edge, self.index);
@@ -187,7 +187,7 @@ impl Target<'_> {
 }
 
 /// Returns an acknowledged but undelivered interrupt to the physical GIC: pending again if an edge, and not active.
-pub(crate) fn give_back<H: Physical>(bank: &dyn Interrupts, cpu: usize, intid: u32, hw: &mut H) {
+pub(crate) fn give_back(bank: &dyn Interrupts, cpu: usize, intid: u32, hw: &mut dyn Physical) {
     if bank.is(Fact::Edge, intid) {
         hw.apply(cpu, intid, Change::Pending(true));
     }
