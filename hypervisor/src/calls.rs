@@ -24,7 +24,7 @@ fn known(core: &mut Core, call: Call) {
     let system = core.system;
     let is_memory =
         |address: u64| system.general_memory.iter().any(|bank| (bank.base()..bank.end()).contains(&address));
-    match system.psci.decide(core.index, call, &core.firmware, is_memory) {
+    match system.psci.decide(core.index, call, &core.firmware, &is_memory) {
         Decision::Return(value) => core.frame.x[0] = value,
         Decision::Wake { cpu } => {
             smp::start(core, cpu);

@@ -28,6 +28,7 @@ macro_rules! identification {
 }
 
 /// The identification registers of this core as they are; reserved ones read 0 (DDI 0487 D18.3.1).
+#[inline(never)]
 fn raw() -> [u64; COUNT] {
     let mut raw = [0; COUNT];
     identification!(raw, 1, 2, 3, 4, 5, 6, 7);

@@ -72,12 +72,16 @@ impl Write for Voice<'_> {
 }
 
 /// Prints one line of the hypervisor.
+#[cold]
+#[inline(never)]
 pub fn line(arguments: fmt::Arguments<'_>) {
     // Writing to the console cannot fail, and nobody could be told.
     let _ = writeln!(Voice(&mut CONSOLE.lock()), "{arguments}");
 }
 
 /// Prints one line although the lock may be held by whoever just broke: for the last words before a stop.
+#[cold]
+#[inline(never)]
 pub fn last_line(arguments: fmt::Arguments<'_>) {
     match CONSOLE.try_lock() {
         Some(mut console) => drop(writeln!(Voice(&mut console), "{arguments}")),

@@ -23,6 +23,8 @@ const TOLD: usize = 16;
 
 /// Says why Haechi cannot go on and turns the machine off, so that nobody waits for it. Nothing has been written to a disk,
 /// but where a core of the secure domain's own does not start, which is the last step: then it is as after a power cut.
+#[cold]
+#[inline(never)]
 pub fn stop(reason: fmt::Arguments<'_>) -> ! {
     log::last_line(format_args!("stopped: {reason}"));
     off()
@@ -46,7 +48,7 @@ pub fn tell_last_stop() {
     STOPS[0].store(told.map_or(0, |stop| stop.in_a_row()), Ordering::Relaxed);
     STOPS[1].store(time::counter(), Ordering::Relaxed);
     if let Some(stop) = told {
-        log!("last stop, {} in a row: {}", stop.in_a_row(), stop.text().escape_debug());
+        log!("last stop, {} in a row: {}", stop.in_a_row(), stop.text().as_bytes().escape_ascii());
         let telling = Telling { ring: &stop.ring(), core: 0, hertz: time::frequency_hz(), most: TOLD };
         log!("it was preceded by\n{telling}");
         last::write(&[0; LAST_BYTES]);

@@ -28,6 +28,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use aarch64::time;
+use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, Readable};
 use abi::Event;
 use abi::hypercall::{Failure, NO_DEADLINE};
 use el2::context::Confinement;
@@ -504,14 +505,16 @@ fn exit(core: &mut Core, domain: &mut SecureDomain) -> Option<Leave> {
                 frame.advance(4);
                 None
             }
-            _ => Some(crash(frame, format_args!("{access:?}"))),
+            _ => Some(crash(frame, format_args!("it reads or writes a register that it does not have, ESR {:#x}", ESR_EL2.get()))),
         },
         // It has no other reason to come here: a defect of its own.
-        exit => Some(crash(frame, format_args!("{exit:?}"))),
+        _ => Some(crash(frame, format_args!("ESR {:#x}, FAR {:#x}", ESR_EL2.get(), FAR_EL2.get()))),
     }
 }
 
 /// Ends the domain's life: what it did cannot be continued from.
+#[cold]
+#[inline(never)]
 fn crash(frame: &Frame, what: core::fmt::Arguments<'_>) -> Leave {
     log!("the secure domain has crashed: {what} at {:#x}", frame.elr);
     Leave::Crashed

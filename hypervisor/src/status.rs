@@ -20,6 +20,8 @@ impl Write for Lines<'_> {
 }
 
 /// Answers `command` on the console, which the caller holds.
+#[cold]
+#[inline(never)]
 pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let dropped = console.dropped();
     let mut out = Lines(console);

@@ -28,7 +28,8 @@ pub fn ticks(microseconds: u64) -> u64 {
 
 /// The microseconds of `ticks` of the counter.
 pub fn microseconds(ticks: u64) -> u64 {
-    (u128::from(ticks) * 1_000_000 / u128::from(frequency_hz().max(1))) as u64
+    let hertz = frequency_hz().max(1);
+    ticks / hertz * 1_000_000 + ticks % hertz * 1_000_000 / hertz
 }
 
 /// The counter in milliseconds since reset.

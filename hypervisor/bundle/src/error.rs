@@ -81,7 +81,7 @@ impl fmt::Display for Error {
             Error::Truncated { has, needs } => {
                 write!(f, "the bundle is cut short: it has {has} bytes and needs {needs}")
             }
-            Error::Magic(found) => write!(f, "this is no Haechi bundle: it begins with {found:02x?}"),
+            Error::Magic(found) => write!(f, "this is no Haechi bundle: it begins with {}", found.escape_ascii()),
             Error::Version(found) => {
                 write!(f, "the bundle has format version {found}; this build reads version {VERSION}")
             }

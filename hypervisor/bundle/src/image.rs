@@ -119,6 +119,7 @@ impl ImageHeader {
 ///
 /// # Errors
 /// [`Error::Truncated`] for a cut file, [`Error::PeHeader`] for a damaged header.
+#[inline(never)]
 pub fn check_whole(file: &[u8]) -> Result<(), Error> {
     if !file.starts_with(b"MZ") {
         return Ok(());

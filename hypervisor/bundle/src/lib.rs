@@ -109,6 +109,7 @@ impl<'a> Bundle<'a> {
     ///
     /// # Errors
     /// Anything in the header that the format does not allow, and a file shorter than the header says.
+    #[inline(never)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let header = header::Header::read(bytes)?;
         let bytes = bytes

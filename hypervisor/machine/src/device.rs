@@ -55,6 +55,7 @@ impl Device {
     ///
     /// # Errors
     /// No such node, or one without a usable interrupt.
+    #[inline(never)]
     pub fn find(dtb: &[u8], machine: &Machine, compatible: &str, base: u64) -> Result<Device, Error> {
         let mut found = None;
         tree::walk(tree::open(dtb)?, &mut |place| {

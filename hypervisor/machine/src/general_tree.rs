@@ -9,11 +9,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use dtoolkit::{
-    Node as _, Property as _,
-    fdt::Fdt,
-    model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty},
-};
+use dtoolkit::{Node as _, Property as _, fdt::Fdt};
 
 use crate::{
     Denied, Device, Error, Interrupt, Machine, MemoryPlan, Region, SharedHost, Trigger,
@@ -22,6 +18,7 @@ use crate::{
     read::{FIRMWARE_CONFIGURATION, PSCI, SMMU, TIMER},
     shared_host,
     tree::{self, Place},
+    writer::Node,
 };
 
 /// Properties that refer to nodes which the general domain does not have.
@@ -65,6 +62,7 @@ pub struct General<'a> {
 ///
 /// # Errors
 /// Those of [`Machine::read`]; none if that has read the same bytes, except [`Error::NoNode`] for a `/chosen` that is not there.
+#[inline(never)]
 pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec<u8>, Error> {
     let fdt = tree::open(dtb)?;
     let phandle = free_phandle(fdt)?;
@@ -75,20 +73,18 @@ pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec
     let gic_cells = shared_host::gic_address_cells(fdt, machine)?;
     let mut editor = Editor { machine, general, bus, frame: phandle.saturating_add(1), messages: 0, gic_cells };
     let root = Place::root(fdt);
-    let mut tree = DeviceTree::new();
-    tree.memory_reservations.extend(fdt.memory_reservations());
-    tree.root = editor.copy(&root)?;
+    let mut tree = editor.copy(&root)?;
     let cells = root.as_bus()?;
-    editor.add_memory(&mut tree.root, cells.address_cells, cells.size_cells);
-    let window = editor.add_window(&mut tree.root, cells.address_cells, cells.size_cells, phandle)?;
-    editor.add_devices(&mut tree.root, cells.address_cells, cells.size_cells, window);
+    editor.add_memory(&mut tree, cells.address_cells, cells.size_cells);
+    let window = editor.add_window(&mut tree, cells.address_cells, cells.size_cells, phandle)?;
+    editor.add_devices(&mut tree, cells.address_cells, cells.size_cells, window);
     if let Some((host, around)) = &editor.bus {
         let cells = (cells.address_cells, cells.size_cells);
-        tree.root.add_child(host.node(machine, around, cells, editor.messages, window));
+        tree.add(host.node(machine, around, cells, editor.messages, window));
     }
-    editor.edit_chosen(&mut tree.root);
+    editor.edit_chosen(&mut tree);
     drop_dangling_aliases(&mut tree);
-    Ok(tree.to_dtb())
+    Ok(tree.to_dtb(fdt.memory_reservations()))
 }
 
 struct Editor<'e> {
@@ -105,10 +101,10 @@ struct Editor<'e> {
 
 impl Editor<'_> {
     /// Copies the node at `place` and those below that are the general domain's.
-    fn copy(&mut self, place: &Place<'_, '_>) -> Result<DeviceTreeNode, Error> {
-        let mut copy = DeviceTreeNode::new_unchecked(place.node.name());
+    fn copy(&mut self, place: &Place<'_, '_>) -> Result<Node, Error> {
+        let mut copy = Node::new(place.node.name());
         for property in place.node.properties().filter(|property| !REFERENCES.contains(&property.name())) {
-            copy.add_property(DeviceTreeProperty::from_property(&property));
+            copy.set(property.name(), property.value());
         }
         if is_gic(place) {
             self.edit_gic(place, &mut copy);
@@ -118,7 +114,7 @@ impl Editor<'_> {
             return Ok(copy);
         }
         if place.is_any_of(&PSCI) {
-            set(&mut copy, "method", "hvc");
+            copy.set("method", "hvc");
         }
         if place.is_any_of(&[TIMER]) {
             truncate(&mut copy, "interrupts", TIMERS * 4 * self.machine.gic.interrupt_cells as usize);
@@ -133,7 +129,7 @@ impl Editor<'_> {
         for node in place.node.children() {
             let child = place.child(node, &bus)?;
             if self.keeps(&child)? {
-                copy.add_child(self.copy(&child)?);
+                copy.add(self.copy(&child)?);
             }
         }
         Ok(copy)
@@ -169,75 +165,67 @@ impl Editor<'_> {
     }
 
     /// Leaves the frames that a guest has, and no maintenance interrupt.
-    fn edit_gic(&self, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) {
-        copy.remove_property("interrupts");
+    fn edit_gic(&self, place: &Place<'_, '_>, copy: &mut Node) {
+        copy.retain(|name, _| name != "interrupts");
         let entry = (place.bus.address_cells + place.bus.size_cells) as usize * 4;
         let keep = self.machine.gic.guest_frames() * entry;
         truncate(copy, "reg", keep);
     }
 
     /// Leaves bus 0, without the window and the interrupt lines of the secure domain's functions.
-    fn edit_host(&self, host: &SharedHost, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) {
+    fn edit_host(&self, host: &SharedHost, place: &Place<'_, '_>, copy: &mut Node) {
         let entry_cells = shared_host::map_entry_cells(self.machine, self.gic_cells);
-        set(copy, "ranges", host.ranges_left(place).unwrap_or_default());
-        set(copy, "interrupt-map", host.interrupts_left(place, entry_cells).unwrap_or_default());
-        set(copy, "bus-range", [0_u32, 0]);
+        copy.set("ranges", host.ranges_left(place).unwrap_or_default());
+        copy.set("interrupt-map", host.interrupts_left(place, entry_cells).unwrap_or_default());
+        copy.set("bus-range", [0_u32, 0]);
         let mut reg = Vec::new();
         push_region(&mut reg, &host.bus(), place.bus.address_cells, place.bus.size_cells);
-        set(copy, "reg", reg);
+        copy.set("reg", reg);
     }
 
     /// Leaves the banks that are not denied.
-    fn edit_flash(&self, place: &Place<'_, '_>, copy: &mut DeviceTreeNode) -> Result<(), Error> {
+    fn edit_flash(&self, place: &Place<'_, '_>, copy: &mut Node) -> Result<(), Error> {
         let entry = (place.bus.address_cells + place.bus.size_cells) as usize * 4;
         let banks = place.registers()?;
         let Some(reg) = copy.property_mut("reg") else { return Ok(()) };
-        let old = (&*reg).value().to_vec();
-        let banks = banks.iter().zip(old.chunks_exact(entry.max(4)));
-        let kept: Vec<u8> = banks
-            .filter(|(bank, _)| !self.general.denied.touches(bank))
-            .flat_map(|(_, entry)| entry.iter().copied())
-            .collect();
-        reg.set_value(kept);
+        let banks = banks.iter().zip(reg.chunks_exact(entry.max(4)));
+        let kept = banks.filter(|(bank, _)| !self.general.denied.touches(bank)).flat_map(|(_, entry)| entry);
+        *reg = kept.copied().collect();
         Ok(())
     }
 
-    fn add_memory(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32) {
+    fn add_memory(&self, root: &mut Node, address_cells: u32, size_cells: u32) {
         let banks = &self.general.plan.general;
         let base = banks.first().map_or(0, Region::base);
         let mut reg = Vec::new();
         for bank in banks {
             push_region(&mut reg, bank, address_cells, size_cells);
         }
-        let mut memory = DeviceTreeNode::new_unchecked(format!("memory@{base:x}"));
-        set(&mut memory, "device_type", "memory");
-        set(&mut memory, "reg", reg);
-        root.add_child(memory);
+        let mut memory = Node::new(format!("memory@{base:x}"));
+        memory.set("device_type", "memory");
+        memory.set("reg", reg);
+        root.add(memory);
     }
 
     /// The window as a restricted DMA pool (Linux, bindings/reserved-memory/shared-dma-pool.yaml) with the phandle `phandle`, if there is one.
     /// Linux wants the cells of `/reserved-memory` to be the root's.
     fn add_window(
         &self,
-        root: &mut DeviceTreeNode,
+        root: &mut Node,
         address_cells: u32,
         size_cells: u32,
         phandle: u32,
     ) -> Result<Option<u32>, Error> {
         let Some(window) = self.general.plan.window else { return Ok(None) };
-        let mut pool = DeviceTreeNode::new_unchecked(format!("restricted-dma-pool@{:x}", window.base()));
+        let mut pool = Node::new(format!("restricted-dma-pool@{:x}", window.base()));
         let mut reg = Vec::new();
         push_region(&mut reg, &window, address_cells, size_cells);
-        set(&mut pool, "compatible", "restricted-dma-pool");
-        set(&mut pool, "reg", reg);
-        set(&mut pool, "phandle", phandle);
-        if root.child("reserved-memory").is_none() {
-            root.add_child(DeviceTreeNode::new_unchecked("reserved-memory"));
-        }
-        let Some(reserved) = root.child_mut("reserved-memory") else { return Ok(None) };
+        pool.set("compatible", "restricted-dma-pool");
+        pool.set("reg", reg);
+        pool.set("phandle", phandle);
+        let reserved = root.child("reserved-memory");
         for (property, cells) in [("#address-cells", address_cells), ("#size-cells", size_cells)] {
-            let there = reserved.property(property).and_then(|there| there.value_as::<u32>().ok());
-            if there.is_some_and(|there| there != cells) {
+            if reserved.number(property).is_some_and(|there| there != cells) {
                 let node = String::from("/reserved-memory");
                 return Err(Error::Property {
                     node,
@@ -245,50 +233,46 @@ impl Editor<'_> {
                     wrong: "is not the root's, so that no window can be told",
                 });
             }
-            set(reserved, property, cells);
+            reserved.set(property, cells);
         }
-        set(reserved, "ranges", [0_u8; 0]);
-        reserved.add_child(pool);
+        reserved.set("ranges", [0_u8; 0]);
+        reserved.add(pool);
         Ok(Some(phandle))
     }
 
-    fn add_devices(&self, root: &mut DeviceTreeNode, address_cells: u32, size_cells: u32, window: Option<u32>) {
+    fn add_devices(&self, root: &mut Node, address_cells: u32, size_cells: u32, window: Option<u32>) {
         for VirtualDevice { registers, interrupt } in self.general.devices {
-            let mut node = DeviceTreeNode::new_unchecked(format!("virtio_mmio@{:x}", registers.base()));
+            let mut node = Node::new(format!("virtio_mmio@{:x}", registers.base()));
             let mut reg = Vec::new();
             push_region(&mut reg, registers, address_cells, size_cells);
-            set(&mut node, "compatible", "virtio,mmio");
-            set(&mut node, "reg", reg);
-            set(&mut node, "interrupts", specifier(*interrupt, self.machine.gic.interrupt_cells));
+            node.set("compatible", "virtio,mmio");
+            node.set("reg", reg);
+            node.set("interrupts", specifier(*interrupt, self.machine.gic.interrupt_cells));
             if let Some(phandle) = self.machine.gic.phandle {
-                set(&mut node, "interrupt-parent", phandle);
+                node.set("interrupt-parent", phandle);
             }
-            set(&mut node, "dma-coherent", [0_u8; 0]);
+            node.set("dma-coherent", [0_u8; 0]);
             if let Some(window) = window {
-                set(&mut node, "memory-region", window);
+                node.set("memory-region", window);
             }
-            root.add_child(node);
+            root.add(node);
         }
     }
 
-    fn edit_chosen(&self, root: &mut DeviceTreeNode) {
-        if root.child("chosen").is_none() {
-            root.add_child(DeviceTreeNode::new_unchecked("chosen"));
-        }
-        let Some(chosen) = root.child_mut("chosen") else { return };
-        for gone in ["linux,initrd-start", "linux,initrd-end", "rng-seed", "kaslr-seed"] {
-            chosen.remove_property(gone);
-        }
+    fn edit_chosen(&self, root: &mut Node) {
+        let chosen = root.child("chosen");
+        let gone = ["linux,initrd-start", "linux,initrd-end", "rng-seed", "kaslr-seed"];
+        chosen.retain(|name, _| !gone.contains(&name));
         if let Some(initrd) = self.general.plan.initrd {
-            set(chosen, "linux,initrd-start", initrd.base());
-            set(chosen, "linux,initrd-end", initrd.end());
+            chosen.set("linux,initrd-start", initrd.base());
+            chosen.set("linux,initrd-end", initrd.end());
         }
         if let Some(seeds) = &self.machine.seeds {
-            set(chosen, "rng-seed", seeds.general);
-            set(chosen, "kaslr-seed", seeds.layout);
+            chosen.set("rng-seed", seeds.general);
+            chosen.set("kaslr-seed", seeds.layout);
         }
         if let Some(bootargs) = self.general.bootargs {
-            set(chosen, "bootargs", bootargs);
+            chosen.set("bootargs", bootargs);
         }
     }
 }
@@ -308,15 +292,9 @@ pub(crate) fn is_gic(place: &Place<'_, '_>) -> bool {
     place.is_any_of(&GIC_V3) || place.is_any_of(&GIC_V2)
 }
 
-pub(crate) fn set<T: dtoolkit::ToPropertyValue>(node: &mut DeviceTreeNode, name: &str, value: T) {
-    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
-}
-
-fn truncate(node: &mut DeviceTreeNode, name: &str, length: usize) {
-    if let Some(property) = node.property_mut(name) {
-        let mut value = (&*property).value().to_vec();
+fn truncate(node: &mut Node, name: &str, length: usize) {
+    if let Some(value) = node.property_mut(name) {
         value.truncate(length);
-        property.set_value(value);
     }
 }
 
@@ -346,16 +324,14 @@ pub(crate) fn specifier(interrupt: Interrupt, cells: u32) -> Vec<u32> {
 }
 
 /// Removes the aliases whose node is gone.
-fn drop_dangling_aliases(tree: &mut DeviceTree) {
-    let Some(aliases) = tree.find_node("/aliases") else { return };
-    let gone = |property: &&DeviceTreeProperty| {
-        let path = property.value_as::<&str>().unwrap_or("");
-        path.starts_with('/') && tree.find_node(path).is_none()
-    };
-    let gone: Vec<String> = aliases.properties().filter(gone).map(|property| String::from(property.name())).collect();
-    if let Some(aliases) = tree.find_node_mut("/aliases") {
-        for name in gone {
-            aliases.remove_property(&name);
-        }
+fn drop_dangling_aliases(root: &mut Node) {
+    if !root.has("/aliases") {
+        return;
     }
+    let mut aliases = core::mem::replace(root.child("aliases"), Node::new("aliases"));
+    aliases.retain(|_, value| {
+        let path = value.strip_suffix(&[0]).and_then(|path| core::str::from_utf8(path).ok()).unwrap_or("");
+        !path.starts_with('/') || root.has(path)
+    });
+    *root.child("aliases") = aliases;
 }

@@ -51,6 +51,8 @@ mod system_mmu;
 mod tree;
 #[cfg(feature = "boot")]
 mod windows;
+#[cfg(feature = "boot")]
+mod writer;
 
 pub use board::Board;
 pub use region::Region;

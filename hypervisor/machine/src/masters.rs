@@ -37,6 +37,7 @@ pub struct Masters {
 ///
 /// # Errors
 /// Those of [`crate::Machine::read`] and [`SystemMmu::find`]; none if these have read the same bytes.
+#[inline(never)]
 pub fn bus_masters(dtb: &[u8], denied: &Denied, driven: Option<&SystemMmu>) -> Result<Vec<Masters>, Error> {
     let mut masters = Vec::new();
     tree::walk(tree::open(dtb)?, &mut |place| {
@@ -65,6 +66,7 @@ impl Stoppable {
     ///
     /// # Errors
     /// As [`bus_masters`].
+    #[inline(never)]
     pub fn find(dtb: &[u8], denied: &Denied) -> Result<Stoppable, Error> {
         let mut found = Stoppable::default();
         tree::walk(tree::open(dtb)?, &mut |place| {

@@ -6,13 +6,14 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use dtoolkit::{Node as _, Property as _, fdt::Fdt, model::DeviceTreeNode};
+use dtoolkit::fdt::Fdt;
 
 use crate::{
     Error, Frames, Interrupt, Machine, PAGE, Region, Trigger,
     board::PciBus,
-    general_tree::{is_gic, push_region, set, specifier},
+    general_tree::{is_gic, push_region, specifier},
     tree,
+    writer::Node,
 };
 
 /// `phys.hi` of 32-bit memory space, not prefetchable (IEEE 1275 PCI bus binding, section 2.2.1.1).
@@ -76,26 +77,26 @@ impl PciHost {
         (address_cells, size_cells): (u32, u32),
         messages: u32,
         window: Option<u32>,
-    ) -> DeviceTreeNode {
+    ) -> Node {
         let PciBus { configuration, registers, .. } = self.bus;
-        let mut node = DeviceTreeNode::new_unchecked(format!("pcie@{:x}", configuration.base()));
+        let mut node = Node::new(format!("pcie@{:x}", configuration.base()));
         let mut reg = Vec::new();
         push_region(&mut reg, &configuration, address_cells, size_cells);
-        set(&mut node, "compatible", "pci-host-ecam-generic");
-        set(&mut node, "device_type", "pci");
-        set(&mut node, "reg", reg);
+        node.set("compatible", "pci-host-ecam-generic");
+        node.set("device_type", "pci");
+        node.set("reg", reg);
         for (name, cells) in [("#address-cells", 3_u32), ("#size-cells", 2), ("#interrupt-cells", 1)] {
-            set(&mut node, name, cells);
+            node.set(name, cells);
         }
-        set(&mut node, "bus-range", [0_u32, 0].as_slice());
-        set(&mut node, "linux,pci-domain", around.domain);
-        set(&mut node, "ranges", ranges(&registers, address_cells));
-        set(&mut node, "interrupt-map-mask", [0x1f_u32 << DEVICE_SHIFT, 0, 0, 7].as_slice());
-        set(&mut node, "interrupt-map", self.lines(machine, around));
-        set(&mut node, "msi-parent", messages);
-        set(&mut node, "dma-coherent", [0_u8; 0]);
+        node.set("bus-range", [0_u32, 0].as_slice());
+        node.set("linux,pci-domain", around.domain);
+        node.set("ranges", ranges(&registers, address_cells));
+        node.set("interrupt-map-mask", [0x1f_u32 << DEVICE_SHIFT, 0, 0, 7].as_slice());
+        node.set("interrupt-map", self.lines(machine, around));
+        node.set("msi-parent", messages);
+        node.set("dma-coherent", [0_u8; 0]);
         if let Some(window) = window {
-            set(&mut node, "memory-region", window);
+            node.set("memory-region", window);
         }
         node
     }
@@ -121,33 +122,32 @@ impl PciHost {
         &self,
         machine: &Machine,
         around: &Surroundings,
-        gic: &mut DeviceTreeNode,
+        gic: &mut Node,
         frame: u32,
     ) -> Result<u32, Error> {
         let PciBus { first_message, messages, .. } = self.bus;
         if matches!(machine.gic.frames, Frames::V3 { .. }) {
-            set(gic, "msi-controller", [0_u8; 0]);
-            set(gic, "mbi-ranges", [first_message, messages].as_slice());
+            gic.set("msi-controller", [0_u8; 0]);
+            gic.set("mbi-ranges", [first_message, messages].as_slice());
             return Ok(around.gic);
         }
-        let cells = |name| gic.property(name).and_then(|cells| cells.value_as::<u32>().ok());
         let (Some(address_cells @ 1..=2), Some(size_cells @ 1..=2), Some(_)) =
-            (cells("#address-cells"), cells("#size-cells"), gic.property("ranges"))
+            (gic.number("#address-cells"), gic.number("#size-cells"), gic.property("ranges"))
         else {
             let node = String::from("interrupt controller");
             return Err(Error::Property { node, property: "ranges", wrong: "leaves no place for a frame of messages" });
         };
-        let mut child = DeviceTreeNode::new_unchecked(format!("v2m@{:x}", self.frame));
+        let mut child = Node::new(format!("v2m@{:x}", self.frame));
         let mut reg = Vec::new();
         // One page ends before 2^64 wherever the board has put it.
         Region::new(self.frame, PAGE).iter().for_each(|page| push_region(&mut reg, page, address_cells, size_cells));
-        set(&mut child, "compatible", "arm,gic-v2m-frame");
-        set(&mut child, "msi-controller", [0_u8; 0]);
-        set(&mut child, "reg", reg);
-        set(&mut child, "arm,msi-base-spi", first_message);
-        set(&mut child, "arm,msi-num-spis", messages);
-        set(&mut child, "phandle", frame);
-        gic.add_child(child);
+        child.set("compatible", "arm,gic-v2m-frame");
+        child.set("msi-controller", [0_u8; 0]);
+        child.set("reg", reg);
+        child.set("arm,msi-base-spi", first_message);
+        child.set("arm,msi-num-spis", messages);
+        child.set("phandle", frame);
+        gic.add(child);
         Ok(frame)
     }
 }

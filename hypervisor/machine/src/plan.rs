@@ -161,6 +161,7 @@ impl MemoryPlan {
     ///
     /// # Errors
     /// Things that lie on each other or outside memory, and too little memory.
+    #[inline(never)]
     pub fn make(machine: &Machine, loaded: &Loaded) -> Result<MemoryPlan, PlanError> {
         check(machine, loaded)?;
         let el2 = loaded.el2.hull(BLOCK);

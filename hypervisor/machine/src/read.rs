@@ -88,6 +88,7 @@ impl Machine {
     ///
     /// # Errors
     /// A damaged tree, or one that lacks something or says what cannot be: see [`Error`].
+    #[inline(never)]
     pub fn read(dtb: &[u8]) -> Result<Machine, Error> {
         let fdt = tree::open(dtb)?;
         let mut survey = Survey::default();

@@ -31,6 +31,8 @@ use arrayvec::ArrayVec;
 use fdt::{Fdt, node::FdtNode};
 
 use crate::board::{MAX_DISKS, MAX_VOLUMES, Pool, Volume};
+#[cfg(feature = "boot")]
+use crate::writer::Node;
 use crate::{MAX_BANKS, Region};
 
 pub use storage::{Storage, Window};
@@ -171,19 +173,17 @@ fn optional_key(chosen: FdtNode<'_, '_>, name: &'static str) -> Result<Option<[u
 
 /// The bytes of a tree that tells `what`.
 #[cfg(feature = "boot")]
+#[inline(never)]
 pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     use alloc::format;
 
-    use dtoolkit::model::DeviceTree;
-
-    let mut tree = DeviceTree::new();
-    let root = &mut tree.root;
-    set(root, "compatible", COMPATIBLE);
-    set(root, "model", COMPATIBLE);
-    set(root, "#address-cells", 2_u32);
-    set(root, "#size-cells", 2_u32);
+    let root = &mut Node::new("");
+    root.set("compatible", COMPATIBLE);
+    root.set("model", COMPATIBLE);
+    root.set("#address-cells", 2_u32);
+    root.set("#size-cells", 2_u32);
     let memory = add(root, &format!("memory@{:x}", what.memory.base()), &[what.memory]);
-    set(memory, "device_type", "memory");
+    memory.set("device_type", "memory");
     add(root, "general-domain-memory", &what.general);
     add(root, &format!("dma-memory@{:x}", what.dma.base()), &[what.dma]);
     for (name, address) in [("shared-page", what.shared_page), ("kept-page", what.kept_page)] {
@@ -193,34 +193,25 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
     }
     storage::write(root, what);
     if let Some(bank) = what.anchor {
-        set(add(root, &format!("anchor@{:x}", bank.base()), &[bank]), "compatible", "cfi-flash");
+        add(root, &format!("anchor@{:x}", bank.base()), &[bank]).set("compatible", "cfi-flash");
     }
     let chosen = add(root, "chosen", &[]);
-    set(chosen, MEASUREMENT, what.measurement);
-    set(chosen, CRYPTO_PROFILE, what.crypto_profile);
+    chosen.set(MEASUREMENT, what.measurement);
+    chosen.set(CRYPTO_PROFILE, what.crypto_profile);
     for (name, key) in [("rng-seed", what.rng_seed), (TEST_HUK, what.test_huk)] {
         if let Some(key) = key {
-            set(chosen, name, key);
+            chosen.set(name, key);
         }
     }
-    tree.to_dtb()
+    root.to_dtb(core::iter::empty())
 }
 
 #[cfg(feature = "boot")]
-fn set<T: dtoolkit::ToPropertyValue>(node: &mut dtoolkit::model::DeviceTreeNode, name: &str, value: T) {
-    node.add_property(dtoolkit::model::DeviceTreeProperty::new_unchecked(name, value));
-}
-
-#[cfg(feature = "boot")]
-fn add<'n>(
-    root: &'n mut dtoolkit::model::DeviceTreeNode,
-    name: &str,
-    reg: &[Region],
-) -> &'n mut dtoolkit::model::DeviceTreeNode {
-    let node = root.add_child_mut(dtoolkit::model::DeviceTreeNode::new_unchecked(name));
+fn add<'n>(root: &'n mut Node, name: &str, reg: &[Region]) -> &'n mut Node {
+    let node = root.add(Node::new(name));
     if !reg.is_empty() {
         let words = reg.iter().flat_map(|region| [region.base(), region.size()]);
-        set(node, "reg", words.flat_map(u64::to_be_bytes).collect::<alloc::vec::Vec<u8>>());
+        node.set("reg", words.flat_map(u64::to_be_bytes).collect::<alloc::vec::Vec<u8>>());
     }
     node
 }

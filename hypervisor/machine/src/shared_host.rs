@@ -57,6 +57,7 @@ impl SharedHost {
     ///
     /// # Errors
     /// No such host, or one that cannot be shared out: without bus 0, 32-bit memory or wired interrupts to the GIC.
+    #[inline(never)]
     pub fn find(dtb: &[u8], machine: &Machine, functions: &[Function]) -> Result<SharedHost, Error> {
         let fdt = tree::open(dtb)?;
         let gic_cells = gic_address_cells(fdt, machine)?;

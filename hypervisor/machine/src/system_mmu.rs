@@ -45,6 +45,7 @@ impl SystemMmu {
     ///
     /// # Errors
     /// Those of [`Machine::read`], a system MMU whose registers are too few, and more streams than any machine has.
+    #[inline(never)]
     pub fn find(dtb: &[u8], machine: &Machine, denied: &Denied) -> Result<Option<SystemMmu>, Error> {
         let fdt = tree::open(dtb)?;
         let (mut found, mut named) = (None, Vec::new());

@@ -20,7 +20,7 @@ use crate::{
 /// More cells than any address or size has (PCI has 3); a larger number is damage.
 const MAX_CELLS: u32 = 4;
 /// Magic number of a flattened device tree (Devicetree Specification 0.4, section 5.2).
-const MAGIC: u32 = 0xD00D_FEED;
+pub(crate) const MAGIC: u32 = 0xD00D_FEED;
 
 /// Length in bytes of the tree that begins with `start` (at least 8 bytes), as its header states it.
 ///

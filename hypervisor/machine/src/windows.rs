@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Board, Device, Frames, Machine, PAGE, Region, SharedHost, board::Attachment, region};
+use crate::{Board, Frames, Machine, PAGE, Region, SharedHost, board::Attachment, region};
 
 /// Nothing above this is taken for a device page below memory, in bytes.
 const LOW: u64 = 1 << 32;
@@ -24,12 +24,8 @@ impl Denied {
     /// storage controllers, the anchor, the console, the window of the virtual devices, and the board's own list. Of these the
     /// general domain sees the GIC, the console and the virtual devices, by emulation. Of a PCI host that is shared out it has the functions
     /// that are not the secure domain's, and EL2 says which.
-    pub fn new<'a>(
-        machine: &Machine,
-        board: &Board,
-        storage: impl IntoIterator<Item = &'a Device>,
-        host: Option<&SharedHost>,
-    ) -> Denied {
+    #[inline(never)]
+    pub fn new(machine: &Machine, board: &Board, storage: &[Region], host: Option<&SharedHost>) -> Denied {
         let mut pages = gic_frames(machine);
         pages.extend_from_slice(&machine.msi);
         pages.extend_from_slice(&machine.smmu);
@@ -37,7 +33,7 @@ impl Denied {
         pages.extend_from_slice(board.denied);
         pages.extend(board.channel.region());
         pages.extend(board.channel.pci.into_iter().flat_map(|bus| [bus.configuration, bus.registers]));
-        pages.extend(storage.into_iter().map(|controller| controller.registers));
+        pages.extend_from_slice(storage);
         // Whether or not the machine has them.
         pages.extend(board.storage.iter().filter_map(|controller| match controller.at {
             Attachment::Registers { base, .. } => Region::new(base, 1),
@@ -85,6 +81,7 @@ fn gic_frames(machine: &Machine) -> Vec<Region> {
 /// The pages to map one to one as Device memory for the general domain: the addresses below memory (at most the low 4 GiB) and
 /// whatever registers and bus windows the tree names above, without memory, without `denied`, and below `limit` (the first
 /// address that stage 2 cannot translate). Sorted, in whole pages, as few ranges as possible.
+#[inline(never)]
 pub fn device_windows(machine: &Machine, denied: &Denied, limit: u64) -> Vec<Region> {
     let below_memory = machine.memory.first().and_then(|bank| Region::between(0, bank.base().min(LOW)));
     let named = machine.windows.iter().map(|window| window.hull(PAGE));

@@ -72,7 +72,7 @@ impl Endpoint {
 
     /// Reads what `function` is, which answers at no address from then on and reads and writes no memory. Its base address registers are as
     /// they were.
-    pub(crate) fn read(space: &impl Configuration, function: Function) -> Result<Endpoint, Refusal> {
+    pub(crate) fn read(space: &dyn Configuration, function: Function) -> Result<Endpoint, Refusal> {
         quiet(space, function);
         if has_capability(space, function, ENHANCED_ALLOCATION) {
             return Err(Refusal::Fixed(function));
@@ -86,7 +86,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Refusal::TooLarge`].
-    pub fn place(&self, space: &impl Configuration, window: Range<u64>) -> Result<Range<u64>, Refusal> {
+    #[inline(never)]
+    pub fn place(&self, space: &dyn Configuration, window: Range<u64>) -> Result<Range<u64>, Refusal> {
         let mut bars: ArrayVec<_, MAX_BARS> = self.bars.iter().filter(|bar| bar.kind != Kind::Rom).collect();
         // The largest first, so that each lies at a multiple of its size if the first does.
         let mut next = window.start;
@@ -107,22 +108,22 @@ impl Endpoint {
 }
 
 /// Lets `function` answer at its addresses, and read and write memory.
-pub fn start(space: &impl Configuration, function: Function) {
+pub fn start(space: &dyn Configuration, function: Function) {
     space.write16(function, offset::COMMAND, (MEMORY_SPACE | BUS_MASTER) as u16);
 }
 
 /// Lets it do neither, nor interrupt. Whether it has taken note.
 #[must_use]
-pub fn stop(space: &impl Configuration, function: Function) -> bool {
+pub fn stop(space: &dyn Configuration, function: Function) -> bool {
     quiet(space, function);
     space.read32(function, offset::COMMAND) & (MEMORY_SPACE | BUS_MASTER) == 0
 }
 
-fn quiet(space: &impl Configuration, function: Function) {
+fn quiet(space: &dyn Configuration, function: Function) {
     space.write16(function, offset::COMMAND, crate::INTERRUPT_DISABLE as u16);
 }
 
-fn has_capability(space: &impl Configuration, function: Function, wanted: u32) -> bool {
+fn has_capability(space: &dyn Configuration, function: Function, wanted: u32) -> bool {
     if space.read32(function, offset::COMMAND) & HAS_CAPABILITIES == 0 {
         return false;
     }
@@ -141,7 +142,7 @@ fn has_capability(space: &impl Configuration, function: Function, wanted: u32) -
 }
 
 /// Finds out what each register decodes by writing ones to it (PCI Local Bus 3.0, section 6.2.5.1).
-fn bars(space: &impl Configuration, function: Function) -> Result<ArrayVec<Bar, MAX_BARS>, Refusal> {
+fn bars(space: &dyn Configuration, function: Function) -> Result<ArrayVec<Bar, MAX_BARS>, Refusal> {
     let mut bars = ArrayVec::new();
     let mut at = offset::BAR_0;
     while at <= LAST_BAR {
@@ -174,7 +175,7 @@ fn power(size: u64) -> Option<u64> {
 }
 
 /// What the register at `at` makes of `ones`; it is put back.
-fn writable(space: &impl Configuration, function: Function, at: usize, ones: u32) -> u32 {
+fn writable(space: &dyn Configuration, function: Function, at: usize, ones: u32) -> u32 {
     let before = space.read32(function, at);
     space.write32(function, at, ones);
     let made = space.read32(function, at);

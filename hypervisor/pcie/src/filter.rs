@@ -73,14 +73,7 @@ impl Filter {
     /// The general domain stores the low `size` bytes of `value` at `offset` of the configuration space of `function`. Returns whether that was
     /// done: not if the function is not its own, in extended configuration space, with another width than configuration space has, and if the
     /// function would come to answer in the window.
-    pub fn write(
-        &self,
-        space: &impl Configuration,
-        function: Function,
-        offset: usize,
-        size: usize,
-        value: u64,
-    ) -> bool {
+    pub fn write(&self, space: &dyn Configuration, function: Function, offset: usize, size: usize, value: u64) -> bool {
         let Some(own) = self.own.iter().find(|own| own.endpoint.function == function) else { return false };
         if !matches!(size, 1 | 2 | 4) || !offset.is_multiple_of(size) || offset >= COMPATIBLE_BYTES {
             return false;
@@ -99,7 +92,7 @@ impl Filter {
     }
 
     /// Whether the function would answer in the window after `store`.
-    fn intrudes(&self, space: &impl Configuration, endpoint: &Endpoint, store: &Store) -> bool {
+    fn intrudes(&self, space: &dyn Configuration, endpoint: &Endpoint, store: &Store) -> bool {
         if store.offset >= offset::CAPABILITIES {
             return false;
         }

@@ -14,7 +14,8 @@ const SEVERAL: u32 = 0x80_0000;
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn survey(space: &impl Configuration, apart: &[Function]) -> Result<Vec<Endpoint>, Refusal> {
+#[inline(never)]
+pub fn survey(space: &dyn Configuration, apart: &[Function]) -> Result<Vec<Endpoint>, Refusal> {
     let mut found = Vec::new();
     for device in 0..32 {
         for function in functions(space, device) {
@@ -37,7 +38,7 @@ pub fn survey(space: &impl Configuration, apart: &[Function]) -> Result<Vec<Endp
 }
 
 /// The functions of a device: without its first one there is none, and only that one says whether there are others.
-fn functions(space: &impl Configuration, device: u8) -> impl Iterator<Item = Function> {
+fn functions(space: &dyn Configuration, device: u8) -> impl Iterator<Item = Function> {
     let all = (0..8).filter_map(move |number| Function::new(device, number));
     let is_there = |function: &Function| space.read32(*function, offset::ID) & NOBODY != NOBODY;
     let several =

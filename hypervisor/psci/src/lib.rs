@@ -260,7 +260,8 @@ impl Psci {
 
     /// What is to be done for `call` of core `cpu`, whose firmware is `firmware`. `is_memory` tells whether an entry point is in memory of
     /// the guest.
-    pub fn decide(&self, cpu: usize, call: Call, firmware: &Firmware, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+    #[inline(never)]
+    pub fn decide(&self, cpu: usize, call: Call, firmware: &Firmware, is_memory: &dyn Fn(u64) -> bool) -> Decision {
         match call {
             Call::PsciVersion => Decision::ok(PSCI_VERSION),
             Call::SmcccVersion => Decision::ok(SMCCC_VERSION),
@@ -289,7 +290,7 @@ impl Psci {
         self.config.affinities[..self.config.cores].iter().position(|it| it & AFFINITY_MASK == affinity)
     }
 
-    fn cpu_on(&self, target: u64, start: Start, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+    fn cpu_on(&self, target: u64, start: Start, is_memory: &dyn Fn(u64) -> bool) -> Decision {
         let Some(cpu) = self.core_with_affinity(target) else { return Error::InvalidParameters.into() };
         if !is_memory(start.entry) || !start.entry.is_multiple_of(4) {
             return Error::InvalidAddress.into();
@@ -339,7 +340,7 @@ impl Psci {
         if kind == SYSTEM_WARM_RESET { Decision::SystemReset { warm: true } } else { Error::InvalidParameters.into() }
     }
 
-    fn system_suspend(&self, cpu: usize, start: Start, is_memory: impl FnOnce(u64) -> bool) -> Decision {
+    fn system_suspend(&self, cpu: usize, start: Start, is_memory: &dyn Fn(u64) -> bool) -> Decision {
         if !self.config.system_suspend {
             return Error::NotSupported.into();
         }

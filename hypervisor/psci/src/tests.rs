@@ -28,7 +28,7 @@ fn psci() -> Psci {
 }
 
 fn call(psci: &Psci, function: u32, arguments: [u64; 3]) -> Decision {
-    psci.decide(0, decode(function, arguments), &FIRMWARE, |entry| entry < 0x8000_0000)
+    psci.decide(0, decode(function, arguments), &FIRMWARE, &|entry| entry < 0x8000_0000)
 }
 
 fn refused(error: Error) -> Decision {
@@ -83,7 +83,7 @@ fn a_core_goes_on_once_and_off_when_it_has_stopped() {
     assert_eq!(psci.begin(3), None);
     assert_eq!(call(&psci, AFFINITY_INFO, [0x101, 0, 0]), Decision::Return(0));
     assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), refused(Error::AlreadyOn));
-    assert_eq!(psci.decide(3, Call::CpuOff, &FIRMWARE, |_| true), Decision::Off);
+    assert_eq!(psci.decide(3, Call::CpuOff, &FIRMWARE, &|_| true), Decision::Off);
     assert_eq!(call(&psci, CPU_ON, [0x101, 0x2000, 8]), refused(Error::AlreadyOn));
     psci.stopped(3);
     assert_eq!(psci.begin(3), None);
@@ -133,7 +133,7 @@ fn each_core_has_a_record_of_its_stolen_time() {
     assert_eq!(call(&psci, 0xC500_0020, [0xC500_0022, 0, 0]), refused(Error::NotSupported));
     assert_eq!(call(&psci, 0x8500_0021, [0; 3]), refused(Error::NotSupported));
     for cpu in 0..CORES {
-        let decision = psci.decide(cpu, Call::PvTimeStolen, &FIRMWARE, |_| true);
+        let decision = psci.decide(cpu, Call::PvTimeStolen, &FIRMWARE, &|_| true);
         assert_eq!(decision, Decision::Return(0x4000 + 64 * cpu as u64));
     }
 }
@@ -176,7 +176,7 @@ fn workarounds_are_firmwares() {
 #[test]
 fn random_numbers_come_from_firmware_that_has_them() {
     let psci = psci();
-    let call_of = |firmware, function| psci.decide(0, decode(function, [64, 0, 0]), firmware, |_| true);
+    let call_of = |firmware, function| psci.decide(0, decode(function, [64, 0, 0]), firmware, &|_| true);
     for function in [0x8400_0050, 0x8400_0051, 0x8400_0052, 0x8400_0053, 0xC400_0053] {
         assert_eq!(call_of(&Firmware::NONE, function), refused(Error::NotSupported));
         assert_eq!(call_of(&FIRMWARE, function), Decision::Firmware(function, 64));
@@ -320,7 +320,7 @@ proptest! {
                     prop_assert_eq!(call(&psci, CPU_ON, [AFFINITIES[cpu], entry, entry + 1]), expected);
                 }
                 Op::Off(cpu) if model[cpu].0 == Power::On => {
-                    prop_assert_eq!(psci.decide(cpu, Call::CpuOff, &FIRMWARE, |_| true), Decision::Off);
+                    prop_assert_eq!(psci.decide(cpu, Call::CpuOff, &FIRMWARE, &|_| true), Decision::Off);
                     prop_assert_eq!(psci.power(cpu), Power::On);
                     psci.stopped(cpu);
                     model[cpu].0 = Power::Off;

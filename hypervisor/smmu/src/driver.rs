@@ -272,9 +272,10 @@ impl<R: Registers, M: Memory> Smmu<R, M> {
 ///
 /// # Errors
 /// [`Error::Silent`]; what passes then is unknown.
-pub fn stop(registers: &impl Registers) -> Result<(), Error> {
+#[inline(never)]
+pub fn stop(registers: &dyn Registers) -> Result<(), Error> {
     // GBPA may be written only while no earlier update of it is under way (section 6.3.14).
-    let settled = |registers: &_| Registers::read32(registers, GBPA) & UPDATE == 0;
+    let settled = |registers: &dyn Registers| registers.read32(GBPA) & UPDATE == 0;
     poll(registers, "SMMU_GBPA", settled)?;
     registers.write32(GBPA, registers.read32(GBPA) | ABORT | UPDATE);
     poll(registers, "SMMU_GBPA", settled)?;
@@ -282,13 +283,13 @@ pub fn stop(registers: &impl Registers) -> Result<(), Error> {
     update(registers, IRQ_CTRL, IRQ_CTRLACK, 0, "SMMU_IRQ_CTRLACK")
 }
 
-fn enable(registers: &impl Registers, bits: u32) -> Result<(), Error> {
+fn enable(registers: &dyn Registers, bits: u32) -> Result<(), Error> {
     update(registers, CR0, CR0ACK, bits, "SMMU_CR0ACK")
 }
 
 /// Writes a register whose new value is in force when its acknowledgement shows it (section 6.3).
 fn update(
-    registers: &impl Registers,
+    registers: &dyn Registers,
     register: usize,
     acknowledgement: usize,
     value: u32,
@@ -298,7 +299,7 @@ fn update(
     poll(registers, name, |registers| registers.read32(acknowledgement) == value)
 }
 
-fn poll<R: Registers>(registers: &R, name: &'static str, done: impl Fn(&R) -> bool) -> Result<(), Error> {
+fn poll(registers: &dyn Registers, name: &'static str, done: impl Fn(&dyn Registers) -> bool) -> Result<(), Error> {
     if (0..POLLS).any(|_| done(registers)) { Ok(()) } else { Err(Error::Silent(name)) }
 }
 

@@ -38,7 +38,7 @@ pub struct Features {
 
 impl Features {
     /// Reads them.
-    pub fn read(registers: &impl Registers) -> Features {
+    pub fn read(registers: &dyn Registers) -> Features {
         let (idr0, idr1, idr5) = (registers.read32(IDR0), registers.read32(IDR1), registers.read32(IDR5));
         Features {
             stage_2: bit(idr0, 0),

@@ -102,7 +102,8 @@ impl Share<'_> {
 ///
 /// # Errors
 /// [`Error::TooManyTables`] if more other second-level tables are needed than there are.
-pub(crate) fn write(memory: &mut impl Memory, bits: u8, shares: &[Share<'_>], coherent: bool) -> Result<(), Error> {
+#[inline(never)]
+pub(crate) fn write(memory: &mut dyn Memory, bits: u8, shares: &[Share<'_>], coherent: bool) -> Result<(), Error> {
     let Some(first) = shares.first() else { return Ok(()) };
     let entries = |share: &Share<'_>| entry(share.translation, coherent);
     fill(memory, COMMON, |_| Some(entries(first)));
@@ -128,7 +129,7 @@ pub(crate) fn write(memory: &mut impl Memory, bits: u8, shares: &[Share<'_>], co
 
 /// Lets the streams that are translated by the tables at `root` through, or no longer. Each entry changes by one word of 64 bits, which the SMMU
 /// reads as a whole (section 3.21.3).
-pub(crate) fn set_passing(memory: &mut impl Memory, root: u64, passes: bool) {
+pub(crate) fn set_passing(memory: &mut dyn Memory, root: u64, passes: bool) {
     let first = VALID | if passes { STAGE_2 } else { ABORT };
     for table in 0..TABLES {
         for place in (0..TABLE_WORDS).step_by(ENTRY_WORDS) {
@@ -140,7 +141,7 @@ pub(crate) fn set_passing(memory: &mut impl Memory, root: u64, passes: bool) {
     }
 }
 
-fn fill(memory: &mut impl Memory, table: usize, entry: impl Fn(u32) -> Option<[u64; ENTRY_WORDS]>) {
+fn fill(memory: &mut dyn Memory, table: usize, entry: impl Fn(u32) -> Option<[u64; ENTRY_WORDS]>) {
     for place in 0..SPAN {
         for (word, value) in entry(place).into_iter().flatten().enumerate() {
             memory.write(Part::Table(table), place as usize * ENTRY_WORDS + word, value);

@@ -68,7 +68,8 @@ pub fn find_machine(tree: &[u8], address: usize) -> Found {
     let affinity = cpu::affinity();
     let cores = Cores::share(&machine.cpus, affinity, BOARD.secure_core);
     let cores = cores.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
-    let denied = Denied::new(&machine, &BOARD, storage.iter().map(|(_, device)| device), host.as_ref());
+    let registers: Vec<_> = storage.iter().map(|(_, device)| device.registers).collect();
+    let denied = Denied::new(&machine, &BOARD, &registers, host.as_ref());
     let system_mmu = SystemMmu::find(tree, &machine, &denied);
     let system_mmu = system_mmu.unwrap_or_else(|error| stop(format_args!("device tree: {error}")));
     let disk_streams = disk_streams(tree, host.as_ref(), system_mmu.as_ref());

@@ -120,7 +120,7 @@ pub fn load(found: &Found, bus: Option<&Bus>, modules: &Modules, plan: &MemoryPl
     memory.fill_from(&range(&plan.secure), &range(&modules.secure_domain.bytes));
     let tree = secure_tree::write(&SecureTree {
         memory: Region::between(plan.secure.base(), plan.secure_kept.base()).expect("room for the image"),
-        general: plan.lent().iter().copied().collect(),
+        general: plan.lent().try_into().expect("a plan lends no more than the tree can tell"),
         shared_page: pages::shared_address() as u64,
         kept_page: plan.secure_kept.base(),
         dma: plan.secure_dma,

@@ -21,10 +21,11 @@ impl Access {
     /// What the register holds after a load that found `value`: truncated to the access, extended to the register.
     pub const fn complete(&self, value: u64) -> u64 {
         let unused = 64 - 8 * self.size_bytes as u32;
-        let extended = match self.sign_extend {
-            true => ((value << unused) as i64 >> unused) as u64,
-            false => value << unused >> unused,
-        };
+        if !self.sign_extend {
+            // No wider than the access, and an access is no wider than its register.
+            return value << unused >> unused;
+        }
+        let extended = ((value << unused) as i64 >> unused) as u64;
         if self.sixty_four { extended } else { extended & 0xffff_ffff }
     }
 

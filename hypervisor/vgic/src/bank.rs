@@ -196,6 +196,7 @@ impl<const WORDS: usize, const INTIDS: usize> Interrupts for Bank<WORDS, INTIDS>
 }
 
 /// The positions of the set bits of `word`, ascending.
+#[inline]
 pub(crate) fn bits(mut word: u32) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
         let bit = word.trailing_zeros();

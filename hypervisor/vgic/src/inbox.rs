@@ -38,22 +38,26 @@ impl Inbox {
     }
 
     /// Whether a change of the list registers is still to be made.
+    #[inline]
     pub(crate) fn revision_waits(&self) -> bool {
         self.attention() & (REVISE | SURVEY) != 0
     }
 
     /// Asks the receiver to look at `bits` of `word`, and for `flags`.
+    #[inline]
     pub(crate) fn push_word(&self, word: usize, bits: u32, flags: u32) {
         self.words[word].fetch_or(bits, Ordering::Relaxed);
         let kind = if word == 0 { PRIVATE } else { SHARED };
         self.attention.fetch_or(kind | flags, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn push(&self, intid: u32, flags: u32) {
         self.push_word((intid / 32) as usize, 1 << (intid % 32), flags);
     }
 
     /// Asks for `flags` only.
+    #[inline]
     pub(crate) fn ask(&self, flags: u32) {
         self.attention.fetch_or(flags, Ordering::Release);
     }
@@ -73,6 +77,7 @@ impl Inbox {
     }
 
     /// Takes the private interrupts if nothing else was asked for.
+    #[inline]
     pub(crate) fn take_private(&self) -> Option<u32> {
         let only = self.attention.compare_exchange(PRIVATE, 0, Ordering::Acquire, Ordering::Relaxed);
         only.is_ok().then(|| self.words[0].swap(0, Ordering::Relaxed))

@@ -63,7 +63,7 @@ pub use list_register::{
     MAX_LIST_REGISTERS,
 };
 pub use messages::Messages;
-pub use physical::{Change, Physical};
+pub use physical::{Change, Gic, Physical};
 
 /// Most vCPUs of the guest.
 pub const MAX_CPUS: usize = 8;
@@ -140,6 +140,7 @@ impl Kicks {
     }
 
     /// The vCPUs to be kicked, ascending.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = usize> {
         bank::bits(self.0 as u32).map(|cpu| cpu as usize)
     }
@@ -205,6 +206,7 @@ impl Cpu {
         }
     }
 
+    #[inline]
     fn is_online(&self) -> bool {
         self.online.load(Ordering::Acquire)
     }
@@ -268,6 +270,7 @@ impl Vgic {
     /// Says where interrupt `intid` comes from; a PPI is assigned for every vCPU. At boot, before the guest runs. A hardware
     /// interrupt must be disabled, inactive, not pending, level-sensitive, of priority 0 and routed to vCPU 0 in the physical GIC, as
     /// the guest finds it. False: there is no such PPI or SPI, and nothing was done.
+    #[inline(never)]
     pub fn assign(&self, intid: u32, source: Source) -> bool {
         let (hardware, software) = source.facts();
         if (16..32).contains(&intid) {
@@ -300,7 +303,8 @@ impl Vgic {
     /// Puts everything back to what it was before the guest first ran, here and in the physical GIC; interrupts keep their sources.
     /// On the core of `cpu`, when every vCPU has gone ([`Vgic::cpu_off`]); whoever else calls may change levels of virtual interrupts and nothing
     /// more. Private physical interrupts of other cores are left to whoever turns these on: their core has been off by then.
-    pub fn reset<H: Physical>(&self, cpu: usize, hw: &mut H) {
+    #[inline(never)]
+    pub fn reset(&self, cpu: usize, hw: &mut dyn Physical) {
         self.set_ctlr(0);
         let group1 = self.config.version == Version::V3;
         let mut shared = self.shared.lock();
@@ -331,16 +335,16 @@ impl Vgic {
     }
 
     /// A trapped write of `ICC_SGI1R_EL1` by vCPU `cpu` (GIC IHI 0069, `ICC_SGI1R_EL1` and Forwarding an SGI to a target PE): generates an SGI of either group.
-    pub fn sgi1r<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
+    pub fn sgi1r(&self, cpu: usize, value: u64, hw: &mut impl Gic) -> Kicks {
         self.generate(cpu, value, true, hw)
     }
 
     /// A trapped write of `ICC_SGI0R_EL1` or `ICC_ASGI1R_EL1`: with one Security state, Group 0 SGIs only.
-    pub fn sgi0r<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
+    pub fn sgi0r(&self, cpu: usize, value: u64, hw: &mut impl Gic) -> Kicks {
         self.generate(cpu, value, false, hw)
     }
 
-    fn generate<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, group1: bool, hw: &mut H) -> Kicks {
+    fn generate(&self, cpu: usize, value: u64, group1: bool, hw: &mut impl Gic) -> Kicks {
         let intid = (value >> 24 & 0xF) as u32;
         let mut kicks = Kicks::NONE;
         if value >> 40 & 1 != 0 {
@@ -361,12 +365,10 @@ impl Vgic {
     }
 
     /// Makes SGI `intid` pending on vCPU `target`. `group1`: whatever its group; else only if it is in Group 0.
-    fn raise_sgi<H>(&self, cpu: usize, target: usize, intid: u32, group1: bool, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn raise_sgi(&self, cpu: usize, target: usize, intid: u32, group1: bool, hw: &mut impl Gic) -> Kicks {
+        let vcpu = &self.cpus[target];
         {
-            let mut guard = self.cpus[target].state.lock();
+            let mut guard = vcpu.state.lock();
             let State { private, lists } = &mut *guard;
             if !group1 && private.is(Fact::Group1, intid) {
                 return Kicks::NONE;
@@ -375,11 +377,17 @@ impl Vgic {
             if self.config.version == Version::V2 {
                 *private.requesters(intid) |= 1 << cpu;
             }
-            if target == cpu && self.may_offer(cpu) && lists.offer(private, intid, self.ctlr(), hw) != Offer::Full {
+            if target == cpu && self.may_offer(target) && lists.offer(private, intid, self.ctlr(), hw) != Offer::Full {
                 return Kicks::NONE;
             }
         }
-        self.route_private(cpu, target, intid, hw)
+        vcpu.inbox.push(intid, 0);
+        if target == cpu {
+            return self.refill(target, hw);
+        }
+        let mut kicks = Kicks::NONE;
+        self.kick_unless(cpu, target, &mut kicks);
+        kicks
     }
 
     /// Whether the short way is open on this core: nobody asked it to revise what it holds.
@@ -388,18 +396,9 @@ impl Vgic {
         self.cpus[cpu].inbox.attention() == 0
     }
 
-    /// Leaves a pending private interrupt to the core of vCPU `target`.
-    fn route_private<H>(&self, cpu: usize, target: usize, intid: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
-        let mut kicks = Kicks::NONE;
-        self.push_except(cpu, target as u8, intid, 0, &mut kicks);
-        if target == cpu { self.refill(cpu, hw) } else { kicks }
-    }
-
     /// A trapped write of `ICC_DIR_EL1` (`ICH_HCR_EL2.TDIR`, which this crate sets only while an active interrupt has no list register).
-    pub fn dir<H: ListRegisters + Physical>(&self, cpu: usize, value: u64, hw: &mut H) -> Kicks {
+    #[inline(never)]
+    pub fn dir(&self, cpu: usize, value: u64, hw: &mut dyn Gic) -> Kicks {
         let intid = (value & 0xFF_FFFF) as u32;
         if intid >= 1020 {
             return Kicks::NONE;
@@ -414,7 +413,7 @@ impl Vgic {
     /// EL2 on the core of `cpu` has acknowledged physical interrupt `intid` and dropped its priority, without deactivating it.
     /// `None`: the interrupt is not the guest's, and the caller deactivates it.
     #[must_use = "an interrupt that is not the guest's stays active until the caller deactivates it"]
-    pub fn physical_interrupt<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, hw: &mut H) -> Option<Kicks> {
+    pub fn physical_interrupt(&self, cpu: usize, intid: u32, hw: &mut impl Gic) -> Option<Kicks> {
         let offer = if intid < 32 {
             let mut guard = self.cpus[cpu].state.lock();
             let State { private, lists } = &mut *guard;
@@ -454,11 +453,14 @@ impl Vgic {
     }
 
     #[inline]
-    fn accept_physical<B, H>(&self, cpu: usize, intid: u32, bank: &mut B, lists: &mut Lists, hw: &mut H) -> Offer
-    where
-        B: Interrupts,
-        H: ListRegisters + Physical,
-    {
+    fn accept_physical(
+        &self,
+        cpu: usize,
+        intid: u32,
+        bank: &mut impl Interrupts,
+        lists: &mut Lists,
+        hw: &mut impl Gic,
+    ) -> Offer {
         if !bank.is(Fact::Enabled, intid) {
             distributor::give_back(bank, cpu, intid, hw);
             return Offer::Refused;
@@ -472,16 +474,16 @@ impl Vgic {
 
     /// Sets the line of a virtual interrupt; on an edge-triggered one each call with true is an edge. `cpu` is the core that runs; a
     /// PPI is that vCPU's. A core that has no vCPU may raise SPIs: it calls with a number that no vCPU has, below [`MAX_CPUS`]. No effect on an interrupt that is not virtual.
-    pub fn set_level<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, level: bool, hw: &mut H) -> Kicks {
+    pub fn set_level(&self, cpu: usize, intid: u32, level: bool, hw: &mut impl Gic) -> Kicks {
         self.signal(cpu, intid, Some(level), hw)
     }
 
     /// One edge of a virtual interrupt. On a level-sensitive one it is pending until it is acknowledged, like a write of `ISPENDR`.
-    pub fn raise_edge<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, hw: &mut H) -> Kicks {
+    pub fn raise_edge(&self, cpu: usize, intid: u32, hw: &mut impl Gic) -> Kicks {
         self.signal(cpu, intid, None, hw)
     }
 
-    fn signal<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, level: Option<bool>, hw: &mut H) -> Kicks {
+    fn signal(&self, cpu: usize, intid: u32, level: Option<bool>, hw: &mut impl Gic) -> Kicks {
         if (16..32).contains(&intid) {
             let offer = {
                 let mut guard = self.cpus[cpu].state.lock();
@@ -507,7 +509,7 @@ impl Vgic {
     }
 
     /// SPI `intid` became pending outside of the list registers.
-    fn rose<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut H) -> Kicks {
+    fn rose(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut impl Gic) -> Kicks {
         let (home, route) = (shared.home[intid as usize], shared.route[intid as usize]);
         if usize::from(route) == cpu && (home == NONE || home == route) && self.may_offer(cpu) {
             let offer = self.cpus[cpu].state.lock().lists.offer(&mut shared.bank, intid, self.ctlr(), hw);
@@ -522,7 +524,7 @@ impl Vgic {
     }
 
     /// The line of SPI `intid` fell.
-    fn fell<H: ListRegisters + Physical>(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut H) -> Kicks {
+    fn fell(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut impl Gic) -> Kicks {
         let home = shared.home[intid as usize];
         if home == NONE || (usize::from(home) == cpu && self.lower_here(cpu, intid, shared, hw)) {
             return Kicks::NONE;
@@ -532,10 +534,8 @@ impl Vgic {
 
     /// Has the core of vCPU `target` look at SPI `intid`. Still under the lock: a vCPU that goes off now would not look into its inbox
     /// again.
-    fn revise_shared<H>(&self, cpu: usize, intid: u32, target: u8, shared: &mut Shared, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    #[inline(never)]
+    fn revise_shared(&self, cpu: usize, intid: u32, target: u8, shared: &mut Shared, hw: &mut dyn Gic) -> Kicks {
         let mut kicks = Kicks::NONE;
         self.push_except(cpu, target, intid, REVISE, &mut kicks);
         if usize::from(target) == cpu { self.refill_locked(cpu, shared, hw) } else { kicks }
@@ -543,7 +543,7 @@ impl Vgic {
 
     /// The line of `intid`, which this core may hold, fell: an active one needs no maintenance interrupt at its end any more. That
     /// is the usual case, a driver that serves its device before its EOI. False: it takes a refill.
-    fn lower_here<H: ListRegisters>(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut H) -> bool {
+    fn lower_here(&self, cpu: usize, intid: u32, shared: &mut Shared, hw: &mut impl ListRegisters) -> bool {
         let state = self.cpus[cpu].state.lock();
         let Some(slot) = state.lists.slot_of(&shared.bank, intid) else { return false };
         let value = hw.read(slot);
@@ -557,7 +557,8 @@ impl Vgic {
     }
 
     /// Has the core of vCPU `target` look at `intid` and at all it holds.
-    fn revise<H: ListRegisters + Physical>(&self, cpu: usize, target: u8, intid: u32, hw: &mut H) -> Kicks {
+    #[inline(never)]
+    fn revise(&self, cpu: usize, target: u8, intid: u32, hw: &mut dyn Gic) -> Kicks {
         let mut kicks = Kicks::NONE;
         self.push_except(cpu, target, intid, REVISE, &mut kicks);
         if usize::from(target) == cpu { self.refill(cpu, hw) } else { kicks }
@@ -567,7 +568,7 @@ impl Vgic {
     /// when a handler ends its interrupt first and quiets its device then. So the vCPU's next look at its interface traps, and
     /// calls [`Vgic::look`]. A GICv2 has no such trap, and delivers what is over; so does a vCPU with more active interrupts than list registers,
     /// whose ends the hardware may be counting where the trap is set.
-    pub fn watch<H: ListRegisters>(&self, cpu: usize, hw: &mut H) {
+    pub fn watch(&self, cpu: usize, hw: &mut impl ListRegisters) {
         let lists = &mut self.cpus[cpu].state.lock().lists;
         if self.config.version == Version::V3 && lists.online && !lists.spilled {
             lists.hcr |= HCR_TALL1;
@@ -576,7 +577,8 @@ impl Vgic {
     }
 
     /// vCPU `cpu`, which is watched, looks at its interface: levels that have fallen are taken back, and it may look again.
-    pub fn look<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+    #[inline(never)]
+    pub fn look(&self, cpu: usize, hw: &mut dyn Gic) -> Kicks {
         self.with_refill(cpu, &mut self.shared.lock(), hw, |refill| {
             refill.looked = true;
             refill.run();
@@ -586,12 +588,12 @@ impl Vgic {
     }
 
     /// The maintenance interrupt of this core (GIC IHI 0069, `ICH_MISR_EL2`). It is level-sensitive: after this its cause is gone.
-    pub fn maintenance<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+    pub fn maintenance(&self, cpu: usize, hw: &mut dyn Gic) -> Kicks {
         self.refill(cpu, hw)
     }
 
     /// After a kick: takes what other cores left for this one. One load when there is nothing.
-    pub fn sync<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+    pub fn sync(&self, cpu: usize, hw: &mut impl Gic) -> Kicks {
         let inbox = &self.cpus[cpu].inbox;
         if inbox.attention() == 0 {
             return Kicks::NONE;
@@ -615,7 +617,7 @@ impl Vgic {
     }
 
     /// vCPU `cpu` starts, on its core, whose virtual CPU interface (`ICH_VMCR_EL2`, `ICH_AP<x>R<n>_EL2`) has just been reset.
-    pub fn cpu_on<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+    pub fn cpu_on(&self, cpu: usize, hw: &mut dyn Gic) -> Kicks {
         let mut shared = self.shared.lock();
         self.cpus[cpu].online.store(true, Ordering::Release);
         self.with_refill(cpu, &mut shared, hw, |refill| refill.start())
@@ -623,7 +625,7 @@ impl Vgic {
 
     /// vCPU `cpu` stops, on its core: its list registers are emptied and the interface switched off. What was pending or active
     /// remains so (`PSCI CPU_OFF` resets no redistributor); interrupts that come while it is off are remembered.
-    pub fn cpu_off<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+    pub fn cpu_off(&self, cpu: usize, hw: &mut dyn Gic) -> Kicks {
         let mut shared = self.shared.lock();
         self.cpus[cpu].online.store(false, Ordering::Release);
         self.with_refill(cpu, &mut shared, hw, |refill| refill.stop())
@@ -631,7 +633,7 @@ impl Vgic {
 
     /// Whether an interrupt waits for vCPU `cpu`, on its core, masked by it or not: if so, its WFI should not give the core away.
     #[must_use]
-    pub fn has_pending<H: ListRegisters>(&self, cpu: usize, hw: &H) -> bool {
+    pub fn has_pending(&self, cpu: usize, hw: &impl ListRegisters) -> bool {
         if self.cpus[cpu].inbox.attention() != 0 {
             return true;
         }
@@ -650,24 +652,22 @@ impl Vgic {
         self.ctlr.store(value, Ordering::Relaxed);
     }
 
-    fn refill<H: ListRegisters + Physical>(&self, cpu: usize, hw: &mut H) -> Kicks {
+    #[inline(never)]
+    fn refill(&self, cpu: usize, hw: &mut dyn Gic) -> Kicks {
         self.refill_locked(cpu, &mut self.shared.lock(), hw)
     }
 
-    fn refill_locked<H: ListRegisters + Physical>(&self, cpu: usize, shared: &mut Shared, hw: &mut H) -> Kicks {
+    fn refill_locked(&self, cpu: usize, shared: &mut Shared, hw: &mut dyn Gic) -> Kicks {
         self.with_refill(cpu, shared, hw, |refill| refill.run())
     }
 
-    fn with_refill<H>(
+    fn with_refill(
         &self,
         cpu: usize,
         shared: &mut Shared,
-        hw: &mut H,
-        work: impl FnOnce(&mut Refill<'_, H>),
-    ) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+        hw: &mut dyn Gic,
+        work: impl FnOnce(&mut Refill<'_>),
+    ) -> Kicks {
         let mut guard = self.cpus[cpu].state.lock();
         let State { private, lists } = &mut *guard;
         let mut refill = Refill {
@@ -691,6 +691,7 @@ impl Vgic {
     }
 
     /// The same, without a kick if `target` is `cpu`.
+    #[inline]
     fn push_except(&self, cpu: usize, target: u8, intid: u32, flags: u32, kicks: &mut Kicks) {
         if let Some(receiver) = self.cpus.get(usize::from(target)) {
             receiver.inbox.push(intid, flags);
@@ -698,6 +699,7 @@ impl Vgic {
         }
     }
 
+    #[inline]
     fn kick_unless(&self, cpu: usize, target: usize, kicks: &mut Kicks) {
         if target != cpu && self.cpus[target].is_online() {
             kicks.0 |= 1 << target;
@@ -706,7 +708,7 @@ impl Vgic {
 }
 
 /// Brings the physical interrupt `intid` to rest, level-sensitive as the guest first finds it.
-fn silence(cpu: usize, intid: u32, hw: &mut impl Physical) {
+fn silence(cpu: usize, intid: u32, hw: &mut dyn Physical) {
     for change in [Change::Enable(false), Change::Edge(false), Change::Pending(false), Change::Active(false)] {
         hw.apply(cpu, intid, change);
     }

@@ -118,11 +118,13 @@ impl Lists {
 
     /// The short way: brings a pending interrupt that is routed here into a list register, if that needs no choice.
     #[inline]
-    pub(crate) fn offer<B, H>(&mut self, bank: &mut B, intid: u32, ctlr: u32, hw: &mut H) -> Offer
-    where
-        B: Interrupts + ?Sized,
-        H: ListRegisters,
-    {
+    pub(crate) fn offer(
+        &mut self,
+        bank: &mut (impl Interrupts + ?Sized),
+        intid: u32,
+        ctlr: u32,
+        hw: &mut (impl ListRegisters + ?Sized),
+    ) -> Offer {
         if !self.online || !bank.deliverable(intid, ctlr) {
             return Offer::Refused;
         }
@@ -146,11 +148,13 @@ impl Lists {
     /// The same for a physical level that EL2 has just acknowledged, whose latch is not set. It was not active, so the list
     /// register that held it last is free, unless another took it.
     #[inline]
-    pub(crate) fn offer_physical<B, H>(&mut self, bank: &mut B, intid: u32, ctlr: u32, hw: &mut H) -> Offer
-    where
-        B: Interrupts,
-        H: ListRegisters,
-    {
+    pub(crate) fn offer_physical(
+        &mut self,
+        bank: &mut impl Interrupts,
+        intid: u32,
+        ctlr: u32,
+        hw: &mut (impl ListRegisters + ?Sized),
+    ) -> Offer {
         if !self.online || !bank.deliverable(intid, ctlr) {
             return Offer::Refused;
         }
@@ -173,7 +177,7 @@ impl Lists {
     /// A list register that is free. What `ELRSR` says is checked by reading it: without an ISB `ELRSR` may lag behind a write
     /// of this core, and a read of the register itself does not (Arm ARM DDI 0487, Synchronization requirements for System registers).
     #[inline]
-    fn free_slot<H: ListRegisters>(&self, hw: &H) -> Option<usize> {
+    fn free_slot(&self, hw: &(impl ListRegisters + ?Sized)) -> Option<usize> {
         let mut empty = hw.empty();
         for _ in 0..MAX_LIST_REGISTERS {
             let slot = empty.trailing_zeros() as usize;
@@ -188,22 +192,27 @@ impl Lists {
 
     /// Puts a pending interrupt into list register `slot`, which is free.
     #[inline]
-    pub(crate) fn load<B, H>(&mut self, bank: &mut B, intid: u32, slot: usize, hw: &mut H)
-    where
-        B: Interrupts + ?Sized,
-        H: ListRegisters,
-    {
+    pub(crate) fn load(
+        &mut self,
+        bank: &mut (impl Interrupts + ?Sized),
+        intid: u32,
+        slot: usize,
+        hw: &mut (impl ListRegisters + ?Sized),
+    ) {
         let value = compose_pending(bank, intid);
         self.place(bank, intid, slot, value, hw);
     }
 
     /// Writes list register `slot` and the books.
     #[inline]
-    pub(crate) fn place<B, H>(&mut self, bank: &mut B, intid: u32, slot: usize, value: ListRegister, hw: &mut H)
-    where
-        B: Interrupts + ?Sized,
-        H: ListRegisters,
-    {
+    pub(crate) fn place(
+        &mut self,
+        bank: &mut (impl Interrupts + ?Sized),
+        intid: u32,
+        slot: usize,
+        value: ListRegister,
+        hw: &mut (impl ListRegisters + ?Sized),
+    ) {
         hw.write(slot, value);
         self.held[slot % MAX_LIST_REGISTERS] = intid as u16;
         self.seen[slot % MAX_LIST_REGISTERS] = value;
@@ -247,11 +256,13 @@ fn compose_pending<B: Interrupts + ?Sized>(bank: &mut B, intid: u32) -> ListRegi
 }
 
 /// Adds a new pending state to a virtual interrupt that list register `slot` holds with `value`.
-fn merge<B, H>(bank: &mut B, intid: u32, slot: usize, value: ListRegister, hw: &mut H)
-where
-    B: Interrupts + ?Sized,
-    H: ListRegisters,
-{
+fn merge(
+    bank: &mut (impl Interrupts + ?Sized),
+    intid: u32,
+    slot: usize,
+    value: ListRegister,
+    hw: &mut (impl ListRegisters + ?Sized),
+) {
     let merged = merged(bank, intid, value);
     if merged != value {
         hw.write(slot, merged);

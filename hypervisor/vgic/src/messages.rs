@@ -5,8 +5,7 @@
 //! the guest was told take messages: the others have a line, whose level is somebody else's to state.
 
 use crate::bank::{Fact, Interrupts};
-use crate::list_register::ListRegisters;
-use crate::physical::Physical;
+use crate::physical::Gic;
 use crate::registers::{Bits, Register};
 use crate::{Frame, Kicks, Version, Vgic};
 
@@ -41,10 +40,7 @@ pub(crate) fn is_set(offset: u64, size: usize) -> bool {
 impl Vgic {
     /// A device's message: it stores `data` at `offset` of `frame`. None, and nothing was done, if no register there takes messages, or
     /// not this one.
-    pub fn message<H>(&self, cpu: usize, frame: Frame, offset: u64, data: u32, hw: &mut H) -> Option<Kicks>
-    where
-        H: ListRegisters + Physical,
-    {
+    pub fn message(&self, cpu: usize, frame: Frame, offset: u64, data: u32, hw: &mut impl Gic) -> Option<Kicks> {
         let is_doorbell = match (frame, self.config.version) {
             (Frame::Distributor, Version::V3) => offset == GICD_SETSPI_NSR,
             (Frame::Messages, Version::V2) => offset == MSI_SETSPI_NS,
@@ -55,10 +51,7 @@ impl Vgic {
     }
 
     /// INTID `intid` becomes pending, or is so no more. Pending by a message is a level on a level-sensitive interrupt.
-    pub(crate) fn write_message<H>(&self, cpu: usize, intid: u32, set: bool, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(crate) fn write_message(&self, cpu: usize, intid: u32, set: bool, hw: &mut impl Gic) -> Kicks {
         let intid = intid & 0x1FFF;
         if !self.config.messages.is_some_and(|messages| messages.contains(intid)) {
             return Kicks::NONE;

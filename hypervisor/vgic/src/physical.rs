@@ -1,5 +1,7 @@
 //! What the virtual GIC asks of the physical one.
 
+use crate::list_register::ListRegisters;
+
 /// The physical distributor and redistributors, as far as interrupts that the guest owns go through them. Never called with an
 /// INTID that was not assigned as [`crate::Source::Hardware`].
 ///
@@ -12,6 +14,12 @@ pub trait Physical {
     /// `GICD_ISACTIVER<word>` (or `GICR_ISACTIVER0` of `cpu` for word 0).
     fn active(&mut self, cpu: usize, word: usize) -> u32;
 }
+
+/// All that a core has of the machine's interrupt controller. What is done at every interrupt takes it as the type it is, so that a list
+/// register is one instruction away; the rest takes it as it comes, and is there once.
+pub trait Gic: ListRegisters + Physical {}
+
+impl<H: ListRegisters + Physical> Gic for H {}
 
 /// One change of a physical interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,28 +20,27 @@
 use crate::bank::{Bank, Fact, Interrupts, NONE, bits};
 use crate::inbox::{REVISE, SURVEY};
 use crate::list_register::{
-    HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TALL1, HCR_TDIR, ListRegister, ListRegisters,
-    MAX_LIST_REGISTERS,
+    HCR_EN, HCR_EOICOUNT_SHIFT, HCR_LRENPIE, HCR_NPIE, HCR_TALL1, HCR_TDIR, ListRegister, MAX_LIST_REGISTERS,
 };
 use crate::lists::{Lists, NOBODY, WORDS, compose, compose_as, merged};
-use crate::physical::{Change, Physical};
+use crate::physical::{Change, Gic};
 use crate::{INTIDS, Kicks, Shared, Version, Vgic};
 
 /// The vCPU under work, with everything locked that it needs.
-pub(crate) struct Refill<'a, H> {
+pub(crate) struct Refill<'a> {
     pub(crate) vgic: &'a Vgic,
     pub(crate) cpu: usize,
     pub(crate) ctlr: u32,
     pub(crate) shared: &'a mut Shared,
     pub(crate) private: &'a mut Bank<1, 32>,
     pub(crate) lists: &'a mut Lists,
-    pub(crate) hw: &'a mut H,
+    pub(crate) hw: &'a mut dyn Gic,
     /// The guest looks at what is pending.
     pub(crate) looked: bool,
     pub(crate) kicks: Kicks,
 }
 
-impl<H: ListRegisters + Physical> Refill<'_, H> {
+impl Refill<'_> {
     /// Does all of it.
     pub(crate) fn run(&mut self) {
         let flags = self.vgic.cpus[self.cpu].inbox.take(&mut self.lists.ready);

@@ -6,7 +6,7 @@ use crate::bank::{Fact, Interrupts, NONE};
 use crate::distributor::compose_bytes;
 use crate::inbox::REVISE;
 use crate::list_register::ListRegisters;
-use crate::physical::Physical;
+use crate::physical::Gic;
 use crate::{Kicks, Read, State, Vgic};
 
 impl Vgic {
@@ -29,10 +29,7 @@ impl Vgic {
         Read::from(compose_bytes(size, |n| shared.affinity[(first + n) as usize] as u8))
     }
 
-    pub(crate) fn write_targets<H>(&self, cpu: usize, first: u32, size: usize, value: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(crate) fn write_targets(&self, cpu: usize, first: u32, size: usize, value: u32, hw: &mut dyn Gic) -> Kicks {
         let mut kicks = Kicks::NONE;
         if first < 32 {
             return kicks;
@@ -50,10 +47,7 @@ impl Vgic {
     }
 
     /// `GICD_SGIR`: filter 25:24, target list 23:16, INTID 3:0.
-    pub(crate) fn write_sgir<H>(&self, cpu: usize, value: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(crate) fn write_sgir(&self, cpu: usize, value: u32, hw: &mut impl Gic) -> Kicks {
         let targets = match value >> 24 & 0b11 {
             0b00 => value >> 16 & self.all_targets(),
             0b01 => self.all_targets() & !(1 << cpu),
@@ -68,7 +62,7 @@ impl Vgic {
     }
 
     /// `GICD_SPENDSGIR` and `GICD_CPENDSGIR` read alike: per SGI, the requesters that wait on the reader.
-    pub(crate) fn read_sgi_pending<H: ListRegisters>(&self, cpu: usize, first: u32, size: usize, hw: &H) -> Read {
+    pub(crate) fn read_sgi_pending(&self, cpu: usize, first: u32, size: usize, hw: &dyn ListRegisters) -> Read {
         let mut guard = self.cpus[cpu].state.lock();
         let State { private, lists } = &mut *guard;
         let mut requesters = [0; 4];
@@ -82,10 +76,7 @@ impl Vgic {
         Read::from(compose_bytes(size, |n| requesters[n as usize]))
     }
 
-    pub(crate) fn set_sgi_pending<H>(&self, cpu: usize, first: u32, size: usize, value: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(crate) fn set_sgi_pending(&self, cpu: usize, first: u32, size: usize, value: u32, hw: &mut dyn Gic) -> Kicks {
         let mut kicks = Kicks::NONE;
         for n in 0..size as u32 {
             for requester in crate::bank::bits(value >> (8 * n) & self.all_targets()) {
@@ -96,10 +87,7 @@ impl Vgic {
     }
 
     /// SGI `first + n` of `requester` becomes pending on the writer.
-    fn request_sgi<H>(&self, cpu: usize, requester: usize, intid: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    fn request_sgi(&self, cpu: usize, requester: usize, intid: u32, hw: &mut dyn Gic) -> Kicks {
         {
             let private = &mut self.cpus[cpu].state.lock().private;
             *private.requesters(intid) |= 1 << requester;
@@ -108,10 +96,7 @@ impl Vgic {
         self.revise(cpu, cpu as u8, intid, hw)
     }
 
-    pub(crate) fn clear_sgi_pending<H>(&self, cpu: usize, first: u32, size: usize, value: u32, hw: &mut H) -> Kicks
-    where
-        H: ListRegisters + Physical,
-    {
+    pub(crate) fn clear_sgi_pending(&self, cpu: usize, first: u32, size: usize, value: u32, hw: &mut dyn Gic) -> Kicks {
         {
             let mut guard = self.cpus[cpu].state.lock();
             let State { private, lists } = &mut *guard;

@@ -125,34 +125,34 @@ pub(super) fn read_volumes<'a>(root: FdtNode<'_, 'a>) -> Result<ArrayVec<Volume<
 
 /// Adds all of it to the tree.
 #[cfg(feature = "boot")]
-pub(super) fn write(root: &mut dtoolkit::model::DeviceTreeNode, what: &super::SecureTree<'_>) {
+pub(super) fn write(root: &mut crate::writer::Node, what: &super::SecureTree<'_>) {
     use alloc::format;
 
-    use super::{add, set};
+    use super::add;
 
     for storage in &what.storage {
         let own = storage.window.map(|window| window.registers);
         let registers: alloc::vec::Vec<Region> = [storage.registers].into_iter().chain(own).collect();
         let node = add(root, &format!("{STORAGE}@{:x}", storage.registers.base()), &registers);
-        storage.window.into_iter().for_each(|window| set(node, BUS_ADDRESS, window.bus_address));
-        set(node, "compatible", storage.compatible);
-        set(node, IRQ_LINE, storage.irq_line);
+        storage.window.into_iter().for_each(|window| node.set(BUS_ADDRESS, window.bus_address));
+        node.set("compatible", storage.compatible);
+        node.set(IRQ_LINE, storage.irq_line);
         let Some(Partition { kind, name }) = storage.partition else { continue };
-        kind.into_iter().for_each(|kind| set(node, PARTITION_TYPE, kind));
-        name.into_iter().for_each(|name| set(node, PARTITION_NAME, name));
+        kind.into_iter().for_each(|kind| node.set(PARTITION_TYPE, kind));
+        name.into_iter().for_each(|name| node.set(PARTITION_NAME, name));
     }
     let pool = add(root, POOL, &[]);
-    set(pool, CACHE, what.pool.cache_mib);
-    what.pool.window_ms.into_iter().for_each(|window| set(pool, WINDOW, window));
+    pool.set(CACHE, what.pool.cache_mib);
+    what.pool.window_ms.into_iter().for_each(|window| pool.set(WINDOW, window));
     if what.pool.degraded {
-        set(pool, DEGRADED, 1u32);
+        pool.set(DEGRADED, 1u32);
     }
     for (index, volume) in what.volumes.iter().enumerate() {
         let node = add(root, &format!("{VOLUME}@{index}"), &[]);
-        set(node, NAME, volume.name);
-        set(node, SIZE, volume.size_mib);
-        set(node, LAYOUT, volume.layout.name());
-        set(node, SUITE, volume.suite);
-        set(node, KEY_GENERATION, u32::from(volume.key_generation));
+        node.set(NAME, volume.name);
+        node.set(SIZE, volume.size_mib);
+        node.set(LAYOUT, volume.layout.name());
+        node.set(SUITE, volume.suite);
+        node.set(KEY_GENERATION, u32::from(volume.key_generation));
     }
 }

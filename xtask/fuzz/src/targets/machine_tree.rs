@@ -57,7 +57,7 @@ pub fn run(data: &[u8]) {
     let Ok(machine) = Machine::read(data) else { return };
     let Ok(storage) = machine.storage(data, "virtio,mmio", BASE) else { return };
     let Some(plan) = plan(&machine) else { return };
-    let denied = Denied::new(&machine, &BOARD, [&storage], None);
+    let denied = Denied::new(&machine, &BOARD, &[storage.registers], None);
     check(&machine, &plan, &denied);
     let driven = SystemMmu::find(data, &machine, &denied).ok().flatten();
     let _ = machine::bus_masters(data, &denied, driven.as_ref());
@@ -105,7 +105,7 @@ fn share(data: &[u8], machine: &Machine, plan: &MemoryPlan) {
     let disk = Function::new(3, 0).expect("there is such a function");
     let Ok(host) = SharedHost::find(data, machine, &[disk]) else { return };
     let Ok(device) = host.device(disk) else { return };
-    let denied = Denied::new(machine, &BOARD, [&device], Some(&host));
+    let denied = Denied::new(machine, &BOARD, &[device.registers], Some(&host));
     check(machine, plan, &denied);
     assert!(denied.touches(&host.window) && denied.touches(&device.registers));
     let driven = SystemMmu::find(data, machine, &denied).ok().flatten();

@@ -46,7 +46,7 @@ fn one(psci: &Psci, cpu: usize, firmware: &Firmware, step: &[u8]) {
     let value = u64::from_le_bytes([step[8], step[9], step[10], step[11], step[12], step[13], step[14], step[15]]);
     let target = [0, 1, 0x100, 0x1_0000_0000, value][usize::from(step[6]) % 5];
     let entry = if step[7] & 1 == 0 { MEMORY.start + (value & 0xFFFC) } else { value };
-    match psci.decide(cpu, decode(id, [target, entry, value]), firmware, |entry| MEMORY.contains(&entry)) {
+    match psci.decide(cpu, decode(id, [target, entry, value]), firmware, &|entry| MEMORY.contains(&entry)) {
         Decision::Wake { cpu: woken } => {
             assert!(woken < CORES && woken != cpu, "a core that runs was woken");
             assert_eq!(psci.power(woken), Power::OnPending);
