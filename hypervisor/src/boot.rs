@@ -49,11 +49,6 @@ pub fn connect(registers: Mmio) {
     CONSOLE.lock().connect(uart);
 }
 
-/// The outcome of replacing the boot mapping.
-pub fn own_memory(mapped: Result<BootMemory, MapError>) -> BootMemory {
-    mapped.unwrap_or_else(|error| stop(format_args!("stage 1 of EL2: {error}")))
-}
-
 fn range(region: &Region) -> Range<usize> {
     region.base() as usize..region.end() as usize
 }

@@ -22,7 +22,7 @@ impl VirtualDevice {
     /// Device `index`, offered by nobody yet.
     pub fn new(index: usize) -> VirtualDevice {
         let mut page = RegisterPage::of(index);
-        let device = Device::new();
+        let device = Device::default();
         device.show(&mut page);
         VirtualDevice { device, page, function: Function::new() }
     }

@@ -61,8 +61,8 @@ impl Console {
     }
 }
 
-/// One speaker's voice, to be formatted into.
-struct Voice<'a>(&'a mut Console);
+/// The hypervisor's own voice, to be formatted into.
+pub struct Voice<'a>(pub &'a mut Console);
 
 impl Write for Voice<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {

@@ -80,7 +80,7 @@ firmware! {
         // SAFETY: the machine's tree tells which is which. The secure domain, which runs before the value is closed, has memory
         // of its own; what is read of the general domain's, which it may write, has been read by then.
         let mapped = unsafe { BootMemory::map(&boot::memory_ranges(&found), boot::device_ranges(&found)) };
-        let mut memory = boot::own_memory(mapped);
+        let mut memory = boot::mapped(mapped);
         boot::console(&found, &memory);
         boot::stop_devices(&found, &memory);
         let bus = boot::share_bus(&found, &memory);

@@ -62,9 +62,9 @@ pub struct SecureDomain {
 }
 
 /// How the domain stands, for those who do not have its lock.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct State {
-    /// When it wants [`Event::TIME`], in ticks of the counter, or [`NO_DEADLINE`].
+    /// When it wants [`Event::TIME`], in ticks of the counter, plus 1; 0, as [`NO_DEADLINE`] gives: never.
     alarm: AtomicU64,
     /// It wants [`Event::IDLE`] as soon as a core of the general domain has nothing to do.
     when_idle: AtomicBool,
@@ -88,24 +88,6 @@ pub struct State {
     pub lives: Lives,
 }
 
-impl Default for State {
-    fn default() -> State {
-        State {
-            alarm: AtomicU64::new(NO_DEADLINE),
-            when_idle: AtomicBool::new(false),
-            preempted: AtomicBool::new(false),
-            ready: AtomicBool::new(false),
-            quiesced: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            quiescing: AtomicBool::new(false),
-            alive: AtomicBool::new(false),
-            waiting: AtomicU32::new(0),
-            drill: AtomicU8::new(0),
-            lives: Lives::default(),
-        }
-    }
-}
-
 /// A crash on demand, on boards whose file allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drill {
@@ -118,7 +100,7 @@ pub enum Drill {
 impl State {
     /// It waits, and wants [`Event::TIME`] when the counter reaches `alarm`.
     pub fn set_alarm(&self, alarm: u64) {
-        self.alarm.store(alarm, Ordering::SeqCst);
+        self.alarm.store(alarm.wrapping_add(1), Ordering::SeqCst);
     }
 
     /// It waits, and whether it is to be told when the general domain has nothing to do.
@@ -128,7 +110,7 @@ impl State {
 
     /// When the domain is to be woken though nothing happens, if it is.
     fn alarm(&self) -> Option<u64> {
-        Some(self.alarm.load(Ordering::SeqCst)).filter(|alarm| *alarm != NO_DEADLINE && !self.is_stopped())
+        self.alarm.load(Ordering::SeqCst).checked_sub(1).filter(|_| !self.is_stopped())
     }
 
     /// Whether it has attached its devices.

@@ -2,29 +2,20 @@
 
 use core::fmt::Write;
 
-use console::{Command, Speaker};
+use console::Command;
 
 use crate::board::BOARD;
 use crate::exits;
-use crate::log::Console;
+use crate::log::{Console, Voice};
 use crate::secure::Drill;
 use crate::system::Core;
-
-struct Lines<'a>(&'a mut Console);
-
-impl Write for Lines<'_> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.0.push(Speaker::Hypervisor, text.as_bytes());
-        Ok(())
-    }
-}
 
 /// Answers `command` on the console, which the caller holds.
 #[cold]
 #[inline(never)]
 pub fn answer(core: &Core, console: &mut Console, command: Command) {
     let dropped = console.dropped();
-    let mut out = Lines(console);
+    let mut out = Voice(console);
     // Writing to the console cannot fail.
     let _ = match command {
         Command::Help => writeln!(
@@ -41,7 +32,7 @@ pub fn answer(core: &Core, console: &mut Console, command: Command) {
 }
 
 /// Breaks the secure domain on purpose, where the board file allows it.
-fn demand(core: &Core, out: &mut Lines<'_>, drill: Drill) -> core::fmt::Result {
+fn demand(core: &Core, out: &mut Voice<'_>, drill: Drill) -> core::fmt::Result {
     if !BOARD.crash_drills {
         return no_drills(out);
     }
@@ -51,7 +42,7 @@ fn demand(core: &Core, out: &mut Lines<'_>, drill: Drill) -> core::fmt::Result {
 }
 
 /// Breaks the hypervisor on purpose, where the board file allows it.
-fn fail(out: &mut Lines<'_>) -> core::fmt::Result {
+fn fail(out: &mut Voice<'_>) -> core::fmt::Result {
     if BOARD.crash_drills {
         panic!("a drill");
     }
@@ -65,11 +56,11 @@ fn reset(core: &Core) -> core::fmt::Result {
     Ok(())
 }
 
-fn no_drills(out: &mut Lines<'_>) -> core::fmt::Result {
+fn no_drills(out: &mut Voice<'_>) -> core::fmt::Result {
     writeln!(out, "this board allows no drills (`crash_drills` of its board file)")
 }
 
-fn status(core: &Core, dropped: u64, out: &mut Lines<'_>) -> core::fmt::Result {
+fn status(core: &Core, dropped: u64, out: &mut Voice<'_>) -> core::fmt::Result {
     let system = core.system;
     let secure = &system.secure_state;
     writeln!(out, "core {} of {} answers", core.index, system.cores)?;

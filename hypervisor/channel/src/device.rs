@@ -67,9 +67,10 @@ pub enum Effect {
 }
 
 /// What the backend may be doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// Nothing: `DRIVER_OK` has not been set since the last reset.
+    #[default]
     Idle,
     /// It may touch the rings.
     Live,
@@ -78,7 +79,7 @@ enum Phase {
 }
 
 /// What the driver has written since the last reset.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Driver {
     status: u32,
     features: u64,
@@ -88,14 +89,8 @@ struct Driver {
     queues: [Queue; QUEUES],
 }
 
-impl Driver {
-    /// Nothing written yet.
-    const NEW: Driver =
-        Driver { status: 0, features: 0, features_beyond: false, features_sel: 0, queues: [Queue::NEW; QUEUES] };
-}
-
-/// One virtual device.
-#[derive(Clone, Debug)]
+/// One virtual device; by default one that nobody offers.
+#[derive(Clone, Debug, Default)]
 pub struct Device {
     offer: Option<Offer>,
     driver: Driver,
@@ -108,28 +103,7 @@ pub struct Device {
     generation: u32,
 }
 
-impl Default for Device {
-    fn default() -> Self {
-        Device::new()
-    }
-}
-
 impl Device {
-    /// A device that nobody offers.
-    pub const fn new() -> Self {
-        Device {
-            offer: None,
-            driver: Driver::NEW,
-            phase: Phase::Idle,
-            backend_present: false,
-            device_features_sel: 0,
-            queue_sel: 0,
-            interrupt_status: 0,
-            config_generation: 0,
-            generation: 0,
-        }
-    }
-
     /// Fills a zeroed page: every register is right from then on. A device that nobody offers shows DeviceID 0, which drivers
     /// skip (virtio 1.2, section 4.2.2.2).
     pub fn show(&self, page: &mut impl RegisterPage) {
@@ -411,7 +385,7 @@ impl Device {
 
     /// Everything that the driver wrote is gone; the page says so.
     fn forget_driver(&mut self, page: &mut impl RegisterPage) {
-        self.driver = Driver::NEW;
+        self.driver = Driver::default();
         self.phase = Phase::Idle;
         self.device_features_sel = 0;
         self.queue_sel = 0;

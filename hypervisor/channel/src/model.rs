@@ -34,7 +34,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let rig = Rig { device: Device::new(), page: Page([0; 0x80]), view: DeviceView::default() };
+        let rig = Rig { device: Device::default(), page: Page([0; 0x80]), view: DeviceView::default() };
         let mut page = Page([0; 0x80]);
         rig.device.show(&mut page);
         Rig { page, ..rig }

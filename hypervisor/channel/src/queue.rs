@@ -3,7 +3,7 @@
 use crate::registers::offset;
 
 /// Size, addresses and readiness of one queue. Addresses are the driver's, unchecked except for alignment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queue {
     /// Entries; 0 until the driver has written a valid size.
     pub(crate) size: u32,
@@ -18,9 +18,6 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// As after a reset.
-    pub(crate) const NEW: Queue = Queue { size: 0, ready: false, descriptor_table: 0, available_ring: 0, used_ring: 0 };
-
     /// Takes a size; one that is no power of two or above `max` leaves the queue without a size, so it cannot become ready.
     pub(crate) fn set_size(&mut self, value: u32, max: u32) {
         if !self.ready {
@@ -81,7 +78,7 @@ mod tests {
     #[test]
     fn refuses_sizes_that_are_no_power_of_two_or_too_large() {
         for bad in [0, 3, 129, 256, u32::MAX] {
-            let mut queue = Queue { size: 64, ..Queue::NEW };
+            let mut queue = Queue { size: 64, ..Queue::default() };
             queue.set_size(bad, 128);
             queue.set_ready(1);
             assert!(!queue.ready, "{bad}");
@@ -93,7 +90,7 @@ mod tests {
         for (register, value) in
             [(offset::QUEUE_DESC_LOW, 8), (offset::QUEUE_DRIVER_LOW, 1), (offset::QUEUE_DEVICE_LOW, 2)]
         {
-            let mut queue = Queue { size: 64, ..Queue::NEW };
+            let mut queue = Queue { size: 64, ..Queue::default() };
             queue.set_address(register, value);
             queue.set_ready(1);
             assert!(!queue.ready);
@@ -102,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_ready_queue_keeps_its_registers() {
-        let mut queue = Queue::NEW;
+        let mut queue = Queue::default();
         queue.set_size(16, 128);
         queue.set_address(offset::QUEUE_DESC_HIGH, 1);
         queue.set_ready(1);

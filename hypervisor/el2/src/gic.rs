@@ -86,6 +86,16 @@ pub struct Interrupts {
     closed: Option<u32>,
 }
 
+/// What `$two` does with a GICv2, `$three` with a GICv3, whose CPU interface is registers of the core.
+macro_rules! either {
+    ($interrupts:expr, $gic:ident => $two:expr, $three:expr) => {
+        match &$interrupts.hardware {
+            Hardware::V2($gic) => $two,
+            Hardware::V3(_) => $three,
+        }
+    };
+}
+
 impl Interrupts {
     /// The controller for cores of these `affinities`, used by core `core`. The distributor is brought into a known state:
     /// every SPI off.
@@ -148,29 +158,20 @@ impl Interrupts {
     /// Acknowledges the highest-priority pending interrupt; `None` when there is none any more.
     #[inline]
     pub fn acknowledge(&self) -> Option<Acknowledged> {
-        let value = match &self.hardware {
-            Hardware::V2(gic) => gic.acknowledge(),
-            Hardware::V3(_) => gic_v3::acknowledge(),
-        };
+        let value = either!(self, gic => gic.acknowledge(), gic_v3::acknowledge());
         (!(FIRST_SPECIAL_INTID..=1023).contains(&(value & 0x3ff))).then_some(Acknowledged(value))
     }
 
     /// Drops this core's running priority after `interrupt`; it stays active.
     #[inline]
     pub fn drop_priority(&self, interrupt: Acknowledged) {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.drop_priority(interrupt.0),
-            Hardware::V3(_) => gic_v3::drop_priority(interrupt.0),
-        }
+        either!(self, gic => gic.drop_priority(interrupt.0), gic_v3::drop_priority(interrupt.0))
     }
 
     /// Ends the active state of an interrupt that this core has acknowledged.
     #[inline]
     pub fn deactivate_local(&self, interrupt: Acknowledged) {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.deactivate_local(interrupt.0),
-            Hardware::V3(_) => gic_v3::deactivate_local(interrupt.0),
-        }
+        either!(self, gic => gic.deactivate_local(interrupt.0), gic_v3::deactivate_local(interrupt.0))
     }
 
     /// Ends the active state of SPI `intid`, from any core.
@@ -180,27 +181,18 @@ impl Interrupts {
 
     /// Sends SGI `intid` to core `core`. What was written before is visible to its handler.
     pub fn send_sgi(&self, intid: u32, core: usize) {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.send_sgi(intid, core),
-            Hardware::V3(_) => gic_v3::send_sgi(intid, self.affinities[core]),
-        }
+        either!(self, gic => gic.send_sgi(intid, core), gic_v3::send_sgi(intid, self.affinities[core]))
     }
 
     /// Keeps the general domain's interrupts pending while `only_own`, and lets them through again.
     pub fn mask_general(&self, only_own: bool) {
         let mask = if only_own { MASK_OWN } else { MASK_ALL };
-        match &self.hardware {
-            Hardware::V2(gic) => gic.set_priority_mask(mask),
-            Hardware::V3(_) => gic_v3::set_priority_mask(mask),
-        }
+        either!(self, gic => gic.set_priority_mask(mask), gic_v3::set_priority_mask(mask))
     }
 
     /// No interrupt reaches this core any more: before it goes off.
     pub fn disable_core(&self) {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.disable_cpu_interface(),
-            Hardware::V3(_) => gic_v3::disable_cpu_interface(),
-        }
+        either!(self, gic => gic.disable_cpu_interface(), gic_v3::disable_cpu_interface())
     }
 
     /// Gives `intid` to EL2 or the secure domain: high priority, on, and for an SPI routed to core `core`.
@@ -240,10 +232,7 @@ impl Interrupts {
     /// The virtual CPU interface of this core as on a core that has just been turned on.
     pub fn reset_virtual(&mut self) {
         self.closed = None;
-        match &self.hardware {
-            Hardware::V2(gic) => gic.reset_virtual(),
-            Hardware::V3(_) => gic_v3::reset_virtual(),
-        }
+        either!(self, gic => gic.reset_virtual(), gic_v3::reset_virtual())
     }
 
     /// Closes the virtual CPU interface while the secure domain, which has no interrupts, runs on this core: nothing is
@@ -267,10 +256,7 @@ impl Interrupts {
 
     #[inline]
     fn write_hcr(&self, value: u32) {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.set_hcr(value & !TRAP_ALL),
-            Hardware::V3(_) => gic_v3::set_hcr(value),
-        }
+        either!(self, gic => gic.set_hcr(value & !TRAP_ALL), gic_v3::set_hcr(value))
     }
 
     fn set_priority(&self, core: usize, intid: u32, priority: u8) {
@@ -301,42 +287,27 @@ impl Interrupts {
 impl ListRegisters for Interrupts {
     #[inline]
     fn count(&self) -> usize {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.list_registers(),
-            Hardware::V3(_) => gic_v3::list_registers(),
-        }
+        either!(self, gic => gic.list_registers(), gic_v3::list_registers())
     }
 
     #[inline]
     fn read(&self, index: usize) -> ListRegister {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.read_list_register(index),
-            Hardware::V3(_) => gic_v3::read_list_register(index),
-        }
+        either!(self, gic => gic.read_list_register(index), gic_v3::read_list_register(index))
     }
 
     #[inline]
     fn write(&mut self, index: usize, value: ListRegister) {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.write_list_register(index, value),
-            Hardware::V3(_) => gic_v3::write_list_register(index, value),
-        }
+        either!(self, gic => gic.write_list_register(index, value), gic_v3::write_list_register(index, value))
     }
 
     #[inline]
     fn empty(&self) -> u32 {
-        match &self.hardware {
-            Hardware::V2(gic) => gic.empty_list_registers(),
-            Hardware::V3(_) => gic_v3::empty_list_registers(),
-        }
+        either!(self, gic => gic.empty_list_registers(), gic_v3::empty_list_registers())
     }
 
     #[inline]
     fn hcr(&self) -> u32 {
-        self.closed.unwrap_or_else(|| match &self.hardware {
-            Hardware::V2(gic) => gic.hcr(),
-            Hardware::V3(_) => gic_v3::hcr(),
-        })
+        self.closed.unwrap_or_else(|| either!(self, gic => gic.hcr(), gic_v3::hcr()))
     }
 
     #[inline]

@@ -74,12 +74,12 @@ pub fn write(dtb: &[u8], machine: &Machine, general: &General<'_>) -> Result<Vec
     let mut editor = Editor { machine, general, bus, frame: phandle.saturating_add(1), messages: 0, gic_cells };
     let root = Place::root(fdt);
     let mut tree = editor.copy(&root)?;
-    let cells = root.as_bus()?;
-    editor.add_memory(&mut tree, cells.address_cells, cells.size_cells);
-    let window = editor.add_window(&mut tree, cells.address_cells, cells.size_cells, phandle)?;
-    editor.add_devices(&mut tree, cells.address_cells, cells.size_cells, window);
+    let bus = root.as_bus()?;
+    let cells = (bus.address_cells, bus.size_cells);
+    editor.add_memory(&mut tree, cells);
+    let window = editor.add_window(&mut tree, cells, phandle)?;
+    editor.add_devices(&mut tree, cells, window);
     if let Some((host, around)) = &editor.bus {
-        let cells = (cells.address_cells, cells.size_cells);
         tree.add(host.node(machine, around, cells, editor.messages, window));
     }
     editor.edit_chosen(&mut tree);
@@ -178,9 +178,7 @@ impl Editor<'_> {
         copy.set("ranges", host.ranges_left(place).unwrap_or_default());
         copy.set("interrupt-map", host.interrupts_left(place, entry_cells).unwrap_or_default());
         copy.set("bus-range", [0_u32, 0]);
-        let mut reg = Vec::new();
-        push_region(&mut reg, &host.bus(), place.bus.address_cells, place.bus.size_cells);
-        copy.set("reg", reg);
+        copy.set_reg(&[host.bus()], (place.bus.address_cells, place.bus.size_cells));
     }
 
     /// Leaves the banks that are not denied.
@@ -194,37 +192,25 @@ impl Editor<'_> {
         Ok(())
     }
 
-    fn add_memory(&self, root: &mut Node, address_cells: u32, size_cells: u32) {
+    fn add_memory(&self, root: &mut Node, cells: (u32, u32)) {
         let banks = &self.general.plan.general;
         let base = banks.first().map_or(0, Region::base);
-        let mut reg = Vec::new();
-        for bank in banks {
-            push_region(&mut reg, bank, address_cells, size_cells);
-        }
         let mut memory = Node::new(format!("memory@{base:x}"));
         memory.set("device_type", "memory");
-        memory.set("reg", reg);
+        memory.set_reg(banks, cells);
         root.add(memory);
     }
 
     /// The window as a restricted DMA pool (Linux, bindings/reserved-memory/shared-dma-pool.yaml) with the phandle `phandle`, if there is one.
     /// Linux wants the cells of `/reserved-memory` to be the root's.
-    fn add_window(
-        &self,
-        root: &mut Node,
-        address_cells: u32,
-        size_cells: u32,
-        phandle: u32,
-    ) -> Result<Option<u32>, Error> {
+    fn add_window(&self, root: &mut Node, cells: (u32, u32), phandle: u32) -> Result<Option<u32>, Error> {
         let Some(window) = self.general.plan.window else { return Ok(None) };
         let mut pool = Node::new(format!("restricted-dma-pool@{:x}", window.base()));
-        let mut reg = Vec::new();
-        push_region(&mut reg, &window, address_cells, size_cells);
         pool.set("compatible", "restricted-dma-pool");
-        pool.set("reg", reg);
+        pool.set_reg(&[window], cells);
         pool.set("phandle", phandle);
         let reserved = root.child("reserved-memory");
-        for (property, cells) in [("#address-cells", address_cells), ("#size-cells", size_cells)] {
+        for (property, cells) in [("#address-cells", cells.0), ("#size-cells", cells.1)] {
             if reserved.number(property).is_some_and(|there| there != cells) {
                 let node = String::from("/reserved-memory");
                 return Err(Error::Property {
@@ -240,13 +226,11 @@ impl Editor<'_> {
         Ok(Some(phandle))
     }
 
-    fn add_devices(&self, root: &mut Node, address_cells: u32, size_cells: u32, window: Option<u32>) {
+    fn add_devices(&self, root: &mut Node, cells: (u32, u32), window: Option<u32>) {
         for VirtualDevice { registers, interrupt } in self.general.devices {
             let mut node = Node::new(format!("virtio_mmio@{:x}", registers.base()));
-            let mut reg = Vec::new();
-            push_region(&mut reg, registers, address_cells, size_cells);
             node.set("compatible", "virtio,mmio");
-            node.set("reg", reg);
+            node.set_reg(&[*registers], cells);
             node.set("interrupts", specifier(*interrupt, self.machine.gic.interrupt_cells));
             if let Some(phandle) = self.machine.gic.phandle {
                 node.set("interrupt-parent", phandle);
@@ -295,20 +279,6 @@ pub(crate) fn is_gic(place: &Place<'_, '_>) -> bool {
 fn truncate(node: &mut Node, name: &str, length: usize) {
     if let Some(value) = node.property_mut(name) {
         value.truncate(length);
-    }
-}
-
-/// A region in cells.
-pub(crate) fn push_region(reg: &mut Vec<u8>, region: &Region, address_cells: u32, size_cells: u32) {
-    push_number(reg, region.base(), address_cells);
-    push_number(reg, region.size(), size_cells);
-}
-
-/// A number in `cells` cells, of which only two can differ from zero.
-fn push_number(reg: &mut Vec<u8>, number: u64, cells: u32) {
-    for cell in (0..cells).rev() {
-        let word = if cell < 2 { (number >> (32 * cell)) as u32 } else { 0 };
-        reg.extend_from_slice(&word.to_be_bytes());
     }
 }
 

@@ -11,9 +11,9 @@ use dtoolkit::fdt::Fdt;
 use crate::{
     Error, Frames, Interrupt, Machine, PAGE, Region, Trigger,
     board::PciBus,
-    general_tree::{is_gic, push_region, specifier},
+    general_tree::{is_gic, specifier},
     tree,
-    writer::Node,
+    writer::{Node, push_region},
 };
 
 /// `phys.hi` of 32-bit memory space, not prefetchable (IEEE 1275 PCI bus binding, section 2.2.1.1).
@@ -80,11 +80,9 @@ impl PciHost {
     ) -> Node {
         let PciBus { configuration, registers, .. } = self.bus;
         let mut node = Node::new(format!("pcie@{:x}", configuration.base()));
-        let mut reg = Vec::new();
-        push_region(&mut reg, &configuration, address_cells, size_cells);
         node.set("compatible", "pci-host-ecam-generic");
         node.set("device_type", "pci");
-        node.set("reg", reg);
+        node.set_reg(&[configuration], (address_cells, size_cells));
         for (name, cells) in [("#address-cells", 3_u32), ("#size-cells", 2), ("#interrupt-cells", 1)] {
             node.set(name, cells);
         }
@@ -138,12 +136,11 @@ impl PciHost {
             return Err(Error::Property { node, property: "ranges", wrong: "leaves no place for a frame of messages" });
         };
         let mut child = Node::new(format!("v2m@{:x}", self.frame));
-        let mut reg = Vec::new();
         // One page ends before 2^64 wherever the board has put it.
-        Region::new(self.frame, PAGE).iter().for_each(|page| push_region(&mut reg, page, address_cells, size_cells));
+        let reg = Region::new(self.frame, PAGE);
         child.set("compatible", "arm,gic-v2m-frame");
         child.set("msi-controller", [0_u8; 0]);
-        child.set("reg", reg);
+        child.set_reg(reg.as_slice(), (address_cells, size_cells));
         child.set("arm,msi-base-spi", first_message);
         child.set("arm,msi-num-spis", messages);
         child.set("phandle", frame);
@@ -155,6 +152,6 @@ impl PciHost {
 /// One window, in which a PCI address is the domain's own.
 fn ranges(registers: &Region, address_cells: u32) -> Vec<u8> {
     let mut ranges: Vec<u8> = [MEMORY_32, 0, registers.base() as u32].into_iter().flat_map(u32::to_be_bytes).collect();
-    push_region(&mut ranges, registers, address_cells, 2);
+    push_region(&mut ranges, registers, (address_cells, 2));
     ranges
 }

@@ -210,8 +210,7 @@ pub fn write(what: &SecureTree<'_>) -> alloc::vec::Vec<u8> {
 fn add<'n>(root: &'n mut Node, name: &str, reg: &[Region]) -> &'n mut Node {
     let node = root.add(Node::new(name));
     if !reg.is_empty() {
-        let words = reg.iter().flat_map(|region| [region.base(), region.size()]);
-        node.set("reg", words.flat_map(u64::to_be_bytes).collect::<alloc::vec::Vec<u8>>());
+        node.set_reg(reg, (2, 2));
     }
     node
 }

@@ -6,7 +6,7 @@ use alloc::{string::String, vec::Vec};
 
 use dtoolkit::{ToPropertyValue, memreserve::MemoryReservation};
 
-use crate::tree::MAGIC;
+use crate::{Region, tree::MAGIC};
 
 /// Words of the structure block (section 5.4.1).
 const BEGIN_NODE: u32 = 1;
@@ -58,6 +58,13 @@ impl Node {
             Some(value) => *value = bytes,
             None => self.properties.push((String::from(name), bytes)),
         }
+    }
+
+    /// Sets `reg` to `regions`, in so many cells for an address and for a size.
+    pub(crate) fn set_reg(&mut self, regions: &[Region], cells: (u32, u32)) {
+        let mut reg = Vec::new();
+        regions.iter().for_each(|region| push_region(&mut reg, region, cells));
+        self.put("reg", reg);
     }
 
     /// Keeps the properties for which `keeps(name, value)`.
@@ -118,6 +125,19 @@ impl Node {
         }
         self.children.iter().for_each(|child| child.write(structure, strings));
         push(structure, END_NODE);
+    }
+}
+
+/// A region in cells.
+pub(crate) fn push_region(reg: &mut Vec<u8>, region: &Region, (address_cells, size_cells): (u32, u32)) {
+    push_number(reg, region.base(), address_cells);
+    push_number(reg, region.size(), size_cells);
+}
+
+/// A number in `cells` cells, of which only two can differ from zero.
+fn push_number(reg: &mut Vec<u8>, number: u64, cells: u32) {
+    for cell in (0..cells).rev() {
+        push(reg, if cell < 2 { (number >> (32 * cell)) as u32 } else { 0 });
     }
 }
 

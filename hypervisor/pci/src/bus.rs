@@ -28,24 +28,13 @@ pub fn place(offset: u64) -> Option<Place> {
 
 /// Where the registers of each function are. The functions themselves are behind locks; this is not, so that a doorbell is found
 /// without taking those of others.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bus {
     /// Base address, with bit 0 set if it is decoded.
     bars: [AtomicU32; FUNCTIONS],
 }
 
-impl Default for Bus {
-    fn default() -> Self {
-        Bus::new()
-    }
-}
-
 impl Bus {
-    /// Nothing is decoded.
-    pub const fn new() -> Bus {
-        Bus { bars: [const { AtomicU32::new(0) }; FUNCTIONS] }
-    }
-
     /// From here on `function` has its registers at `base`, a multiple of [`BAR_BYTES`], or nowhere. An index that is none does nothing.
     pub fn decode(&self, function: usize, base: Option<u32>) {
         if let Some(bar) = self.bars.get(function) {
@@ -78,7 +67,7 @@ mod tests {
 
     #[test]
     fn nothing_answers_where_nothing_is_decoded() {
-        let bus = Bus::new();
+        let bus = Bus::default();
         assert_eq!(bus.find(0), None);
         bus.decode(FUNCTIONS, Some(0x4000));
         bus.decode(3, Some(0x0b20_4000));
@@ -91,7 +80,7 @@ mod tests {
 
     #[test]
     fn of_two_functions_at_one_address_the_first_answers() {
-        let bus = Bus::new();
+        let bus = Bus::default();
         bus.decode(5, Some(0));
         bus.decode(3, Some(0));
         assert_eq!(bus.find(0x3ffc), Some((3, 0x3ffc)));

@@ -49,7 +49,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let device = Device::new();
+        let device = Device::default();
         let mut page = Page([0; 0x80]);
         device.show(&mut page);
         Rig { function: Function::new(), device, page }

@@ -22,10 +22,6 @@ pub mod hcr {
     pub const IMO: u64 = 1 << 4;
     /// Physical SError comes to EL2, virtual SError is on.
     pub const AMO: u64 = 1 << 5;
-    /// A virtual FIQ is pending (without list registers).
-    pub const VF: u64 = 1 << 6;
-    /// A virtual IRQ is pending (without list registers).
-    pub const VI: u64 = 1 << 7;
     /// A virtual SError is pending.
     pub const VSE: u64 = 1 << 8;
     /// TLB and instruction cache maintenance of the domain is broadcast.

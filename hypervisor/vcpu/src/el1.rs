@@ -11,8 +11,8 @@ use crate::pstate;
 /// and 11 are `LSMAOE`, `nTLSMD`, `SPAN`, `EIS`, `TSCXT` and `EOS` where those extensions exist).
 pub const SCTLR_RESET: u64 = 0x30d0_0800;
 
-/// The registers, named as in the manual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The registers, named as in the manual. All 0 by default, which is no state that a domain begins in: that is [`El1State::reset`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct El1State {
     /// `SCTLR_EL1`.
@@ -75,43 +75,8 @@ pub struct El1State {
 
 impl El1State {
     /// A domain that has run nothing yet: MMU and caches off, timers off, floating point trapped to itself.
-    pub const fn reset() -> El1State {
-        El1State {
-            sctlr_el1: SCTLR_RESET,
-            cpacr_el1: 0,
-            ttbr0_el1: 0,
-            ttbr1_el1: 0,
-            tcr_el1: 0,
-            mair_el1: 0,
-            amair_el1: 0,
-            vbar_el1: 0,
-            contextidr_el1: 0,
-            sp_el0: 0,
-            sp_el1: 0,
-            elr_el1: 0,
-            spsr_el1: pstate::RESET,
-            esr_el1: 0,
-            far_el1: 0,
-            afsr0_el1: 0,
-            afsr1_el1: 0,
-            par_el1: 0,
-            tpidr_el0: 0,
-            tpidrro_el0: 0,
-            tpidr_el1: 0,
-            csselr_el1: 0,
-            mdscr_el1: 0,
-            cntkctl_el1: 0,
-            cntv_ctl_el0: 0,
-            cntv_cval_el0: 0,
-            cntp_ctl_el0: 0,
-            cntp_cval_el0: 0,
-        }
-    }
-}
-
-impl Default for El1State {
-    fn default() -> El1State {
-        El1State::reset()
+    pub fn reset() -> El1State {
+        El1State { sctlr_el1: SCTLR_RESET, spsr_el1: pstate::RESET, ..El1State::default() }
     }
 }
 

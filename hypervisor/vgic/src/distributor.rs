@@ -1,6 +1,8 @@
 //! Trapped accesses to the distributor and the redistributors: reads compose facts, writes change them and tell whose list
 //! registers must be looked at.
 
+use core::sync::atomic::Ordering;
+
 mod identity;
 mod route;
 mod state;
@@ -108,7 +110,7 @@ impl Vgic {
                     };
                 }
                 if (offset, size) == (0x14, 4) {
-                    self.cpus[owner].waker.store(value as u32 & WAKER_PROCESSOR_SLEEP);
+                    self.cpus[owner].waker.store(value as u32 & WAKER_PROCESSOR_SLEEP, Ordering::Relaxed);
                 }
                 Kicks::NONE
             }
@@ -170,7 +172,7 @@ impl Vgic {
             (0x08, 4) => typer_redistributor(&self.config, owner) & 0xFFFF_FFFF,
             (0x0C, 4) => typer_redistributor(&self.config, owner) >> 32,
             (0x14, 4) => {
-                let sleep = self.cpus[owner].waker.load();
+                let sleep = self.cpus[owner].waker.load(Ordering::Relaxed);
                 u64::from(sleep | sleep << 1)
             }
             (IDENTIFICATION_V3..0x1_0000, 4) if offset.is_multiple_of(4) => {

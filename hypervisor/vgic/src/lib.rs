@@ -190,7 +190,8 @@ struct Cpu {
     inbox: Inbox,
     /// Its core answers kicks. A copy of `Lists::online` for other cores.
     online: AtomicBool,
-    waker: Waker,
+    /// `GICR_WAKER.ProcessorSleep`.
+    waker: AtomicU32,
     /// The word of interrupts whose state its last read asked other cores for, plus one; or 0.
     asking: AtomicU32,
 }
@@ -201,7 +202,7 @@ impl Cpu {
             state: Mutex::new(State { private: Bank::new(group1).with_sgis(), lists: Lists::new() }),
             inbox: Inbox::new(),
             online: AtomicBool::new(false),
-            waker: Waker(AtomicU32::new(0)),
+            waker: AtomicU32::new(0),
             asking: AtomicU32::new(0),
         }
     }
@@ -209,20 +210,6 @@ impl Cpu {
     #[inline]
     fn is_online(&self) -> bool {
         self.online.load(Ordering::Acquire)
-    }
-}
-
-/// `GICR_WAKER.ProcessorSleep`.
-#[derive(Debug)]
-struct Waker(AtomicU32);
-
-impl Waker {
-    fn load(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn store(&self, value: u32) {
-        self.0.store(value, Ordering::Relaxed);
     }
 }
 
@@ -329,7 +316,7 @@ impl Vgic {
             state.private.reset(group1);
             state.lists = Lists::new();
             vcpu.inbox.clear();
-            vcpu.waker.store(0);
+            vcpu.waker.store(0, Ordering::Relaxed);
             vcpu.asking.store(0, Ordering::Relaxed);
         }
     }

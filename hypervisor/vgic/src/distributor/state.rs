@@ -29,7 +29,10 @@ impl Vgic {
                 continue;
             }
             match self.held_by(cpu, holder, word.index, asked, hw) {
-                Some(known) => held |= known,
+                Some(known) => {
+                    held.pending |= known.pending;
+                    held.active |= known.active;
+                }
                 None => {
                     unknown = true;
                     self.kick_unless(cpu, holder, &mut kicks);
@@ -75,7 +78,7 @@ impl Vgic {
             }
         }
         let renewed = state.lists.renewed >> cpu & 1 != 0;
-        if holder == cpu || held.any() == 0 || (asked && renewed) {
+        if holder == cpu || held.pending | held.active == 0 || (asked && renewed) {
             return Some(held);
         }
         state.lists.renewed &= !(1 << cpu);
@@ -106,17 +109,4 @@ impl Vgic {
 struct Held {
     pending: u32,
     active: u32,
-}
-
-impl Held {
-    fn any(self) -> u32 {
-        self.pending | self.active
-    }
-}
-
-impl core::ops::BitOrAssign for Held {
-    fn bitor_assign(&mut self, other: Held) {
-        self.pending |= other.pending;
-        self.active |= other.active;
-    }
 }

@@ -17,7 +17,7 @@ impl RegisterPage for Page {
 /// Eight bytes a step: what, the offset in words, the width, a spare byte, and the value.
 pub fn run(data: &[u8]) {
     let mut page = Page([0; 0x80]);
-    let mut device = Device::new();
+    let mut device = Device::default();
     device.show(&mut page);
     let offer = Offer { device_id: 2, features: features::VERSION_1 | 0x244, queues: 3, queue_size_max: 256 };
     let mut line = false;

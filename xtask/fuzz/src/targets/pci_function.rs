@@ -17,10 +17,10 @@ impl RegisterPage for Page {
 
 /// Sixteen bytes a step: what, the width, two spare, the offset (4), the value (8).
 pub fn run(data: &[u8]) {
-    let (mut page, mut device) = (Page([0; 0x80]), Device::new());
+    let (mut page, mut device) = (Page([0; 0x80]), Device::default());
     device.show(&mut page);
     let offer = Offer { device_id: 2, features: features::VERSION_1 | 0x244, queues: 3, queue_size_max: 256 };
-    let (mut function, bus) = (Function::new(), Bus::new());
+    let (mut function, bus) = (Function::new(), Bus::default());
     for step in data.chunks_exact(16) {
         let size = [1, 2, 4, 8, 0, 3, 16, 255][usize::from(step[1]) % 8];
         let offset = u32::from_le_bytes([step[4], step[5], step[6], step[7]]);
