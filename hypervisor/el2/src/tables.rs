@@ -1,9 +1,11 @@
-//! Memory for the stage-2 tables, and what TLBs hold of them.
+//! Memory and TLB instructions for the stage-2 tables.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use stage2::{PhysAddr, TableMemory};
+use aarch64::{read_sysreg, write_sysreg};
+use stage2::maintenance::Operation;
+use stage2::{Maintenance, PhysAddr, TableMemory};
 
 const PAGE_BYTES: usize = 4096;
 const ENTRIES: usize = 512;
@@ -44,6 +46,11 @@ impl Memory {
         PhysAddr((&raw const ROOTS[self.domain]).addr() as u64)
     }
 
+    /// Pages of the common pool in use, and how many there are.
+    pub fn pool_usage() -> (usize, usize) {
+        (POOL_USED.load(Ordering::Relaxed).min(POOL_PAGES), POOL_PAGES)
+    }
+
     /// The entry at `index` of `table`. A table that is neither the root nor of the pool is a defect of ours.
     fn entry(&self, table: PhysAddr, index: usize) -> &'static AtomicU64 {
         let address = table.0 as usize;
@@ -77,22 +84,76 @@ impl TableMemory for Memory {
         let page = POOL_USED.fetch_add(1, Ordering::Relaxed);
         POOL.0.get(page).map(|table| PhysAddr(table.as_ptr().addr() as u64))
     }
+}
 
-    fn publish(&mut self) {
-        // SAFETY: barriers wait.
-        unsafe { asm!("dsb ishst", "isb", options(nostack)) };
+/// The maintenance instructions of this core. The vCPU's EL1 translation is off while another VMID is selected: see
+/// [`Operation::SelectVmid`].
+#[derive(Debug, Default)]
+pub struct Tlb {
+    saved: Option<Saved>,
+}
+
+#[derive(Debug)]
+struct Saved {
+    vttbr: u64,
+    tcr: u64,
+}
+
+/// `TCR_EL1.EPD0` and `EPD1`: no walk from either table.
+const TCR_EPD: u64 = 1 << 7 | 1 << 23;
+
+impl Tlb {
+    fn select(&mut self, vmid: u8) {
+        let saved = Saved { vttbr: read_sysreg!("vttbr_el2"), tcr: read_sysreg!("tcr_el1") };
+        // SAFETY: no stage-1 walk is possible between the two ISBs and the restore, so no entry is cached from the mixture.
+        unsafe {
+            write_sysreg!("tcr_el1", saved.tcr | TCR_EPD);
+            asm!("isb", options(nostack));
+            write_sysreg!("vttbr_el2", u64::from(vmid) << 48);
+            asm!("isb", options(nostack));
+        }
+        self.saved = Some(saved);
+    }
+
+    fn restore(&mut self) {
+        if let Some(saved) = self.saved.take() {
+            // SAFETY: puts back what `select` found.
+            unsafe {
+                write_sysreg!("vttbr_el2", saved.vttbr);
+                asm!("isb", options(nostack));
+                write_sysreg!("tcr_el1", saved.tcr);
+                asm!("isb", options(nostack));
+            }
+        }
     }
 }
 
-/// Drops every TLB entry of EL1 and stage 2 on all cores: at boot, when nothing is known of what firmware left, and before memory of a domain's last
-/// life is the next one's.
-///
-/// **Twice**, always: CVE-2025-10263 (Arm security bulletin 112137; one erratum number per core, 4118414 and 4193780 to 4193801 among them). On a
-/// long list of Arm cores (Cortex-A76 to A78 and their AE and C variants, A710, X1 to X4, X925, Neoverse N1, N2, V1 to V3, C1-Ultra and C1-Premium,
-/// and cores derived from these) a broadcast `TLBI` and its `DSB` may complete *before* writes that were translated by the invalidated entry are
-/// globally observed. Arm's remedy is a second broadcast `TLBI; DSB` of any kind after the first. Older errata (Cortex-A76 1286807, Cortex-A55
-/// 2441007, Cortex-A510 2441009, Falkor 1009) have the same remedy.
+impl Maintenance for Tlb {
+    fn issue(&mut self, operation: Operation) {
+        // SAFETY (each): barriers wait, and invalidating a TLB entry never changes what a correct table says.
+        match operation {
+            Operation::SelectVmid(vmid) => self.select(vmid),
+            Operation::RestoreVmid => self.restore(),
+            // SAFETY: see above.
+            Operation::DsbIshst => unsafe { asm!("dsb ishst", options(nostack)) },
+            // SAFETY: see above.
+            Operation::DsbIsh => unsafe { asm!("dsb ish", options(nostack)) },
+            // SAFETY: see above.
+            Operation::Isb => unsafe { asm!("isb", options(nostack)) },
+            // SAFETY: see above.
+            Operation::TlbiIpas2e1is(ipa) => unsafe {
+                asm!("tlbi ipas2e1is, {}", in(reg) ipa.0 >> 12, options(nostack))
+            },
+            // SAFETY: see above.
+            Operation::TlbiVmalle1is => unsafe { asm!("tlbi vmalle1is", options(nostack)) },
+            // SAFETY: see above.
+            Operation::TlbiVmalls12e1is => unsafe { asm!("tlbi vmalls12e1is", options(nostack)) },
+        }
+    }
+}
+
+/// Drops every TLB entry of EL1 and stage 2 on all cores: once at boot, when nothing is known of what firmware left.
 pub fn invalidate_all() {
-    // SAFETY: barriers wait, and invalidating a TLB entry never changes what a correct table says.
+    // SAFETY: as in `issue`.
     unsafe { asm!("dsb ishst", "tlbi alle1is", "dsb ish", "tlbi alle1is", "dsb ish", "isb", options(nostack)) };
 }

@@ -37,7 +37,7 @@ pub fn domains(found: &Found, bus: Option<&Bus>, plan: &MemoryPlan) -> Domains {
 
     let new_tables = |index: usize| {
         let memory = tables::Memory::new(index);
-        Stage2::new(bits, index as u8 + 1, memory.root(), memory)
+        Stage2::new(bits, index as u8 + 1, memory.root(), memory, tables::Tlb::default())
             .unwrap_or_else(|error| stop(format_args!("stage 2: {error:?}")))
     };
     let mut general = Border { tables: new_tables(0), owner: Owner::General, ownership: &ownership };
@@ -133,7 +133,7 @@ const READ_ONLY_DEVICE: Attributes = Attributes {
 
 /// One domain's stage 2 while it is made.
 struct Border<'a> {
-    tables: Stage2<tables::Memory>,
+    tables: Stage2<tables::Memory, tables::Tlb>,
     owner: Owner,
     ownership: &'a Ownership<CLAIMS>,
 }

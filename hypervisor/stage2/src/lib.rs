@@ -4,7 +4,7 @@
 //! [`Ownership`], which says whose page each one is. [`map`] is the one door to a domain's tables: it asks the second before
 //! it writes the first, so a page of EL2 or of another domain cannot enter a domain's tables except as it was shared.
 //!
-//! There is no memory and no machine in here: tables are reached through [`TableMemory`].
+//! There is no memory and no machine in here: tables are reached through [`TableMemory`], TLBs through [`Maintenance`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ extern crate std;
 pub mod address;
 pub mod attributes;
 pub mod descriptor;
-pub mod memory;
+pub mod maintenance;
 pub mod ownership;
 pub mod table;
 pub mod vtcr;
@@ -24,7 +24,7 @@ mod model;
 
 pub use address::{Ipa, PAGE_SIZE, PhysAddr};
 pub use attributes::{Access, Attributes, MemoryType, Shareability};
-pub use memory::TableMemory;
+pub use maintenance::{Maintenance, TableMemory};
 pub use ownership::{Claim, Owner, Ownership, OwnershipError, State};
 pub use table::{Error, Stage2, Translation};
 
@@ -37,7 +37,7 @@ pub use table::{Error, Stage2, Translation};
 pub fn map<const N: usize>(
     ownership: &Ownership<N>,
     domain: Owner,
-    tables: &mut Stage2<impl TableMemory>,
+    tables: &mut Stage2<impl TableMemory, impl Maintenance>,
     (ipa, pa, len_bytes): (Ipa, PhysAddr, u64),
     attributes: Attributes,
 ) -> Result<(), MapError> {

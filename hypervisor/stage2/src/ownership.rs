@@ -2,7 +2,7 @@
 //!
 //! A sorted table of disjoint claims; neighbours that say the same are one claim. Every transition is checked on the whole range
 //! before it is committed in one assignment, so a refusal leaves the table as it was. What is legal is a table:
-//! [`may_share`]. Nothing is ever given back or away: memory is shared out once, at boot.
+//! [`may_share`] and [`may_donate`].
 //!
 //! What no claim covers belongs to nobody, and nobody may map it.
 
@@ -66,11 +66,13 @@ pub enum OwnershipError {
     Unowned(PhysAddr),
     /// Someone else owns this.
     NotOwner(PhysAddr, Owner),
-    /// The owner has shared this already.
+    /// The owner has shared this: it must be private first.
     Shared(PhysAddr),
+    /// The owner has not shared this.
+    NotShared(PhysAddr),
     /// It is shared with less access than was asked for.
     Access(PhysAddr),
-    /// This owner never shares so.
+    /// This owner never shares or donates so.
     Illegal(PhysAddr),
     /// The table has no room for another claim.
     Full,
@@ -86,6 +88,15 @@ pub const fn may_share(owner: Owner, state: State) -> bool {
         (Owner::General, State::SharedRo(Owner::Secure) | State::SharedRw(Owner::Secure))
             | (Owner::Hypervisor, State::SharedRo(Owner::General | Owner::Secure))
             | (Owner::Hypervisor, State::SharedRw(Owner::Secure))
+    )
+}
+
+/// Whether `from` may give a range away to `to`. Memory that leaves a domain returns to the hypervisor, which scrubs it before
+/// anyone else gets it.
+pub const fn may_donate(from: Owner, to: Owner) -> bool {
+    matches!(
+        (from, to),
+        (Owner::Hypervisor, Owner::Secure | Owner::General) | (Owner::Secure | Owner::General, Owner::Hypervisor)
     )
 }
 
@@ -117,7 +128,6 @@ impl<const N: usize> Ownership<N> {
     /// # Errors
     ///
     /// `Range`, `Owned`, `Full`.
-    #[inline(never)]
     pub fn assign(&mut self, start: PhysAddr, len_bytes: u64, owner: Owner) -> Result<(), OwnershipError> {
         let end = end_of(start, len_bytes)?;
         if let Some(claim) = self.claims.iter().find(|claim| claim.start < end && start < claim.end) {
@@ -135,13 +145,28 @@ impl<const N: usize> Ownership<N> {
         if !may_share(owner, state) {
             return Err(OwnershipError::Illegal(start));
         }
-        let end = end_of(start, len_bytes)?;
-        self.check_each(start, end, |claim, at| match claim.state {
-            _ if claim.owner != owner => Err(OwnershipError::NotOwner(at, claim.owner)),
-            State::Private => Ok(()),
-            _ => Err(OwnershipError::Shared(at)),
-        })?;
-        self.commit(Claim { start, end, owner, state })
+        self.change(start, len_bytes, owner, private, Claim { start, end: start, owner, state })
+    }
+
+    /// Ends the sharing of a range of `owner`. The caller has unmapped it from the other side before.
+    ///
+    /// # Errors
+    ///
+    /// `Range`, `Unowned`, `NotOwner`, `NotShared`, `Full`.
+    pub fn unshare(&mut self, start: PhysAddr, len_bytes: u64, owner: Owner) -> Result<(), OwnershipError> {
+        self.change(start, len_bytes, owner, shared, Claim { start, end: start, owner, state: State::Private })
+    }
+
+    /// Moves a private range of `from` to `to`. The caller has unmapped (and scrubbed) it before.
+    ///
+    /// # Errors
+    ///
+    /// `Range`, `Illegal`, `Unowned`, `NotOwner`, `Shared`, `Full`.
+    pub fn donate(&mut self, start: PhysAddr, len_bytes: u64, from: Owner, to: Owner) -> Result<(), OwnershipError> {
+        if !may_donate(from, to) {
+            return Err(OwnershipError::Illegal(start));
+        }
+        self.change(start, len_bytes, from, private, Claim { start, end: start, owner: to, state: State::Private })
     }
 
     /// Whether `domain` may have the whole range in its tables with that access. What is shared is never executed by the
@@ -166,6 +191,23 @@ impl<const N: usize> Ownership<N> {
             state if state.with() == Some(domain) => Err(OwnershipError::Access(at)),
             _ => Err(OwnershipError::NotOwner(at, claim.owner)),
         })
+    }
+
+    /// The common shape of every transition: check the whole range, then commit `to` for it.
+    fn change(
+        &mut self,
+        start: PhysAddr,
+        len_bytes: u64,
+        owner: Owner,
+        allowed: fn(State, PhysAddr) -> Result<(), OwnershipError>,
+        to: Claim,
+    ) -> Result<(), OwnershipError> {
+        let end = end_of(start, len_bytes)?;
+        self.check_each(start, end, |claim, at| match claim.owner == owner {
+            true => allowed(claim.state, at),
+            false => Err(OwnershipError::NotOwner(at, claim.owner)),
+        })?;
+        self.commit(Claim { end, ..to })
     }
 
     /// Asks about every claim of the range; a hole is an error. Bounded by the number of claims.
@@ -211,6 +253,14 @@ fn push<const N: usize>(claims: &mut ArrayVec<Claim, N>, claim: Claim) -> Result
     }
 }
 
+fn private(state: State, at: PhysAddr) -> Result<(), OwnershipError> {
+    if state == State::Private { Ok(()) } else { Err(OwnershipError::Shared(at)) }
+}
+
+fn shared(state: State, at: PhysAddr) -> Result<(), OwnershipError> {
+    if state == State::Private { Err(OwnershipError::NotShared(at)) } else { Ok(()) }
+}
+
 fn end_of(start: PhysAddr, len_bytes: u64) -> Result<PhysAddr, OwnershipError> {
     let whole = start.is_aligned(PAGE_SIZE) && len_bytes.is_multiple_of(PAGE_SIZE) && len_bytes != 0;
     start.checked_add(len_bytes).filter(|_| whole).ok_or(OwnershipError::Range(start))
@@ -243,7 +293,7 @@ mod tests {
 
     fn try_map(ownership: &Ownership<16>, domain: Owner, pa: PhysAddr, attributes: Attributes) -> Result<(), MapError> {
         let world = Shared::new(8);
-        let mut tables = Stage2::new(40, 1, PhysAddr(0x1_0000_0000), world).expect("valid arguments");
+        let mut tables = Stage2::new(40, 1, PhysAddr(0x1_0000_0000), world.clone(), world).expect("valid arguments");
         map(ownership, domain, &mut tables, (Ipa(pa.0), pa, PAGE_SIZE), attributes)
     }
 
@@ -300,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn secure_memory_is_never_shared_nor_is_it_anothers_to_share() {
+    fn secure_memory_is_never_shared_nor_given_to_the_general_domain() {
         let mut ownership = board();
         for state in
             [State::SharedRo(Owner::General), State::SharedRw(Owner::General), State::SharedRo(Owner::Hypervisor)]
@@ -308,7 +358,9 @@ mod tests {
             let shared = ownership.share(SECURE_RAM, LEN, Owner::Secure, state);
             assert_eq!(shared, Err(OwnershipError::Illegal(SECURE_RAM)));
         }
-        let stolen = ownership.share(SECURE_RAM, LEN, Owner::General, State::SharedRw(Owner::Secure));
+        let donated = ownership.donate(SECURE_RAM, LEN, Owner::Secure, Owner::General);
+        assert_eq!(donated, Err(OwnershipError::Illegal(SECURE_RAM)));
+        let stolen = ownership.donate(SECURE_RAM, LEN, Owner::General, Owner::Hypervisor);
         assert_eq!(stolen, Err(OwnershipError::NotOwner(SECURE_RAM, Owner::Secure)));
     }
 
@@ -323,11 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_is_not_shared_again() {
+    fn what_is_shared_is_not_donated() {
         let mut ownership = board();
         ownership.share(GENERAL_RAM, LEN, Owner::General, State::SharedRw(Owner::Secure)).expect("legal");
-        let again = ownership.share(GENERAL_RAM, LEN, Owner::General, State::SharedRo(Owner::Secure));
-        assert_eq!(again, Err(OwnershipError::Shared(GENERAL_RAM)));
+        let donated = ownership.donate(GENERAL_RAM, LEN, Owner::General, Owner::Hypervisor);
+        assert_eq!(donated, Err(OwnershipError::Shared(GENERAL_RAM)));
+        ownership.unshare(GENERAL_RAM, LEN, Owner::General).expect("shared");
+        ownership.donate(GENERAL_RAM, LEN, Owner::General, Owner::Hypervisor).expect("private");
+        assert_eq!(ownership.claims().len(), 3);
     }
 
     #[test]
@@ -366,12 +421,16 @@ mod tests {
     enum Step {
         Assign(Owner),
         Share(Owner, State),
+        Unshare(Owner),
+        Donate(Owner, Owner),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             owner().prop_map(Step::Assign),
             (owner(), state()).prop_map(|(owner, state)| Step::Share(owner, state)),
+            owner().prop_map(Step::Unshare),
+            (owner(), owner()).prop_map(|(from, to)| Step::Donate(from, to)),
         ]
     }
 
@@ -381,6 +440,12 @@ mod tests {
             (Step::Assign(owner), None) => Some((owner, State::Private)),
             (Step::Share(by, state), Some((owner, State::Private))) if by == owner && may_share(by, state) => {
                 Some((owner, state))
+            }
+            (Step::Unshare(by), Some((owner, state))) if by == owner && state != State::Private => {
+                Some((owner, State::Private))
+            }
+            (Step::Donate(from, to), Some((owner, State::Private))) if from == owner && may_donate(from, to) => {
+                Some((to, State::Private))
             }
             _ => None,
         }
@@ -398,6 +463,8 @@ mod tests {
                 let result = match step {
                     Step::Assign(owner) => ownership.assign(start, len_bytes, owner),
                     Step::Share(owner, state) => ownership.share(start, len_bytes, owner, state),
+                    Step::Unshare(owner) => ownership.unshare(start, len_bytes, owner),
+                    Step::Donate(from, to) => ownership.donate(start, len_bytes, from, to),
                 };
                 let after: Option<Vec<_>> =
                     (page..page + pages).map(|page| page_after(model.get(&page).copied(), &step).map(|to| (page, to))).collect();

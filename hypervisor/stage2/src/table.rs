@@ -1,12 +1,17 @@
-//! The tables of one domain: map, translate.
+//! The tables of one domain: map, unmap, protect, translate.
 //!
-//! They are made before the domain runs, and no entry that is valid ever changes: nothing is taken back, so no TLB and no core holds what is
-//! not in the tables. Every change is check-then-commit: the whole range is walked first, and an overlap refuses before the first entry is
-//! touched. Only the tables may run out midway.
+//! Every change is check-then-commit: the whole range is walked first, and what could refuse (overlap, hole, no table left for
+//! a split) refuses before the first entry is touched. Only `map` may run out of tables midway; it then takes back what it
+//! had written, none of which a domain can have used before `map` returned.
+//!
+//! A block that is only partly concerned is split: a new table is filled with what the block said, then the block is *broken*
+//! (written invalid, invalidated) and the table *made*. Between the two an access of another core to a neighbour faults at stage 2;
+//! the fault handler finds the address mapped by [`Stage2::translate`] and lets the core try again.
 
-use crate::descriptor::{Descriptor, LAST_LEVEL, START_LEVEL, index, size_bytes};
+use crate::descriptor::{Descriptor, ENTRIES, LAST_LEVEL, START_LEVEL, index, size_bytes};
+use crate::maintenance::{Stale, publish};
 use crate::vtcr::{self, MAX_IPA_BITS, MIN_IPA_BITS};
-use crate::{Attributes, Ipa, PAGE_SIZE, PhysAddr, TableMemory};
+use crate::{Attributes, Ipa, Maintenance, PAGE_SIZE, PhysAddr, TableMemory};
 
 /// Why the tables refused; each names the first address concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Error {
     BeyondPhysicalSize(PhysAddr),
     /// Something is mapped here already.
     AlreadyMapped(Ipa),
+    /// Nothing is mapped here.
+    NotMapped(Ipa),
     /// No table is left for the entry of this address.
     OutOfTables(Ipa),
 }
@@ -60,14 +67,15 @@ impl Slot {
 
 /// The stage-2 tables of one domain.
 #[derive(Debug)]
-pub struct Stage2<M> {
+pub struct Stage2<M, T> {
     root: PhysAddr,
     ipa_bits: u8,
     vmid: u8,
     memory: M,
+    machine: T,
 }
 
-impl<M: TableMemory> Stage2<M> {
+impl<M: TableMemory, T: Maintenance> Stage2<M, T> {
     /// Empty tables for addresses of `ipa_bits` (32 to 43) under `vmid`.
     ///
     /// `root` is [`vtcr::root_tables`]`(ipa_bits)` contiguous zeroed pages, aligned to their total size.
@@ -75,7 +83,7 @@ impl<M: TableMemory> Stage2<M> {
     /// # Errors
     ///
     /// [`Error::IpaBits`] and [`Error::Root`].
-    pub fn new(ipa_bits: u8, vmid: u8, root: PhysAddr, memory: M) -> Result<Stage2<M>, Error> {
+    pub fn new(ipa_bits: u8, vmid: u8, root: PhysAddr, memory: M, machine: T) -> Result<Stage2<M, T>, Error> {
         if !(MIN_IPA_BITS..=MAX_IPA_BITS).contains(&ipa_bits) {
             return Err(Error::IpaBits(ipa_bits));
         }
@@ -83,7 +91,7 @@ impl<M: TableMemory> Stage2<M> {
         if !root.is_aligned(root_bytes) || root.0 >> 48 != 0 {
             return Err(Error::Root(root));
         }
-        Ok(Stage2 { root, ipa_bits, vmid, memory })
+        Ok(Stage2 { root, ipa_bits, vmid, memory, machine })
     }
 
     /// `VTCR_EL2`; `pa_range` is `ID_AA64MMFR0_EL1.PARange` of the core with the smallest one.
@@ -96,20 +104,64 @@ impl<M: TableMemory> Stage2<M> {
         vtcr::vttbr(self.root, self.vmid)
     }
 
+    /// The virtual machine identifier.
+    pub fn vmid(&self) -> u8 {
+        self.vmid
+    }
+
+    /// The memory of the tables, for figures.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
     /// Maps `len_bytes` at `ipa` to `pa`, in the largest blocks that alignment allows.
     ///
     /// # Errors
     ///
-    /// Any but [`Error::IpaBits`] and [`Error::Root`]; nothing is mapped then, except what lies before the address that
-    /// [`Error::OutOfTables`] names.
-    #[inline(never)]
+    /// Any but [`Error::IpaBits`], [`Error::Root`] and [`Error::NotMapped`]; nothing is mapped then.
     pub fn map(&mut self, ipa: Ipa, pa: PhysAddr, len_bytes: u64, attributes: Attributes) -> Result<(), Error> {
         self.check_range(ipa, len_bytes)?;
         check_physical(pa, len_bytes)?;
         self.check_unmapped(ipa, len_bytes)?;
         let result = self.write_leaves(ipa, pa, len_bytes, attributes);
-        self.memory.publish();
+        publish(&mut self.machine);
+        if let Err(Error::OutOfTables(reached)) = result {
+            self.clear(ipa, reached.0 - ipa.0);
+        }
         result
+    }
+
+    /// Takes `len_bytes` at `ipa` back. When it returns, no core can reach the range any more, and every write that was made
+    /// through it has been observed: the pages may have another owner.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage2::map`], and [`Error::NotMapped`] if the range has a hole; nothing is unmapped then.
+    pub fn unmap(&mut self, ipa: Ipa, len_bytes: u64) -> Result<(), Error> {
+        self.prepare(ipa, len_bytes)?;
+        self.clear(ipa, len_bytes);
+        Ok(())
+    }
+
+    /// Gives `len_bytes` at `ipa` other attributes. When it returns, no core uses the old ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage2::unmap`].
+    pub fn protect(&mut self, ipa: Ipa, len_bytes: u64, attributes: Attributes) -> Result<(), Error> {
+        self.prepare(ipa, len_bytes)?;
+        let end = ipa.0 + len_bytes;
+        let mut stale = Stale::new();
+        let mut at = ipa;
+        while at.0 < end {
+            let slot = self.walk(at);
+            if let Descriptor::Leaf(pa, old) = slot.descriptor {
+                self.replace(slot, old, Descriptor::Leaf(pa, attributes), &mut stale);
+            }
+            at = Ipa(slot.end());
+        }
+        stale.invalidate(self.vmid, &mut self.machine);
+        Ok(())
     }
 
     /// Where `ipa` leads, as the hardware would walk.
@@ -155,6 +207,27 @@ impl<M: TableMemory> Stage2<M> {
         Ok(())
     }
 
+    fn check_mapped(&self, ipa: Ipa, len_bytes: u64) -> Result<(), Error> {
+        let end = ipa.0 + len_bytes;
+        let mut at = ipa;
+        while at.0 < end {
+            let slot = self.walk(at);
+            if slot.descriptor == Descriptor::Invalid {
+                return Err(Error::NotMapped(at));
+            }
+            at = Ipa(slot.end());
+        }
+        Ok(())
+    }
+
+    /// Checks a range that is to change, and splits the blocks that reach over its ends.
+    fn prepare(&mut self, ipa: Ipa, len_bytes: u64) -> Result<(), Error> {
+        self.check_range(ipa, len_bytes)?;
+        self.check_mapped(ipa, len_bytes)?;
+        self.split_at(ipa)?;
+        self.split_at(Ipa(ipa.0 + len_bytes))
+    }
+
     /// The last entry on the way to `ipa`: a leaf or an invalid one. At most three steps.
     fn walk(&self, ipa: Ipa) -> Slot {
         let mut table = self.root;
@@ -197,11 +270,76 @@ impl<M: TableMemory> Stage2<M> {
         while slot.level < level {
             let table = self.memory.allocate().ok_or(Error::OutOfTables(ipa))?;
             // The zeros of the new table must be seen before the way to it.
-            self.memory.publish();
+            publish(&mut self.machine);
             self.write(slot, Descriptor::Table(table));
             slot = self.slot(table, slot.level + 1, ipa);
         }
         Ok(slot)
+    }
+
+    /// Makes `ipa` the boundary of an entry: splits the block around it, twice at most.
+    fn split_at(&mut self, ipa: Ipa) -> Result<(), Error> {
+        if ipa.0 >> self.ipa_bits != 0 {
+            return Ok(());
+        }
+        for _ in START_LEVEL..LAST_LEVEL {
+            let slot = self.walk(ipa);
+            match slot.descriptor {
+                Descriptor::Leaf(pa, attributes) if slot.start != ipa => self.split(slot, pa, attributes, ipa)?,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a block by a table that says the same: break before make (Arm DDI 0487, D8.16.1).
+    fn split(&mut self, slot: Slot, pa: PhysAddr, attributes: Attributes, ipa: Ipa) -> Result<(), Error> {
+        let table = self.memory.allocate().ok_or(Error::OutOfTables(ipa))?;
+        let (level, step) = (slot.level + 1, size_bytes(slot.level + 1));
+        for index in 0..ENTRIES {
+            let leaf = Descriptor::Leaf(PhysAddr(pa.0 + index as u64 * step), attributes);
+            self.memory.write(table, index, leaf.encode(level));
+        }
+        let mut stale = Stale::new();
+        self.write(slot, Descriptor::Invalid);
+        stale.push(slot.start);
+        stale.invalidate(self.vmid, &mut self.machine);
+        self.write(slot, Descriptor::Table(table));
+        publish(&mut self.machine);
+        Ok(())
+    }
+
+    /// Writes every leaf of the range invalid and invalidates. The ends are boundaries of entries, or never mapped.
+    fn clear(&mut self, ipa: Ipa, len_bytes: u64) {
+        let end = ipa.0 + len_bytes;
+        let mut stale = Stale::new();
+        let mut at = ipa;
+        while at.0 < end {
+            let slot = self.walk(at);
+            if slot.descriptor != Descriptor::Invalid {
+                self.write(slot, Descriptor::Invalid);
+                stale.push(slot.start);
+            }
+            at = Ipa(slot.end());
+        }
+        stale.invalidate(self.vmid, &mut self.machine);
+    }
+
+    /// Other attributes for one leaf. Permissions may change in place; another memory type or shareability needs break
+    /// before make (Arm DDI 0487, D8.16.1), or two cores would see one location with two types.
+    fn replace(&mut self, slot: Slot, old: Attributes, new: Descriptor, stale: &mut Stale) {
+        let Descriptor::Leaf(_, attributes) = new else { return };
+        if old.memory == attributes.memory && old.shareability == attributes.shareability {
+            self.write(slot, new);
+            stale.push(slot.start);
+            return;
+        }
+        let mut broken = Stale::new();
+        self.write(slot, Descriptor::Invalid);
+        broken.push(slot.start);
+        broken.invalidate(self.vmid, &mut self.machine);
+        self.write(slot, new);
+        publish(&mut self.machine);
     }
 }
 
