@@ -487,7 +487,10 @@ fn exit(core: &mut Core, domain: &mut SecureDomain) -> Option<Leave> {
                 frame.advance(4);
                 None
             }
-            _ => Some(crash(frame, format_args!("it reads or writes a register that it does not have, ESR {:#x}", ESR_EL2.get()))),
+            _ => Some(crash(
+                frame,
+                format_args!("it reads or writes a register that it does not have, ESR {:#x}", ESR_EL2.get()),
+            )),
         },
         // It has no other reason to come here: a defect of its own.
         _ => Some(crash(frame, format_args!("ESR {:#x}, FAR {:#x}", ESR_EL2.get(), FAR_EL2.get()))),
